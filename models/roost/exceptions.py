@@ -1,0 +1,66 @@
+"""Exceptions that users meet, catch or raise. Each message names the thing and the remedy."""
+
+from __future__ import annotations
+
+__all__ = [
+    "ConfigError",
+    "CronError",
+    "DagError",
+    "DeferralTimeout",
+    "FailTask",
+    "NotFound",
+    "RoostException",
+    "SchemaError",
+    "SkipTask",
+    "TaskTimeout",
+    "TriggerFailed",
+    "ValueNotStorable",
+]
+
+
+class RoostException(Exception):
+    """Base of every error that Roost raises on purpose."""
+
+
+class ConfigError(RoostException):
+    """A setting is unknown, of the wrong type, or contradicts another."""
+
+
+class DagError(RoostException):
+    """A DAG file is wrong: a cycle, a duplicate task_id, an unknown rule, an unequal chain."""
+
+
+class CronError(DagError):
+    """A schedule is not a cron expression, or never occurs."""
+
+
+class SchemaError(RoostException):
+    """The metadata database is missing, older or newer than this version of Roost."""
+
+
+class NotFound(RoostException):
+    """A DAG, run, task, pool, variable or connection that was named does not exist."""
+
+
+class ValueNotStorable(RoostException):
+    """A value is not JSON with typed tags, is too large, too deep, or holds NUL or NaN."""
+
+
+class SkipTask(RoostException):
+    """Raise in a task to end it as ``skipped``."""
+
+
+class FailTask(RoostException):
+    """Raise in a task to end it as ``failed`` without another try."""
+
+
+class TaskTimeout(RoostException):
+    """The task ran longer than its ``execution_timeout`` (D7)."""
+
+
+class TriggerFailed(RoostException):
+    """The trigger of a deferred task raised, or ended without an event (D5)."""
+
+
+class DeferralTimeout(TriggerFailed):
+    """The event did not come within ``defer(timeout=…)`` (D6)."""
