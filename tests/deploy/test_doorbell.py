@@ -54,6 +54,18 @@ def test_a_listener_that_comes_later_is_seen_although_the_listing_is_kept(bell: 
             assert bell.ring("worker") == 1
 
 
+def test_two_changes_within_one_tick_of_the_clock_are_told_apart(
+    bell: Doorbell, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    with bell.listen("worker"):
+        before = run.stat().st_mtime_ns
+        assert bell.ring("worker") == 1
+        with bell.listen("worker"):
+            os.utime(run, ns=(before, before))  # what a coarse clock would have written
+            assert bell.ring("worker") == 2
+
+
 def test_a_kind_is_not_the_prefix_of_another(bell: Doorbell) -> None:
     with bell.listen("work") as work, bell.listen("worker") as worker:
         assert bell.ring("work") == 1
