@@ -1,0 +1,240 @@
+"""The one table of settings: a struct per section, a field per key.
+
+The annotation holds the type and its limits, ``description`` the documentation that ``roost
+config list`` and docs/configuration.md show, :data:`_SECRET` hides a value from listings. Reading
+the files and the environment is :mod:`roost.support.config`'s part.
+
+Durations are seconds (fractions allowed). ``$ROOST_HOME`` in a path or URL is the home folder;
+a relative path is relative to it.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+__all__ = [
+    "SECTIONS",
+    "Core",
+    "Database",
+    "Logging",
+    "Scheduler",
+    "Setting",
+    "Statsd",
+    "Triggerer",
+    "Worker",
+    "all_settings",
+]
+
+_SECRET = {"secret": True}
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of a section: immutable, every field with a default."""
+
+
+class Core(_Section):
+    """What all daemons share."""
+
+    dags_folder: Annotated[
+        Path, Meta(description="Folder that is searched, with its subfolders, for DAG files.")
+    ] = Path("$ROOST_HOME/dags")
+    executor: Annotated[
+        str, Meta(description="What runs the tasks: `local` hands them to `roost worker`.")
+    ] = "local"
+    parallelism: Annotated[
+        int,
+        Meta(ge=1, description="Most task instances queued or running at once, over all DAGs."),
+    ] = 32
+    default_timezone: Annotated[
+        str, Meta(description="IANA time zone for a start_date or a cron that names none.")
+    ] = "UTC"
+    dags_are_paused_at_creation: Annotated[
+        bool, Meta(description="Whether a DAG seen for the first time starts out paused.")
+    ] = False
+    dag_discovery_safe_mode: Annotated[
+        bool,
+        Meta(
+            description="Import only files whose bytes contain `dag` and (`roost` or `airflow`), "
+            "in any case; false imports every .py file."
+        ),
+    ] = True
+
+
+class Database(_Section):
+    """The metadata database."""
+
+    url: Annotated[
+        str,
+        Meta(
+            extra=_SECRET,
+            description="`sqlite:///PATH` or `postgresql://USER:PASSWORD@HOST:PORT/NAME`.",
+        ),
+    ] = "sqlite:///$ROOST_HOME/roost.db"
+    sqlite_synchronous: Annotated[
+        Literal["off", "normal", "full"],
+        Meta(
+            description="SQLite's `synchronous` pragma. `normal` survives a killed process, "
+            "`full` a power cut too, with an fsync for each transaction."
+        ),
+    ] = "normal"
+
+
+class Scheduler(_Section):
+    """`roost scheduler`."""
+
+    poll_interval: Annotated[
+        float,
+        Meta(gt=0, description="Longest sleep between two looks at the database, in seconds."),
+    ] = 5.0
+    parse_interval: Annotated[
+        float, Meta(gt=0, description="Seconds between two looks at the DAGs folder.")
+    ] = 2.0
+    parse_timeout: Annotated[
+        float, Meta(gt=0, description="Seconds after which the import of a DAG file is killed.")
+    ] = 30.0
+    parse_memory_limit: Annotated[
+        int,
+        Meta(ge=0, description="Address space of the import of a DAG file in MiB; 0: no limit."),
+    ] = 4096
+
+
+class Worker(_Section):
+    """`roost worker`."""
+
+    slots: Annotated[
+        int, Meta(ge=1, description="Most task processes of one worker at the same time.")
+    ] = 32
+    queues: Annotated[
+        tuple[str, ...], Meta(description="Queues whose tasks a worker takes without `-q`.")
+    ] = ("default",)
+    drain_timeout: Annotated[
+        float,
+        Meta(ge=0, description="Seconds a stopping worker lets its tasks finish before it ends."),
+    ] = 30.0
+    template_idle: Annotated[
+        float,
+        Meta(gt=0, description="Seconds after which an unused, preloaded DAG file is dropped."),
+    ] = 60.0
+
+
+class Triggerer(_Section):
+    """`roost triggerer`."""
+
+    capacity: Annotated[
+        int, Meta(ge=1, description="Most poll triggers of one triggerer at the same time.")
+    ] = 10_000
+    queues: Annotated[
+        tuple[str, ...],
+        Meta(description="Queues whose triggers a triggerer takes; empty: every queue."),
+    ] = ()
+
+
+class Statsd(_Section):
+    """Metrics over UDP."""
+
+    enabled: Annotated[bool, Meta(description="Whether metrics are sent.")] = False
+    host: Annotated[str, Meta(description="Name or address of the statsd server.")] = "localhost"
+    port: Annotated[int, Meta(ge=1, le=65535, description="UDP port of the statsd server.")] = 8125
+    prefix: Annotated[str, Meta(description="First part of every metric's name.")] = "roost"
+
+
+class Logging(_Section):
+    """Logs of daemons and of tasks."""
+
+    folder: Annotated[Path, Meta(description="Folder of the task logs, one file for each try.")] = (
+        Path("$ROOST_HOME/logs")
+    )
+    level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"],
+        Meta(description="Least important message that the daemons write to stderr."),
+    ] = "INFO"
+
+
+SECTIONS: dict[str, type[_Section]] = {
+    "core": Core,
+    "database": Database,
+    "scheduler": Scheduler,
+    "worker": Worker,
+    "triggerer": Triggerer,
+    "statsd": Statsd,
+    "logging": Logging,
+}
+
+
+class Setting(NamedTuple):
+    """One row of the table.
+
+    Attributes:
+        kind: the type without its limits, e.g. ``int`` or ``tuple[str, ...]``.
+        type: the type with its limits, as msgspec checks it.
+        default: before ``$ROOST_HOME`` is filled in.
+        secret: listings show ``***`` instead of the value.
+        expects: the values it takes, in words.
+    """
+
+    section: str
+    key: str
+    kind: Any
+    type: Any
+    default: Any
+    doc: str
+    secret: bool
+    expects: str
+
+    @property
+    def name(self) -> str:
+        """``section.key``, also the name of the systemd credential."""
+        return f"{self.section}.{self.key}"
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that overrides it."""
+        return f"ROOST__{self.section.upper()}__{self.key.upper()}"
+
+
+_WORDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    Path: "a path",
+    tuple[str, ...]: "a list of names",
+}
+
+
+def _expects(kind: Any, meta: Meta) -> str:
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(get_args(kind))
+    limits = {">": meta.gt, ">=": meta.ge, "<=": meta.le}
+    parts = [f"{sign} {limit}" for sign, limit in limits.items() if limit is not None]
+    return " ".join([_WORDS[kind], " and ".join(parts)]).rstrip()
+
+
+@cache
+def all_settings() -> tuple[Setting, ...]:
+    """Every setting, section by section, in the order of this file."""
+    found = []
+    for section, struct in SECTIONS.items():
+        hints = get_type_hints(struct, include_extras=True)
+        for field in msgspec.structs.fields(struct):
+            annotated = hints[field.name]
+            kind, meta = annotated.__origin__, annotated.__metadata__[0]
+            secret = bool(meta.extra and meta.extra.get("secret"))
+            found.append(
+                Setting(
+                    section=section,
+                    key=field.name,
+                    kind=kind,
+                    type=annotated,
+                    default=field.default,
+                    doc=meta.description,
+                    secret=secret,
+                    expects=_expects(kind, meta),
+                )
+            )
+    return tuple(found)
