@@ -108,7 +108,7 @@ def test_plain_json_is_stored_as_plain_json(value: Any) -> None:
 
 
 def test_equal_sets_have_one_text() -> None:
-    one, other = {0, 8, 16}, {16, 8, 0}
+    one, other = {0, 8}, {8, 0}
     assert list(one) != list(other), "the two must iterate differently to prove anything"
     assert typedjson.encode(one) == typedjson.encode(other)
 
