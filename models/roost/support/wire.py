@@ -12,14 +12,30 @@ from typing import Literal
 import msgspec
 
 __all__ = [
+    "TRIGGER_TIMEOUT",
+    "ConnectionGet",
+    "ConnectionRecord",
     "DeferSpec",
+    "Finished",
     "Outcome",
     "OutcomeKind",
+    "Reply",
+    "Request",
+    "TaskMessage",
     "TaskSpec",
     "TriggerReport",
     "TriggerSpec",
+    "VariableDelete",
+    "VariableGet",
+    "VariableSet",
+    "XComPull",
+    "XComPush",
     "XComWrite",
 ]
+
+# What TaskSpec.trigger_error begins with when defer(timeout=…) ran out (D6); any other text is a
+# failure of the trigger itself (D5).
+TRIGGER_TIMEOUT = "Trigger timeout"
 
 OutcomeKind = Literal["success", "failed", "skipped", "deferred", "lost"]
 
@@ -68,7 +84,8 @@ class DeferSpec(msgspec.Struct):
     """What ``defer()`` stored: the trigger and how to come back.
 
     Attributes:
-        lane: ``timer`` (``due_at`` is set, no code runs), ``external`` (``key`` is set) or ``poll``.
+        lane: ``timer`` (``due_at`` is set, no code runs), ``external`` (``key`` is set) or
+            ``poll``.
         classpath: what the trigger's ``serialize()`` named.
         source: ``module:qualname`` of the class as the process that deferred knows it.
     """
@@ -132,3 +149,97 @@ class TriggerReport(msgspec.Struct):
     kind: Literal["fired", "failed"]
     payload: msgspec.Raw | None = None
     error: str | None = None
+
+
+# What a task asks its supervisor. One request, one Reply, in order, on the task's own line: the
+# supervisor knows from the line which task instance and dispatch is asking.
+
+
+class XComPull(msgspec.Struct, tag="xcom_pull"):
+    """Read XComs (S56). Answered by ``Reply.values``, one entry for each of ``task_ids``.
+
+    An entry is the most recent matching value, or ``null`` where nothing matched (S57). "Most
+    recent" is by logical date of the run, then by the time of writing.
+
+    Attributes:
+        task_ids: whose values, answered in this order; None: whoever's, answered by one entry.
+        key: None removes the filter.
+        dag_id: None: the asking task's DAG.
+        run_id: None: the asking task's run.
+        map_index: None removes the filter.
+        include_prior_dates: also look at earlier runs of ``dag_id``.
+    """
+
+    task_ids: list[str] | None = None
+    key: str | None = "return_value"
+    dag_id: str | None = None
+    run_id: str | None = None
+    map_index: int | None = None
+    include_prior_dates: bool = False
+
+
+class XComPush(msgspec.Struct, tag="xcom_push"):
+    """Store a value at once, visible to other tasks when the Reply comes (S54)."""
+
+    key: str
+    value: msgspec.Raw  # typed JSON
+
+
+class VariableGet(msgspec.Struct, tag="variable_get"):
+    """Read a Variable. Answered by ``Reply.text`` (None: there is none)."""
+
+    key: str
+
+
+class VariableSet(msgspec.Struct, tag="variable_set"):
+    """Create or replace a Variable. ``description`` None keeps the one there is."""
+
+    key: str
+    value: str
+    description: str | None = None
+
+
+class VariableDelete(msgspec.Struct, tag="variable_delete"):
+    """Delete a Variable. Answered by ``Reply.count``."""
+
+    key: str
+
+
+class ConnectionGet(msgspec.Struct, tag="connection_get"):
+    """Read a Connection; among several of one id the supervisor picks at random (S47)."""
+
+    conn_id: str
+
+
+class ConnectionRecord(msgspec.Struct):
+    """How to reach an external system (S46). ``extra`` is JSON text."""
+
+    conn_id: str
+    conn_type: str = ""
+    host: str | None = None
+    login: str | None = None
+    password: str | None = None
+    schema: str | None = None
+    port: int | None = None
+    extra: str | None = None
+    description: str | None = None
+
+
+class Finished(msgspec.Struct, tag="finished"):
+    """The last message of a task process; not answered."""
+
+    outcome: Outcome
+
+
+class Reply(msgspec.Struct, omit_defaults=True):
+    """The supervisor's answer. ``error`` is one line that the task raises."""
+
+    error: str | None = None
+    values: list[msgspec.Raw] = []
+    text: str | None = None
+    count: int = 0
+    connection: ConnectionRecord | None = None
+
+
+Request = XComPull | XComPush | VariableGet | VariableSet | VariableDelete | ConnectionGet
+TaskMessage = Request | Finished
