@@ -70,6 +70,7 @@ job = Table(
         sqlite_where=text("ended_at IS NULL"),
         postgresql_where=text("ended_at IS NULL"),
     ),
+    sqlite_autoincrement=True,  # an id is never given twice
 )
 
 dag_source = Table(
@@ -176,6 +177,7 @@ dag_run = Table(
         sqlite_where=text("end_date IS NULL"),
         postgresql_where=text("end_date IS NULL"),
     ),
+    sqlite_autoincrement=True,  # an id is never given twice
 )
 
 task_instance = Table(
@@ -210,6 +212,7 @@ task_instance = Table(
         postgresql_where=text("state = 'up_for_retry'"),
     ),
     postgresql_with={"fillfactor": 70},
+    sqlite_autoincrement=True,  # an id is never given twice
 )
 
 dispatch = Table(
@@ -311,6 +314,7 @@ trigger = Table(
         sqlite_where=text("external_key IS NOT NULL"),
         postgresql_where=text("external_key IS NOT NULL"),
     ),
+    sqlite_autoincrement=True,  # an id is never given twice
 )
 
 trigger_event = Table(
@@ -325,6 +329,7 @@ trigger_event = Table(
     Column("created_at", BigInteger, nullable=False),
     UniqueConstraint("trigger_id"),  # S3: the first event wins
     CheckConstraint("kind IN ('fired', 'failed', 'timeout')", name="kind"),
+    sqlite_autoincrement=True,  # an id is never given twice
 )
 
 pool = Table(
@@ -391,6 +396,7 @@ event_log = Table(
     Column("to_state", String(20)),
     Column("reason", Text),
     Index("ix_event_log_ti_id", "ti_id"),
+    sqlite_autoincrement=True,  # an id is never given twice
 )
 
 id_block = Table(

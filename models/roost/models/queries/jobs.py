@@ -1,0 +1,93 @@
+"""Daemons and their leases. A lease is kept and judged by the database's clock only.
+
+On the host that asks, a daemon whose process is gone is dead at once, and one whose process is
+alive is not declared dead by its lease: it may be waiting for the same database that we wait for.
+A daemon elsewhere is dead when its lease has lapsed.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from roost.models.engine import Sql, Tx
+from roost.support.clock import SECOND
+from roost.support.processes import Process
+
+__all__ = ["LEASE_RENEW_S", "LEASE_TTL_S", "Job", "end", "live", "owns_lease", "register", "renew"]
+
+LEASE_TTL_S = 12
+LEASE_RENEW_S = 4
+
+
+class Job(NamedTuple):
+    """A daemon that has not ended, as its row says."""
+
+    id: int
+    kind: str
+    hostname: str
+    host_id: str
+    pid: int
+    pid_start: int
+    run_dir: str
+    token: str
+    lapsed: bool
+    detail: str
+
+
+_REGISTER = Sql(
+    "INSERT INTO job (kind, hostname, host_id, pid, pid_start, run_dir, token, started_at, "
+    "lease_until, detail) VALUES (:kind, :hostname, :host_id, :pid, :pid_start, :run_dir, "
+    ":token, {now}, {now} + :ttl, :detail) RETURNING id"
+)
+_RENEW = Sql(
+    "UPDATE job SET lease_until = {now} + :ttl, detail = :detail "
+    "WHERE id = :id AND ended_at IS NULL"
+)
+_END = Sql("UPDATE job SET ended_at = {now} WHERE id = :id AND ended_at IS NULL")
+_LIVE = Sql(
+    "SELECT id, kind, hostname, host_id, pid, pid_start, run_dir, token, lease_until < {now} AS lapsed, "
+    "detail FROM job WHERE ended_at IS NULL ORDER BY id"
+)
+_OWNS = Sql("SELECT 1 FROM job WHERE id = :id AND ended_at IS NULL {for_share}")
+
+
+def register(tx: Tx, kind: str, me: Process, run_dir: str, *, detail: str = "{}") -> int:
+    """Insert a daemon's row with a fresh lease; gives its id."""
+    return int(
+        tx.scalar(
+            _REGISTER,
+            kind=kind,
+            hostname=me.hostname,
+            host_id=me.host_id,
+            pid=me.pid,
+            pid_start=me.started,
+            run_dir=run_dir,
+            token=me.token,
+            ttl=LEASE_TTL_S * SECOND,
+            detail=detail,
+        )
+    )
+
+
+def renew(tx: Tx, job_id: int, *, detail: str = "{}") -> bool:
+    """Prolong a lease; False when somebody has ended the job: drop memory and rejoin."""
+    return tx.run(_RENEW, id=job_id, ttl=LEASE_TTL_S * SECOND, detail=detail) == 1
+
+
+def owns_lease(tx: Tx, job_id: int) -> bool:
+    """True while the job has not been ended by others.
+
+    The row stays share-locked to the end of the transaction, so whoever wants to end this job
+    waits until the transaction is over: a stale owner cannot commit after a take-over (S15).
+    """
+    return tx.first(_OWNS, id=job_id) is not None
+
+
+def end(tx: Tx, job_id: int) -> bool:
+    """Mark a daemon as ended; False when it already was."""
+    return tx.run(_END, id=job_id) == 1
+
+
+def live(tx: Tx) -> list[Job]:
+    """Every daemon that has not ended, its lease lapsed or not."""
+    return [Job._make(row)._replace(lapsed=bool(row.lapsed)) for row in tx.all(_LIVE)]
