@@ -145,8 +145,8 @@ def test_toml_takes_a_whole_number_for_seconds_but_no_text_for_a_number(tmp_path
             "ROOST__CORE__DEFAULT_TIMEZONE",
             "Mars/Olympus",
             (
-                "core.default_timezone = 'Mars/Olympus' in env ROOST__CORE__DEFAULT_TIMEZONE: there "
-                "is no such time zone; give an IANA name such as Europe/Berlin"
+                "core.default_timezone = 'Mars/Olympus' in env ROOST__CORE__DEFAULT_TIMEZONE: "
+                "there is no such time zone; give an IANA name such as Europe/Berlin"
             ),
         ),
     ],

@@ -81,7 +81,7 @@ class Database(_Section):
             description="SQLite's `synchronous` pragma. `normal` survives a killed process, "
             "`full` a power cut too, with an fsync for each transaction."
         ),
-    ] = "normal"
+    ] = "full"
 
 
 class Scheduler(_Section):
