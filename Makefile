@@ -24,6 +24,7 @@ help: ## List the targets
 		while IFS="$$(printf '\t')" read -r name text; do printf '  make %-7s %s\n' "$$name" "$$text"; done
 
 setup: $(READY) ## Make .venv: the locked tools and an editable install of roost
+	@:
 
 demo: $(READY) ## Run the example DAG on real data, from file to report
 	@$(PY) -m examples.demo
@@ -76,11 +77,11 @@ $(PY):
 
 $(LOCKED): requirements/dev.txt | $(PY)
 	@echo "[2/3] installing the locked packages ($$(grep -c '==' requirements/dev.txt), hashes checked)"
-	@$(PY) -m pip install --quiet --require-hashes --only-binary=:all: -r requirements/dev.txt
+	@$(PY) -m pip install -qq --require-hashes --only-binary=:all: -r requirements/dev.txt
 	@touch $@
 
 $(READY): $(LOCKED) pyproject.toml
 	@echo "[3/3] installing roost, editable, byte-compiled"
-	@$(PY) -m pip install --quiet --no-deps --no-build-isolation -e .
+	@$(PY) -m pip install -qq --no-deps --no-build-isolation -e .
 	@$(PY) -m compileall -q $(SOURCES)
 	@touch $@
