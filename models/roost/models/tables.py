@@ -171,6 +171,12 @@ dag_run = Table(
         sqlite_where=text("run_type = 'scheduled'"),
         postgresql_where=text("run_type = 'scheduled'"),
     ),
+    Index(  # a scheduler's next runs to take, or to read again
+        "ix_dag_run_unclaimed",
+        "id",
+        sqlite_where=text("end_date IS NULL AND (job_id IS NULL OR changed)"),
+        postgresql_where=text("end_date IS NULL AND (job_id IS NULL OR changed)"),
+    ),
     Index(
         "ix_dag_run_unfinished",
         "job_id",
@@ -192,6 +198,10 @@ task_instance = Table(
     Column("version", Integer, nullable=False, server_default="0"),  # moves so far, gap-free (S4)
     Column("try_number", SmallInteger, nullable=False, server_default="0"),
     Column("losses", SmallInteger, nullable=False, server_default="0"),  # infrastructure budget
+    Column("pool", ID, nullable=False, server_default="default_pool"),
+    Column("pool_slots", Integer, nullable=False, server_default="1"),
+    Column("queue", ID, nullable=False, server_default="default"),
+    Column("priority_weight", Integer, nullable=False, server_default="1"),
     Column("dispatch_id", BigInteger),  # of the latest hand-off
     Column("trigger_id", BigInteger),
     Column("next_method", Text),

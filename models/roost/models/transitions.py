@@ -80,6 +80,7 @@ def move(
     *,
     actor: str,
     sets: tuple[str, ...] = (),
+    adds: tuple[str, ...] = (),
     guards: tuple[str, ...] = (),
     reason: str | None = None,
 ) -> list[Moved]:
@@ -88,10 +89,11 @@ def move(
     Args:
         tx: the transaction; the log rows are part of it.
         events: the event, or a path of events each of which starts where the former ends.
-        rows: one mapping per task instance: ``id``, a value for each name in ``sets``, and
-            ``if_<name>`` for each name in ``guards``.
+        rows: one mapping per task instance: ``id``, a value for each name in ``sets`` and
+            ``adds``, and ``if_<name>`` for each name in ``guards``.
         actor: who moves, for the log, e.g. ``scheduler:4``.
         sets: columns to write together with the state.
+        adds: columns to which the given value is added.
         guards: columns that must hold the given value for the row to move.
         reason: why, for the log.
 
@@ -102,10 +104,11 @@ def move(
         return []
     path = (events,) if isinstance(events, Event) else events
     if tx.dialect == "postgresql":
-        sql = _move_and_log_sql(path, sets, guards)
+        sql = _move_and_log_sql(path, sets, adds, guards)
         params = {"rows": tx.rows(rows), "actor": actor, "reason": reason}
         return [Moved._make(row) for row in tx.all(sql, **params)]
-    moved = [Moved._make(r) for r in tx.all(_move_sql(path, sets, guards), rows=tx.rows(rows))]
+    sql = _move_sql(path, sets, adds, guards)
+    moved = [Moved._make(row) for row in tx.all(sql, rows=tx.rows(rows))]
     if moved:
         log = [_log_row(path, step, row) for row in moved for step in range(len(path))]
         tx.run(_LOG, rows=tx.rows(log), actor=actor, reason=reason)
@@ -126,15 +129,19 @@ def _log_row(path: tuple[Event, ...], step: int, row: Moved) -> dict[str, Any]:
     }
 
 
-def _update_text(path: tuple[Event, ...], sets: tuple[str, ...], guards: tuple[str, ...]) -> str:
+_Names = tuple[str, ...]
+
+
+def _update_text(path: tuple[Event, ...], sets: _Names, adds: _Names, guards: _Names) -> str:
     for before, after in itertools.pairwise(path):
         if MOVES[before][1] not in MOVES[after][0]:
             raise ValueError(f"{after} cannot follow {before}")
     came_from = ", ".join(f"'{state}'" for state in sorted(MOVES[path[0]][0]))
     columns = ["id bigint"]
-    columns += [f"{name} {_TYPES[name]}" for name in sets]
+    columns += [f"{name} {_TYPES[name]}" for name in sets + adds]
     columns += [f"if_{name} {_TYPES[name]}" for name in guards]
     assignments = "".join(f", {name} = r.{name}" for name in sets)
+    assignments += "".join(f", {name} = t.{name} + r.{name}" for name in adds)
     conditions = "".join(f" AND t.{name} = r.if_{name}" for name in guards)
     returning = ", ".join(f"t.{name}" for name in Moved._fields)
     return (
@@ -146,16 +153,14 @@ def _update_text(path: tuple[Event, ...], sets: tuple[str, ...], guards: tuple[s
 
 
 @functools.cache
-def _move_sql(path: tuple[Event, ...], sets: tuple[str, ...], guards: tuple[str, ...]) -> Sql:
+def _move_sql(path: tuple[Event, ...], sets: _Names, adds: _Names, guards: _Names) -> Sql:
     # SQLite names the columns of RETURNING by the table itself, not by its alias.
-    text = _update_text(path, sets, guards)
+    text = _update_text(path, sets, adds, guards)
     return Sql(text.rsplit(" RETURNING ", 1)[0] + f" RETURNING {_RETURNING}")
 
 
 @functools.cache
-def _move_and_log_sql(
-    path: tuple[Event, ...], sets: tuple[str, ...], guards: tuple[str, ...]
-) -> Sql:
+def _move_and_log_sql(path: tuple[Event, ...], sets: _Names, adds: _Names, guards: _Names) -> Sql:
     """The move and its log rows as one statement, which saves PostgreSQL a round trip."""
     logs = []
     for step, event in enumerate(path):
@@ -166,7 +171,7 @@ def _move_and_log_sql(
             f"'{MOVES[event][1]}', CAST(:reason AS text) FROM moved"
         )
     return Sql(
-        f"WITH moved AS ({_update_text(path, sets, guards)}), "
+        f"WITH moved AS ({_update_text(path, sets, adds, guards)}), "
         f"logged AS (INSERT INTO event_log ({_LOG_COLUMNS}) {' UNION ALL '.join(logs)}) "
         f"SELECT {_RETURNING} FROM moved"
     )
@@ -194,10 +199,13 @@ _CREATE_RUN = Sql(
     "ON CONFLICT DO NOTHING RETURNING id"
 )
 _CREATE_TASKS = Sql(
-    "INSERT INTO task_instance (dag_run_id, task_id, map_index, state) "
-    f"SELECT r.dag_run_id, r.task_id, r.map_index, '{State.NONE}' "
-    "FROM {rows:r | dag_run_id bigint, task_id text, map_index integer} "
-    "WHERE {true} ON CONFLICT DO NOTHING RETURNING id, dag_run_id, task_id, map_index"
+    "INSERT INTO task_instance "
+    "(dag_run_id, task_id, map_index, state, pool, pool_slots, queue, priority_weight) "
+    "SELECT CAST(:dag_run_id AS bigint), r.task_id, r.map_index, "
+    f"'{State.NONE}', r.pool, r.pool_slots, r.queue, r.priority_weight "
+    "FROM {rows:r | task_id text, map_index integer, pool text, pool_slots integer, queue text, "
+    "priority_weight integer} "
+    "WHERE {true} ON CONFLICT DO NOTHING RETURNING id, task_id, map_index"
 )
 _LOG_RUN = Sql(
     "INSERT INTO event_log (at, actor, event, dag_run_id, from_state, to_state, reason) "
@@ -227,19 +235,21 @@ def create_run(tx: Tx, run: NewRun, *, actor: str) -> int | None:
 
 
 def create_task_instances(
-    tx: Tx, rows: Sequence[Mapping[str, Any]]
-) -> list[tuple[int, int, str, int]]:
-    """Create task instances in state none.
+    tx: Tx, dag_run_id: int, rows: Sequence[Mapping[str, Any]]
+) -> list[tuple[int, str, int]]:
+    """Create task instances of a run in state none.
 
     Args:
         tx: the transaction.
-        rows: ``dag_run_id``, ``task_id`` and ``map_index`` each.
+        dag_run_id: key of the run.
+        rows: ``task_id``, ``map_index``, ``pool``, ``pool_slots``, ``queue`` and
+            ``priority_weight`` each.
 
     Returns:
-        ``(id, dag_run_id, task_id, map_index)`` of those that did not exist before.
+        ``(id, task_id, map_index)`` of those that did not exist before.
     """
-    created = tx.all(_CREATE_TASKS, rows=tx.rows(rows))
-    return [(row.id, row.dag_run_id, row.task_id, row.map_index) for row in created]
+    created = tx.all(_CREATE_TASKS, dag_run_id=dag_run_id, rows=tx.rows(rows))
+    return [(row.id, row.task_id, row.map_index) for row in created]
 
 
 @functools.cache
