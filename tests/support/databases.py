@@ -14,7 +14,7 @@ import psycopg
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
-from roost.models.tables import metadata
+from roost.models import schema
 from tests.support.postgres import PostgresServer, ServerInfo, stop
 
 __all__ = ["Databases", "fetch"]
@@ -33,7 +33,8 @@ def fetch(url: str, sql: str, **params: Any) -> list[dict[str, Any]]:
 def migrate(url: str) -> None:
     """Give an empty database the newest schema."""
     engine = sa.create_engine(url, poolclass=NullPool)
-    metadata.create_all(engine)
+    with engine.begin() as connection:
+        schema.create(connection)
 
 
 class Databases:
