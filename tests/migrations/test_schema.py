@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from alembic import command
@@ -35,12 +36,14 @@ def by_scripts(engine: Engine, direction: str, revision: str) -> None:
         getattr(command, direction)(api.alembic_config(connection), revision)
 
 
-@pytest.mark.filterwarnings("ignore:autogenerate skipping metadata-specified expression-based")
 def test_autogenerate_finds_nothing_to_do(engine: Engine) -> None:
     by_scripts(engine, "upgrade", "head")
     with engine.connect() as connection:
-        # SQLite gives an empty default back in other words; shape() below compares them all.
-        opts = {"compare_server_default": engine.dialect.name == "postgresql"}
+        opts: dict[str, Any] = {}
+        if engine.dialect.name == "sqlite":
+            # Reflection loses DESC and quotes of a default there; the next test compares both.
+            opts["compare_server_default"] = False
+            opts["include_object"] = lambda _object, name, *_: name != "ix_dispatch_waiting"
         assert compare_metadata(MigrationContext.configure(connection, opts=opts), metadata) == []
 
 
