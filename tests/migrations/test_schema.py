@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -141,7 +142,15 @@ def test_downgrade_names_what_there_is(engine: Engine) -> None:
 class TestRequireSchema:
     """Daemons refuse an old or a newer schema with one clear line."""
 
+    def test_no_file(self, tmp_path: Path) -> None:
+        engine = open_engine(f"sqlite:///{tmp_path}/new.db")
+        with pytest.raises(SchemaError, match=r"there is no metadata database .*; run `roost db"):
+            schema.require_schema(engine)
+        assert not (tmp_path / "new.db").exists()
+
     def test_none(self, engine: Engine) -> None:
+        with engine.connect():
+            pass
         with pytest.raises(SchemaError, match="has no Roost schema; run `roost db migrate`"):
             schema.require_schema(engine)
 

@@ -7,6 +7,8 @@
 
 from __future__ import annotations
 
+import os
+
 from sqlalchemy import Connection, Engine, insert, inspect, text
 from sqlalchemy.exc import DBAPIError
 
@@ -62,6 +64,10 @@ def require_schema(engine: Engine) -> None:
         SchemaError: the schema is missing, older or newer; or the database cannot be opened.
     """
     url = engine.url.render_as_string(hide_password=True)
+    path = engine.url.database if engine.dialect.name == "sqlite" else None
+    if path and path != ":memory:" and not os.path.exists(path):
+        # Opening it would leave an empty file behind.
+        raise SchemaError(f"there is no metadata database {url}; run `roost db migrate`")
     try:
         with engine.execution_options(roost_reading=True).connect() as connection:
             current = current_revision(connection)
