@@ -1,0 +1,1 @@
+"""Schema migrations: Alembic's scripts, and the calls behind `roost db`."""

@@ -1,0 +1,1 @@
+"""The metadata database: tables, states, the one writer of state, and all other SQL in queries/."""

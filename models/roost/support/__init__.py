@@ -1,0 +1,1 @@
+"""What every layer stands on: clock, configuration, wire formats, metrics, processes."""

@@ -1,0 +1,1 @@
+"""The scheduler: one loop of steps, chores beside it, DAG files parsed in children."""

@@ -1,0 +1,1 @@
+"""The worker: a supervisor, warm templates of DAG files, a process for each task."""

@@ -1,0 +1,1 @@
+"""Named statements, one module for each kind of row; nothing else makes SQL."""

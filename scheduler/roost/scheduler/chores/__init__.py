@@ -1,0 +1,1 @@
+"""Maintenance, one chore a file: each with its interval and its batch size."""

@@ -1,0 +1,1 @@
+"""What one pass does: create runs, settle outcomes, decide, enqueue."""
