@@ -14,7 +14,8 @@ import psycopg
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
-from roost.models import schema
+from roost.migrations import api
+from roost.models.engine import open_engine
 from tests.support.postgres import PostgresServer, ServerInfo, stop
 
 __all__ = ["Databases", "fetch"]
@@ -31,10 +32,10 @@ def fetch(url: str, sql: str, **params: Any) -> list[dict[str, Any]]:
 
 
 def migrate(url: str) -> None:
-    """Give an empty database the newest schema."""
-    engine = sa.create_engine(url, poolclass=NullPool)
-    with engine.begin() as connection:
-        schema.create(connection)
+    """Give an empty database the newest schema, as ``roost db migrate`` does."""
+    engine = open_engine(url)
+    api.migrate(engine)
+    engine.dispose()
 
 
 class Databases:
