@@ -154,7 +154,9 @@ METRICS: tuple[Metric, ...] = (
     _gauge("dagbag_size", "DAGs", "DAGs that are known and scheduled."),
     _gauge("dag_processing.import_errors", "files", "DAG files that cannot be imported."),
     _gauge(
-        "dag_processing.total_parse_time", "s", "Time spent parsing by the last round over files."
+        "dag_processing.total_parse_time",
+        "s",
+        "Time the latest parse of every DAG file took, in sum.",
     ),
     # Task instances.
     _counter(
