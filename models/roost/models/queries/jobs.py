@@ -45,7 +45,8 @@ _RENEW = Sql(
 )
 _END = Sql("UPDATE job SET ended_at = {now} WHERE id = :id AND ended_at IS NULL")
 _LIVE = Sql(
-    "SELECT id, kind, hostname, host_id, pid, pid_start, run_dir, token, lease_until < {now} AS lapsed, "
+    "SELECT id, kind, hostname, host_id, pid, pid_start, run_dir, token, "
+    "lease_until < {now} AS lapsed, "
     "detail FROM job WHERE ended_at IS NULL ORDER BY id"
 )
 _OWNS = Sql("SELECT 1 FROM job WHERE id = :id AND ended_at IS NULL {for_share}")

@@ -1,1 +1,1 @@
-"""What one pass does: create runs, settle outcomes, decide, enqueue."""
+"""The steps of a scheduler turn, each one a function of the turn."""

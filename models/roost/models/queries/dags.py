@@ -1,0 +1,235 @@
+"""DAG files, versions and schedules: what parsing stores and what create_runs reads."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from roost.models.engine import Sql, Tx
+
+__all__ = [
+    "DagRow",
+    "DueDag",
+    "FileRow",
+    "active_dags",
+    "deactivate_dags",
+    "delete_file",
+    "due_dags",
+    "files",
+    "last_scheduled_interval",
+    "next_due",
+    "plan_next",
+    "record_file",
+    "save_dag",
+    "save_source",
+    "save_version",
+    "unfinished_scheduled_runs",
+]
+
+
+class FileRow(NamedTuple):
+    """A DAG file as last parsed. ``stamp`` tells whether it changed since."""
+
+    fileloc: str
+    code_hash: str
+    stamp: str
+    error: str | None
+
+
+class DagRow(NamedTuple):
+    """A DAG that its file still defines."""
+
+    dag_id: str
+    fileloc: str
+    version_id: int
+    hash: str
+
+
+class DueDag(NamedTuple):
+    """A DAG whose next scheduled run is due."""
+
+    dag_id: str
+    version_id: int
+    next_run_after: int
+    next_interval_start: int | None
+    next_interval_end: int | None
+    data: str
+
+
+_FILES = Sql("SELECT fileloc, code_hash, stamp, error FROM dag_file")
+_RECORD_FILE = Sql(
+    "INSERT INTO dag_file (fileloc, code_hash, stamp, error, warnings, parsed_at, parse_us) "
+    "VALUES (:fileloc, :code_hash, :stamp, :error, :warnings, {now}, :parse_us) "
+    "ON CONFLICT (fileloc) DO UPDATE SET code_hash = excluded.code_hash, stamp = excluded.stamp, "
+    "error = excluded.error, warnings = excluded.warnings, parsed_at = excluded.parsed_at, "
+    "parse_us = excluded.parse_us"
+)
+_DELETE_FILE = Sql("DELETE FROM dag_file WHERE fileloc = :fileloc")
+_SAVE_SOURCE = Sql(
+    "INSERT INTO dag_source (code_hash, fileloc, source, triggers, created_at) "
+    "VALUES (:code_hash, :fileloc, :source, :triggers, {now}) "
+    "ON CONFLICT (code_hash) DO UPDATE SET triggers = excluded.triggers"
+)
+_SAVE_VERSION = Sql(
+    "INSERT INTO dag_version (dag_id, hash, code_hash, fileloc, data, created_at) "
+    "VALUES (:dag_id, :hash, :code_hash, :fileloc, :data, {now}) "
+    "ON CONFLICT (dag_id, hash) DO UPDATE SET fileloc = excluded.fileloc RETURNING id"
+)
+_SAVE_DAG = Sql(
+    "INSERT INTO dag (dag_id, fileloc, version_id, is_paused, is_active, schedule, owners, tags, "
+    "description, next_run_after, next_interval_start, next_interval_end, updated_at) "
+    "VALUES (:dag_id, :fileloc, :version_id, :is_paused, {true}, :schedule, :owners, :tags, "
+    ":description, :next_run_after, :next_interval_start, :next_interval_end, {now}) "
+    "ON CONFLICT (dag_id) DO UPDATE SET fileloc = excluded.fileloc, "
+    "version_id = excluded.version_id, is_active = {true}, schedule = excluded.schedule, "
+    "owners = excluded.owners, tags = excluded.tags, description = excluded.description, "
+    "next_run_after = excluded.next_run_after, "
+    "next_interval_start = excluded.next_interval_start, "
+    "next_interval_end = excluded.next_interval_end, updated_at = excluded.updated_at"
+)
+_SAVE_USAGE = Sql(
+    "INSERT INTO dag_usage (dag_id, runs, max_runs) VALUES (:dag_id, 0, :max_runs) "
+    "ON CONFLICT (dag_id) DO UPDATE SET max_runs = excluded.max_runs, "
+    "shrinking = dag_usage.runs > excluded.max_runs"
+)
+_ACTIVE = Sql(
+    "SELECT d.dag_id, d.fileloc, d.version_id, v.hash FROM dag d "
+    "JOIN dag_version v ON v.id = d.version_id WHERE d.is_active"
+)
+_DEACTIVATE = Sql(
+    "UPDATE dag SET is_active = {false}, next_run_after = NULL, updated_at = {now} "
+    "WHERE dag_id IN (SELECT r.dag_id FROM {rows:r | dag_id text})"
+)
+_LAST_INTERVAL = Sql(
+    "SELECT max(interval_end) FROM dag_run WHERE dag_id = :dag_id AND run_type = 'scheduled'"
+)
+_NEXT_DUE = Sql("SELECT min(next_run_after) FROM dag WHERE NOT is_paused AND is_active")
+_DUE = Sql(
+    "SELECT d.dag_id, d.version_id, d.next_run_after, d.next_interval_start, "
+    "d.next_interval_end, v.data FROM dag d JOIN dag_version v ON v.id = d.version_id "
+    "WHERE d.next_run_after <= :now AND NOT d.is_paused AND d.is_active "
+    "ORDER BY d.next_run_after LIMIT :limit"
+)
+_PLAN_NEXT = Sql(
+    "UPDATE dag SET next_run_after = :next_run_after, next_interval_start = :next_interval_start, "
+    "next_interval_end = :next_interval_end "
+    "WHERE dag_id = :dag_id AND next_run_after = :was_due"
+)
+_UNFINISHED = Sql(
+    "SELECT count(*) FROM dag_run "
+    "WHERE dag_id = :dag_id AND end_date IS NULL AND run_type = 'scheduled'"
+)
+
+
+def files(tx: Tx) -> dict[str, FileRow]:
+    """Every DAG file that was parsed, by its path."""
+    return {row.fileloc: FileRow._make(row) for row in tx.all(_FILES)}
+
+
+def record_file(
+    tx: Tx,
+    fileloc: str,
+    *,
+    code_hash: str,
+    stamp: str,
+    error: str | None,
+    warnings: str,
+    parse_us: int,
+) -> None:
+    """Store what the last parse of a file gave."""
+    tx.run(
+        _RECORD_FILE,
+        fileloc=fileloc,
+        code_hash=code_hash,
+        stamp=stamp,
+        error=error,
+        warnings=warnings,
+        parse_us=parse_us,
+    )
+
+
+def delete_file(tx: Tx, fileloc: str) -> None:
+    """Forget a file that is gone."""
+    tx.run(_DELETE_FILE, fileloc=fileloc)
+
+
+def save_source(tx: Tx, code_hash: str, fileloc: str, source: str, triggers: str) -> None:
+    """Keep the text of a DAG file: workers run exactly the version that was dispatched."""
+    tx.run(_SAVE_SOURCE, code_hash=code_hash, fileloc=fileloc, source=source, triggers=triggers)
+
+
+def save_version(
+    tx: Tx, *, dag_id: str, hash_: str, code_hash: str, fileloc: str, data: str
+) -> int:
+    """Store a version of a DAG, once; gives its id."""
+    return int(
+        tx.scalar(
+            _SAVE_VERSION,
+            dag_id=dag_id,
+            hash=hash_,
+            code_hash=code_hash,
+            fileloc=fileloc,
+            data=data,
+        )
+    )
+
+
+def save_dag(tx: Tx, *, max_runs: int, **columns: Any) -> None:
+    """Make a version the current one of its DAG, with its next scheduled run and its limit."""
+    tx.run(_SAVE_DAG, **columns)
+    tx.run(_SAVE_USAGE, dag_id=columns["dag_id"], max_runs=max_runs)
+
+
+def active_dags(tx: Tx) -> dict[str, DagRow]:
+    """Every DAG that a file defines, by id."""
+    return {row.dag_id: DagRow._make(row) for row in tx.all(_ACTIVE)}
+
+
+def deactivate_dags(tx: Tx, dag_ids: list[str]) -> None:
+    """Stop scheduling DAGs whose file no longer defines them; their runs end normally."""
+    if dag_ids:
+        tx.run(_DEACTIVATE, rows=tx.rows([{"dag_id": dag_id} for dag_id in dag_ids]))
+
+
+def last_scheduled_interval(tx: Tx, dag_id: str) -> int | None:
+    """End of the newest interval that has a scheduled run, or None."""
+    value = tx.scalar(_LAST_INTERVAL, dag_id=dag_id)
+    return None if value is None else int(value)
+
+
+def next_due(tx: Tx) -> int | None:
+    """When the next scheduled run of any DAG is due, or None."""
+    value = tx.scalar(_NEXT_DUE)
+    return None if value is None else int(value)
+
+
+def due_dags(tx: Tx, now: int, limit: int) -> list[DueDag]:
+    """DAGs whose next run is due, longest overdue first."""
+    return [DueDag._make(row) for row in tx.all(_DUE, now=now, limit=limit)]
+
+
+def plan_next(
+    tx: Tx,
+    dag_id: str,
+    *,
+    was_due: int,
+    next_run_after: int | None,
+    next_interval_start: int | None,
+    next_interval_end: int | None,
+) -> bool:
+    """Advance a DAG's schedule; False when another scheduler has done so already."""
+    return (
+        tx.run(
+            _PLAN_NEXT,
+            dag_id=dag_id,
+            was_due=was_due,
+            next_run_after=next_run_after,
+            next_interval_start=next_interval_start,
+            next_interval_end=next_interval_end,
+        )
+        == 1
+    )
+
+
+def unfinished_scheduled_runs(tx: Tx, dag_id: str) -> int:
+    """How many scheduled runs of the DAG are queued or running."""
+    return int(tx.scalar(_UNFINISHED, dag_id=dag_id))

@@ -1,0 +1,118 @@
+"""Handing over to the executor: dispatch ids, dispatch rows, pools and their counted slots."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from roost.models.engine import Sql, Tx
+
+__all__ = [
+    "Handoff",
+    "PoolRow",
+    "allocate_ids",
+    "change_pools",
+    "create_dispatches",
+    "end_lost_dispatches",
+    "lock_pools",
+    "paused_dags",
+    "pool_rows",
+]
+
+
+class Handoff(NamedTuple):
+    """One dispatch of a task instance: a row of the queue that workers claim from."""
+
+    id: int
+    ti_id: int
+    dag_run_id: int
+    try_number: int
+    queue: str
+    priority: int
+
+
+class PoolRow(NamedTuple):
+    """A pool and its counted slots; ``slots`` -1 is without limit (S40)."""
+
+    pool: str
+    slots: int
+    used: int
+    include_deferred: bool
+
+
+_FIRST_BLOCK = Sql(
+    "INSERT INTO id_block (name, next) VALUES (:name, 1) ON CONFLICT (name) DO NOTHING"
+)
+_NEXT_BLOCK = Sql(
+    "UPDATE id_block SET next = next + :size WHERE name = :name RETURNING next - :size"
+)
+_CREATE = Sql(
+    "INSERT INTO dispatch (id, ti_id, dag_run_id, try_number, queue, priority, created_at) "
+    "SELECT r.id, r.ti_id, r.dag_run_id, r.try_number, r.queue, r.priority, {now} FROM {rows:r | "
+    "id bigint, ti_id bigint, dag_run_id bigint, try_number integer, queue text, priority integer}"
+)
+_POOLS = Sql("SELECT pool, slots, used, include_deferred FROM pool ORDER BY pool")
+_LOCK_POOLS = Sql(
+    "SELECT pool, slots, used, include_deferred FROM pool "
+    "WHERE pool IN (SELECT r.pool FROM {rows:r | pool text}) ORDER BY pool {for_update}"
+)
+_CHANGE_POOLS = Sql(
+    "UPDATE pool AS p SET used = p.used + r.change, version = p.version + 1, "
+    "shrinking = p.shrinking AND p.slots >= 0 AND p.used + r.change > p.slots "
+    "FROM {rows:r | pool text, change integer} WHERE p.pool = r.pool"
+)
+_PAUSED = Sql("SELECT dag_id FROM dag WHERE is_paused")
+_END_LOST = Sql(
+    "UPDATE dispatch SET ended_at = {now}, outcome = :outcome "
+    "WHERE ended_at IS NULL AND job_id IS NOT NULL "
+    "AND EXISTS (SELECT 1 FROM job WHERE job.id = dispatch.job_id AND job.ended_at IS NOT NULL) "
+    "RETURNING id"
+)
+
+
+def allocate_ids(tx: Tx, name: str, size: int) -> int:
+    """Reserve ``size`` consecutive numbers of a sequence; gives the first."""
+    first = tx.scalar(_NEXT_BLOCK, name=name, size=size)
+    if first is None:
+        tx.run(_FIRST_BLOCK, name=name)
+        first = tx.scalar(_NEXT_BLOCK, name=name, size=size)
+    return int(first)
+
+
+def create_dispatches(tx: Tx, handoffs: Sequence[Handoff]) -> None:
+    """Write dispatch rows: the queue of the LocalExecutor, the outbox of any other."""
+    if handoffs:
+        tx.run(_CREATE, rows=tx.rows([handoff._asdict() for handoff in handoffs]))
+
+
+def end_lost_dispatches(tx: Tx, outcome: str) -> list[int]:
+    """End what workers held that are gone; ``outcome`` says so. Gives the dispatch ids."""
+    return [row[0] for row in tx.all(_END_LOST, outcome=outcome)]
+
+
+def pool_rows(tx: Tx) -> list[PoolRow]:
+    """Every pool, without locks: for gauges and for what a pool counts."""
+    return [_pool(row) for row in tx.all(_POOLS)]
+
+
+def lock_pools(tx: Tx, names: Sequence[str]) -> list[PoolRow]:
+    """Pools locked to the end of the transaction, in one order, so that schedulers cannot
+    deadlock; a limit shared by several must not be counted from unlocked rows."""
+    return [_pool(row) for row in tx.all(_LOCK_POOLS, rows=tx.rows([{"pool": n} for n in names]))]
+
+
+def change_pools(tx: Tx, changes: Mapping[str, int]) -> None:
+    """Add to the used slots; the CHECK refuses what would exceed the pool (S8)."""
+    rows = [{"pool": pool, "change": n} for pool, n in sorted(changes.items()) if n]
+    if rows:
+        tx.run(_CHANGE_POOLS, rows=tx.rows(rows))
+
+
+def paused_dags(tx: Tx) -> frozenset[str]:
+    """DAGs of which no new task may be queued (S13)."""
+    return frozenset(row[0] for row in tx.all(_PAUSED))
+
+
+def _pool(row: object) -> PoolRow:
+    pool = PoolRow._make(row)  # type: ignore[arg-type]
+    return pool._replace(include_deferred=bool(pool.include_deferred))

@@ -1,0 +1,135 @@
+"""What others left for the scheduler: outcomes of dispatches and events of triggers.
+
+Both are durable rows that stay until the scheduler has settled them in the same transaction as
+the moves that they cause, so nothing is lost by a crash and nothing is settled twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from roost.models.engine import Sql, Tx
+
+__all__ = [
+    "EndedDispatch",
+    "FiredTrigger",
+    "NewTrigger",
+    "clear_xcoms",
+    "create_triggers",
+    "delete_triggers",
+    "ended_dispatches",
+    "fired_triggers",
+    "settle_dispatches",
+]
+
+
+class EndedDispatch(NamedTuple):
+    """A dispatch that a worker ended: its outcome is ``roost.support.wire.Outcome`` as JSON."""
+
+    id: int
+    ti_id: int
+    dag_run_id: int
+    outcome: str
+
+
+class FiredTrigger(NamedTuple):
+    """A trigger with an event: ``fired`` with a payload, ``failed`` or ``timeout`` with a text."""
+
+    id: int
+    ti_id: int
+    dag_run_id: int
+    kind: str
+    payload: str | None
+    error: str | None
+    next_method: str | None
+    next_kwargs: str
+
+
+class NewTrigger(NamedTuple):
+    """A trigger row to write for a task instance that defers (D2)."""
+
+    ti_id: int
+    dag_run_id: int
+    dispatch_id: int
+    lane: str
+    classpath: str
+    source: str
+    kwargs: str
+    next_method: str | None
+    next_kwargs: str
+    code_hash: str
+    fileloc: str
+    queue: str
+    due_at: int | None
+    timeout_at: int | None
+    external_key: str | None
+
+
+_ENDED = Sql(
+    "SELECT d.id, d.ti_id, d.dag_run_id, d.outcome FROM dispatch d "
+    "JOIN dag_run r ON r.id = d.dag_run_id "
+    "WHERE d.ended_at IS NOT NULL AND NOT d.settled AND r.job_id = :me ORDER BY d.id LIMIT :limit"
+)
+_SETTLE = Sql(
+    "UPDATE dispatch AS d SET settled = {true} FROM {rows:r | id bigint} "
+    "WHERE d.id = r.id AND NOT d.settled"
+)
+_FIRED = Sql(
+    "SELECT t.id, t.ti_id, t.dag_run_id, e.kind, e.payload, e.error, t.next_method, t.next_kwargs "
+    "FROM trigger_event e JOIN trigger t ON t.id = e.trigger_id "
+    "JOIN dag_run r ON r.id = t.dag_run_id WHERE r.job_id = :me ORDER BY e.id LIMIT :limit"
+)
+_COLUMNS = (
+    "ti_id, dag_run_id, dispatch_id, lane, classpath, source, kwargs, next_method, next_kwargs, "
+    "code_hash, fileloc, queue, due_at, timeout_at, external_key"
+)
+_CREATE = Sql(
+    f"INSERT INTO trigger ({_COLUMNS}, created_at) SELECT {_COLUMNS}, {{now}} FROM "
+    "{rows:r | ti_id bigint, dag_run_id bigint, dispatch_id bigint, lane text, classpath text, "
+    "source text, kwargs text, next_method text, next_kwargs text, code_hash text, fileloc text, "
+    "queue text, due_at bigint, timeout_at bigint, external_key text} "
+    "WHERE {true} ON CONFLICT (ti_id) DO NOTHING RETURNING ti_id, id"
+)
+_DELETE = Sql("DELETE FROM trigger WHERE id IN (SELECT r.id FROM {rows:r | id bigint})")
+_CLEAR_XCOMS = Sql("DELETE FROM xcom WHERE ti_id IN (SELECT r.id FROM {rows:r | id bigint})")
+
+
+def ended_dispatches(tx: Tx, job_id: int, limit: int) -> list[EndedDispatch]:
+    """Outcomes in the runs of this scheduler that nobody has settled, oldest hand-off first."""
+    return [EndedDispatch._make(row) for row in tx.all(_ENDED, me=job_id, limit=limit)]
+
+
+def settle_dispatches(tx: Tx, ids: Sequence[int]) -> None:
+    """Take outcomes out of the inbox."""
+    if ids:
+        tx.run(_SETTLE, rows=_ids(tx, ids))
+
+
+def fired_triggers(tx: Tx, job_id: int, limit: int) -> list[FiredTrigger]:
+    """Events of triggers in the runs of this scheduler, oldest first."""
+    return [FiredTrigger._make(row) for row in tx.all(_FIRED, me=job_id, limit=limit)]
+
+
+def create_triggers(tx: Tx, triggers: Sequence[NewTrigger]) -> dict[int, int]:
+    """Write trigger rows; gives the trigger's id by task instance."""
+    if not triggers:
+        return {}
+    rows: list[dict[str, Any]] = [trigger._asdict() for trigger in triggers]
+    return {row.ti_id: row.id for row in tx.all(_CREATE, rows=tx.rows(rows))}
+
+
+def delete_triggers(tx: Tx, ids: Sequence[int]) -> None:
+    """Remove triggers that did their part, and their events with them."""
+    if ids:
+        tx.run(_DELETE, rows=_ids(tx, ids))
+
+
+def clear_xcoms(tx: Tx, ti_ids: Sequence[int]) -> None:
+    """Forget what a failed try pushed: the next one starts without it (S16)."""
+    if ti_ids:
+        tx.run(_CLEAR_XCOMS, rows=_ids(tx, ti_ids))
+
+
+def _ids(tx: Tx, ids: Sequence[int]) -> str:
+    return tx.rows([{"id": id_} for id_ in ids])

@@ -1,0 +1,138 @@
+"""Read-only statements behind the command line's listings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from roost.models.engine import Sql, Tx
+
+__all__ = [
+    "dag_details",
+    "dag_ids",
+    "dag_rows",
+    "dag_version",
+    "import_errors",
+    "instance_rows",
+    "live_jobs",
+    "pool_rows",
+    "run_ids",
+    "run_row",
+    "run_rows",
+    "trigger_rows",
+]
+
+_DAGS = Sql(
+    "SELECT dag_id, fileloc, owners, is_paused, schedule, next_run_after "
+    "FROM dag WHERE is_active ORDER BY dag_id"
+)
+_DAG_IDS = Sql("SELECT dag_id FROM dag ORDER BY dag_id")
+_DAG = Sql(
+    "SELECT d.dag_id, d.fileloc, d.version_id, d.is_paused, d.is_active, d.schedule, d.owners, "
+    "d.tags, d.description, d.next_run_after, d.next_interval_start, d.next_interval_end, "
+    "d.updated_at, v.code_hash, v.data, u.runs, u.max_runs FROM dag d "
+    "JOIN dag_version v ON v.id = d.version_id LEFT JOIN dag_usage u ON u.dag_id = d.dag_id "
+    "WHERE d.dag_id = :dag_id"
+)
+_VERSION = Sql("SELECT data FROM dag_version WHERE id = :version_id")
+_IMPORT_ERRORS = Sql(
+    "SELECT fileloc, error, parsed_at FROM dag_file WHERE error IS NOT NULL ORDER BY fileloc"
+)
+_RUN_COLUMNS = (
+    "id, dag_id, run_id, run_type, state, version_id, logical_date, interval_start, "
+    "interval_end, run_after, queued_at, start_date, end_date"
+)
+_RUNS = Sql(
+    f"SELECT {_RUN_COLUMNS} FROM dag_run WHERE dag_id = :dag_id "
+    "AND (CAST(:state AS text) IS NULL OR state = :state) ORDER BY run_after DESC, id DESC"
+)
+_RUN_IDS = Sql(
+    "SELECT run_id FROM dag_run WHERE dag_id = :dag_id ORDER BY run_after DESC, id DESC LIMIT 1000"
+)
+_RUN = Sql(f"SELECT {_RUN_COLUMNS} FROM dag_run WHERE dag_id = :dag_id AND run_id = :run_id")
+_INSTANCES = Sql(
+    "SELECT id, task_id, map_index, state, try_number, start_date, end_date, hostname, retry_at, "
+    "pool, pool_slots, queue, priority_weight, dispatch_id, trigger_id, scheduled_at, queued_at "
+    "FROM task_instance WHERE dag_run_id = :run_key ORDER BY id"
+)
+_TRIGGERS = Sql(
+    "SELECT t.id AS trigger_id, t.lane, t.classpath, r.dag_id, r.run_id, i.task_id, i.map_index, "
+    "j.hostname, j.pid, t.created_at, t.due_at FROM trigger t "
+    "JOIN task_instance i ON i.id = t.ti_id JOIN dag_run r ON r.id = t.dag_run_id "
+    "LEFT JOIN job j ON j.id = t.job_id ORDER BY t.id"
+)
+_POOLS = Sql(
+    "SELECT pool, slots, used, include_deferred, description FROM pool "
+    "WHERE CAST(:pool AS text) IS NULL OR pool = :pool ORDER BY pool"
+)
+_POOL_STATES = Sql(
+    "SELECT i.pool, i.state, sum(i.pool_slots) AS slots FROM dag_run r "
+    "JOIN task_instance i ON i.dag_run_id = r.id WHERE r.end_date IS NULL "
+    "AND i.state IN ('scheduled', 'queued', 'running', 'deferred') GROUP BY i.pool, i.state"
+)
+_JOBS = Sql(
+    "SELECT id, kind, hostname, pid, started_at, lease_until < {now} AS lapsed "
+    "FROM job WHERE ended_at IS NULL ORDER BY kind, id"
+)
+
+
+def dag_rows(tx: Tx) -> list[Any]:
+    """Every DAG that a file defines."""
+    return list(tx.all(_DAGS))
+
+
+def dag_ids(tx: Tx) -> list[str]:
+    """The id of every DAG ever parsed."""
+    return [row.dag_id for row in tx.all(_DAG_IDS)]
+
+
+def dag_details(tx: Tx, dag_id: str) -> Any | None:
+    """One DAG with its current version's ``data`` (SerializedDag) and its active runs."""
+    return tx.first(_DAG, dag_id=dag_id)
+
+
+def dag_version(tx: Tx, version_id: int) -> str:
+    """``data`` of one version: the one that a run was created with."""
+    return str(tx.scalar(_VERSION, version_id=version_id))
+
+
+def import_errors(tx: Tx) -> list[Any]:
+    """Every DAG file whose last import failed."""
+    return list(tx.all(_IMPORT_ERRORS))
+
+
+def run_rows(tx: Tx, dag_id: str, state: str | None = None) -> list[Any]:
+    """The runs of a DAG, newest first."""
+    return list(tx.all(_RUNS, dag_id=dag_id, state=state))
+
+
+def run_ids(tx: Tx, dag_id: str) -> list[str]:
+    """The ids of the newest 1000 runs of a DAG."""
+    return [row.run_id for row in tx.all(_RUN_IDS, dag_id=dag_id)]
+
+
+def run_row(tx: Tx, dag_id: str, run_id: str) -> Any | None:
+    """One run."""
+    return tx.first(_RUN, dag_id=dag_id, run_id=run_id)
+
+
+def instance_rows(tx: Tx, run_key: int) -> list[Any]:
+    """The task instances of a run, in order of creation: every task after its upstream."""
+    return list(tx.all(_INSTANCES, run_key=run_key))
+
+
+def trigger_rows(tx: Tx) -> list[Any]:
+    """Every trigger that a deferred task waits for, with the triggerer that runs it."""
+    return list(tx.all(_TRIGGERS))
+
+
+def pool_rows(tx: Tx, pool: str | None = None) -> list[tuple[Any, dict[str, int]]]:
+    """Pools, each with the slots that its task instances want or hold, by state."""
+    states: dict[str, dict[str, int]] = {}
+    for row in tx.all(_POOL_STATES):
+        states.setdefault(row.pool, {})[row.state] = int(row.slots)
+    return [(row, states.get(row.pool, {})) for row in tx.all(_POOLS, pool=pool)]
+
+
+def live_jobs(tx: Tx) -> list[Any]:
+    """Daemons that have not ended; ``lapsed`` ones have not renewed their lease in time."""
+    return list(tx.all(_JOBS))

@@ -1,0 +1,139 @@
+"""Runs and their task instances as the scheduler takes them into memory, and DAG versions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from roost.models.engine import Sql, Tx
+
+__all__ = [
+    "InstanceRow",
+    "RunRow",
+    "VersionRow",
+    "adopt_runs",
+    "instances",
+    "mark_changed",
+    "release_run_slots",
+    "release_runs_of_ended_schedulers",
+    "reread",
+    "take_run_slot",
+    "trigger_timeouts",
+    "version",
+]
+
+
+class RunRow(NamedTuple):
+    """An unfinished run that this scheduler has taken. Moments in microseconds, UTC."""
+
+    id: int
+    dag_id: str
+    run_id: str
+    run_type: str
+    state: str
+    version_id: int
+    logical_date: int | None
+    run_after: int
+    start_date: int | None
+
+
+class InstanceRow(NamedTuple):
+    """A task instance of a run, as the board needs it."""
+
+    id: int
+    task_id: str
+    map_index: int
+    state: str
+    try_number: int
+    losses: int
+    dispatch_id: int | None
+    trigger_id: int | None
+    next_method: str | None
+    retry_at: int | None
+
+
+class VersionRow(NamedTuple):
+    """A stored version of a DAG; ``data`` is ``roost.dag.model.SerializedDag`` as JSON."""
+
+    id: int
+    dag_id: str
+    code_hash: str
+    fileloc: str
+    data: str
+
+
+_RUN = ", ".join(RunRow._fields)
+_ADOPT = Sql(
+    "UPDATE dag_run SET job_id = :me, changed = {false} WHERE id IN ("
+    "SELECT id FROM dag_run WHERE end_date IS NULL AND (job_id IS NULL OR changed) "
+    "AND (job_id IS NULL OR job_id = :me) ORDER BY id LIMIT :limit {skip_locked}) "
+    f"RETURNING {_RUN}"
+)
+_INSTANCES = Sql(
+    f"SELECT {', '.join(InstanceRow._fields)} FROM task_instance WHERE dag_run_id = :run_key "
+    "ORDER BY id"
+)
+_VERSION = Sql(f"SELECT {', '.join(VersionRow._fields)} FROM dag_version WHERE id = :id")
+_TIMEOUTS = Sql(
+    "SELECT ti_id, id, timeout_at FROM trigger "
+    "WHERE dag_run_id = :run_key AND timeout_at IS NOT NULL"
+)
+_RELEASE_ENDED = Sql(
+    "UPDATE dag_run SET job_id = NULL WHERE end_date IS NULL AND job_id IS NOT NULL "
+    "AND EXISTS (SELECT 1 FROM job WHERE job.id = dag_run.job_id AND job.ended_at IS NOT NULL)"
+)
+_MARK_CHANGED = Sql("UPDATE dag_run SET changed = {true} WHERE id = :id AND end_date IS NULL")
+_REREAD = Sql("UPDATE dag_run SET changed = {true} WHERE job_id = :me AND end_date IS NULL")
+_TAKE_SLOT = Sql("UPDATE dag_usage SET runs = runs + 1 WHERE dag_id = :dag_id AND runs < max_runs")
+_RELEASE_SLOTS = Sql(
+    "UPDATE dag_usage SET runs = runs - :runs, "
+    "shrinking = shrinking AND runs - :runs > max_runs WHERE dag_id = :dag_id"
+)
+
+
+def adopt_runs(tx: Tx, job_id: int, limit: int) -> list[RunRow]:
+    """Take unfinished runs that no scheduler has, and take again those that others edited."""
+    return sorted(RunRow._make(row) for row in tx.all(_ADOPT, me=job_id, limit=limit))
+
+
+def instances(tx: Tx, run_key: int) -> list[InstanceRow]:
+    """Every task instance of a run, in order of creation."""
+    return [InstanceRow._make(row) for row in tx.all(_INSTANCES, run_key=run_key)]
+
+
+def trigger_timeouts(tx: Tx, run_key: int) -> list[tuple[int, int, int]]:
+    """``(ti_id, trigger_id, timeout_at)`` of the triggers of a run that wait at most so long."""
+    return [(row.ti_id, row.id, row.timeout_at) for row in tx.all(_TIMEOUTS, run_key=run_key)]
+
+
+def version(tx: Tx, version_id: int) -> VersionRow:
+    """One stored version of a DAG."""
+    row = tx.first(_VERSION, id=version_id)
+    assert row is not None, "a run's version is kept by a foreign key"  # noqa: S101
+    return VersionRow._make(row)
+
+
+def release_runs_of_ended_schedulers(tx: Tx) -> int:
+    """Make the runs of schedulers that are gone free to be taken; gives how many."""
+    return tx.run(_RELEASE_ENDED)
+
+
+def mark_changed(tx: Tx, run_key: int) -> None:
+    """Tell the scheduler that has this run to read it again."""
+    tx.run(_MARK_CHANGED, id=run_key)
+
+
+def reread(tx: Tx, job_id: int) -> None:
+    """Have this scheduler read all its runs again: it has lost its memory."""
+    tx.run(_REREAD, me=job_id)
+
+
+def take_run_slot(tx: Tx, dag_id: str) -> bool:
+    """Count one more active run of the DAG; False when ``max_active_runs`` are active (S9)."""
+    return tx.run(_TAKE_SLOT, dag_id=dag_id) == 1
+
+
+def release_run_slots(tx: Tx, finished: Sequence[tuple[str, int]]) -> None:
+    """Count finished runs out, given as ``(dag_id, how many)``."""
+    for dag_id, runs in finished:
+        tx.run(_RELEASE_SLOTS, dag_id=dag_id, runs=runs)

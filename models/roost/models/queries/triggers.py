@@ -1,0 +1,257 @@
+"""What a triggerer reads and writes: due timers, claims, events.
+
+Every claim of a poll trigger has an epoch, and an event is accepted only from the claim that is
+still in force (design.md section 4, rule 3). A trigger has at most one event (S3): the unique
+index on ``trigger_event.trigger_id`` decides races, whoever takes part in them. ``fired_at`` takes
+a trigger out of the partial indexes below, so waiting rows are all that these statements meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from roost.models.engine import Sql, Tx
+from roost.models.queries import jobs
+from roost.support.wire import TriggerReport, TriggerSpec
+
+__all__ = [
+    "Look",
+    "SourceRow",
+    "claim",
+    "fire_timers",
+    "held",
+    "look",
+    "owners_without_job",
+    "release",
+    "sources",
+    "specs",
+    "store",
+]
+
+# The moment as DateTimeTrigger yields it, in roost.support.typedjson, made without a row of Python.
+_MOMENT_POSTGRES = (
+    "to_char(timestamp '1970-01-01' + due_at * interval '1 microsecond', "
+    "'YYYY-MM-DD\"T\"HH24:MI:SS.US')"
+)
+# Rounded down by hand: SQLite divides towards zero, and a moment may lie before 1970.
+_MICROS_SQLITE = "((due_at % 1000000) + 1000000) % 1000000"
+_MOMENT_SQLITE = (
+    f"strftime('%Y-%m-%dT%H:%M:%S', (due_at - {_MICROS_SQLITE}) / 1000000, 'unixepoch') "
+    f"|| printf('.%06d', {_MICROS_SQLITE})"
+)
+_PAYLOAD = '\'{{"$roost":"datetime","value":"\' || {moment} || \'+00:00"}}\''
+_DUE = (
+    "SELECT id, epoch, due_at FROM trigger "
+    "WHERE lane = 'timer' AND fired_at IS NULL AND due_at <= :now "
+    "ORDER BY due_at LIMIT :batch"
+)
+_INSERT_DUE = (
+    "INSERT INTO trigger_event (trigger_id, epoch, kind, payload, created_at) "
+    "SELECT id, epoch, 'fired', {payload}, :now FROM due WHERE {{true}} "
+    "ON CONFLICT (trigger_id) DO NOTHING RETURNING trigger_id"
+)
+# Locked rows are another triggerer's batch or being settled: skip them, both fire at full speed.
+_FIRE_POSTGRES = Sql(
+    f"WITH due AS MATERIALIZED ({_DUE} FOR UPDATE SKIP LOCKED), "
+    "marked AS (UPDATE trigger SET fired_at = :now FROM due WHERE trigger.id = due.id) "
+    + _INSERT_DUE.format(payload=_PAYLOAD.format(moment=_MOMENT_POSTGRES))
+)
+# SQLite has no writes inside WITH; its writer is alone, so the same rows are due twice.
+_FIRE_SQLITE = Sql(
+    f"WITH due AS MATERIALIZED ({_DUE}) "
+    + _INSERT_DUE.format(payload=_PAYLOAD.format(moment=_MOMENT_SQLITE))
+)
+_MARK_SQLITE = Sql(
+    "UPDATE trigger SET fired_at = :now "
+    f"WHERE id IN (SELECT id FROM ({_DUE})) "
+    "AND EXISTS (SELECT 1 FROM trigger_event e WHERE e.trigger_id = trigger.id)"
+)
+
+_LOOK = Sql(
+    "SELECT "
+    "(SELECT min(due_at) FROM trigger WHERE lane = 'timer' AND fired_at IS NULL) AS next_due, "
+    "EXISTS (SELECT 1 FROM trigger WHERE lane = 'poll' AND fired_at IS NULL AND job_id IS NULL) "
+    "AS waiting, "
+    "count(*) AS held, CAST(coalesce(sum(id), 0) AS bigint) AS held_sum "
+    "FROM trigger WHERE lane = 'poll' AND fired_at IS NULL AND job_id = :job_id"
+)
+# One probe of the index for each owner, however many triggers it has.
+_OWNERS = Sql(
+    "WITH RECURSIVE owner(id) AS ("
+    "SELECT min(job_id) FROM trigger WHERE lane = 'poll' AND fired_at IS NULL UNION ALL "
+    "SELECT (SELECT min(job_id) FROM trigger "
+    "WHERE lane = 'poll' AND fired_at IS NULL AND job_id > owner.id) "
+    "FROM owner WHERE owner.id IS NOT NULL) "
+    "SELECT owner.id FROM owner WHERE owner.id IS NOT NULL AND NOT EXISTS "
+    "(SELECT 1 FROM job WHERE job.id = owner.id AND job.ended_at IS NULL)"
+)
+# The CTE is a fence: an inlined LIMIT below an UPDATE may lock more rows than it returns.
+_CLAIM = (
+    "WITH pick AS ("
+    "SELECT id FROM trigger WHERE lane = 'poll' AND fired_at IS NULL AND {owner} {queues}"
+    "ORDER BY id LIMIT :batch {{skip_locked}}) "
+    "UPDATE trigger SET job_id = :job_id, epoch = epoch + 1 "
+    "WHERE id IN (SELECT id FROM pick) RETURNING id, epoch"
+)
+_QUEUES = "AND queue IN (SELECT q.queue FROM {{rows:q = queues | queue text}}) "
+_CLAIM_FREE = Sql(_CLAIM.format(owner="job_id IS NULL", queues=""))
+_CLAIM_FREE_QUEUES = Sql(_CLAIM.format(owner="job_id IS NULL", queues=_QUEUES.format()))
+_DISOWN = Sql(
+    "UPDATE trigger SET job_id = NULL WHERE lane = 'poll' AND fired_at IS NULL AND job_id = :job_id"
+)
+_HELD = Sql(
+    "SELECT id, epoch FROM trigger WHERE lane = 'poll' AND fired_at IS NULL AND job_id = :job_id"
+)
+_SPECS = Sql(
+    "SELECT t.id AS trigger_id, t.epoch, t.classpath, t.source, t.kwargs, t.code_hash, t.fileloc, "
+    "run.dag_id, run.run_id, ti.task_id, ti.map_index, ti.try_number "
+    "FROM {rows:r | id bigint} JOIN trigger t ON t.id = r.id "
+    "JOIN task_instance ti ON ti.id = t.ti_id JOIN dag_run run ON run.id = t.dag_run_id "
+    "WHERE t.job_id = :job_id AND t.fired_at IS NULL"
+)
+_SOURCES = Sql(
+    "SELECT s.code_hash, s.fileloc, s.source, s.triggers "
+    "FROM {rows:r | code_hash text} JOIN dag_source s ON s.code_hash = r.code_hash"
+)
+_STORE = Sql(
+    "INSERT INTO trigger_event (trigger_id, epoch, kind, payload, error, created_at) "
+    "SELECT t.id, t.epoch, r.kind, r.payload, r.error, :now "
+    "FROM {rows:r | trigger_id bigint, epoch integer, kind text, payload text, error text} "
+    "JOIN trigger t ON t.id = r.trigger_id AND t.epoch = r.epoch "
+    "WHERE t.job_id = :job_id AND t.fired_at IS NULL "
+    "ON CONFLICT (trigger_id) DO NOTHING RETURNING trigger_id"
+)
+_MARK = Sql(
+    "UPDATE trigger SET fired_at = :now WHERE id IN (SELECT r.id FROM {rows:r | id bigint})"
+)
+
+
+class Look(NamedTuple):
+    """What a triggerer sees at a glance.
+
+    Attributes:
+        next_due: when the next timer is due, in microseconds; None without timers.
+        waiting: a poll trigger has no owner.
+        held: how many poll triggers the asking job owns.
+        held_sum: the sum of their ids; with ``held`` it tells whether anything changed.
+    """
+
+    next_due: int | None
+    waiting: bool
+    held: int
+    held_sum: int
+
+
+class SourceRow(NamedTuple):
+    """One version of a DAG file and the trigger classes a parser found in it."""
+
+    code_hash: str
+    fileloc: str
+    source: str
+    triggers: list[str]
+
+
+def look(tx: Tx, job_id: int) -> Look:
+    """One statement that tells what there is to do; all an idle triggerer asks."""
+    row = tx.first(_LOOK, job_id=job_id)
+    assert row is not None  # noqa: S101 - an aggregate always gives a row
+    return Look(row.next_due, bool(row.waiting), row.held, row.held_sum)
+
+
+def fire_timers(tx: Tx, now: int, batch: int) -> int:
+    """Store the event of up to ``batch`` timers that are due at ``now``; gives how many.
+
+    Set-based: the cost of a timer is its rows. Safe in any number of triggerers at once.
+    """
+    if tx.dialect == "postgresql":
+        return len(tx.all(_FIRE_POSTGRES, now=now, batch=batch))
+    fired = len(tx.all(_FIRE_SQLITE, now=now, batch=batch))
+    if fired:
+        tx.run(_MARK_SQLITE, now=now, batch=batch)
+    return fired
+
+
+def owners_without_job(tx: Tx) -> list[int]:
+    """Jobs that own poll triggers although they have ended, or whose row is gone."""
+    return [row.id for row in tx.all(_OWNERS)]
+
+
+def release(tx: Tx, job_id: int) -> int:
+    """Give every trigger of a job back; any triggerer may claim them now."""
+    return tx.run(_DISOWN, job_id=job_id)
+
+
+def claim(tx: Tx, job_id: int, batch: int, queues: Sequence[str] = ()) -> dict[int, int]:
+    """Own up to ``batch`` poll triggers that nobody owns, oldest first.
+
+    Args:
+        job_id: the claiming triggerer; without its lease nothing is claimed.
+        batch: at most this many.
+        queues: only triggers of these queues; empty: of every queue.
+
+    Returns:
+        The epoch of each claim by trigger id.
+    """
+    if not jobs.owns_lease(tx, job_id):
+        return {}
+    if queues:
+        wanted = tx.rows([{"queue": queue} for queue in queues])
+        rows = tx.all(_CLAIM_FREE_QUEUES, job_id=job_id, batch=batch, queues=wanted)
+    else:
+        rows = tx.all(_CLAIM_FREE, job_id=job_id, batch=batch)
+    return {row.id: row.epoch for row in rows}
+
+
+def held(tx: Tx, job_id: int) -> dict[int, int]:
+    """Epoch by id of every trigger that a job owns and that has not fired."""
+    return {row.id: row.epoch for row in tx.all(_HELD, job_id=job_id)}
+
+
+def specs(tx: Tx, job_id: int, trigger_ids: Iterable[int]) -> list[TriggerSpec]:
+    """What a runner needs to run these triggers; those not owned any more are left out."""
+    rows = tx.rows([{"id": trigger_id} for trigger_id in trigger_ids])
+    return [
+        TriggerSpec(**{**row._mapping, "kwargs": msgspec.Raw(row.kwargs.encode())})
+        for row in tx.all(_SPECS, job_id=job_id, rows=rows)
+    ]
+
+
+def sources(tx: Tx, code_hashes: Iterable[str]) -> list[SourceRow]:
+    """The stored DAG file versions with these hashes."""
+    rows = tx.rows([{"code_hash": code_hash} for code_hash in code_hashes])
+    return [
+        SourceRow(row.code_hash, row.fileloc, row.source, msgspec.json.decode(row.triggers))
+        for row in tx.all(_SOURCES, rows=rows)
+    ]
+
+
+def store(tx: Tx, job_id: int, reports: Sequence[TriggerReport], now: int) -> list[int]:
+    """Write what became of triggers, durably and before anything else happens.
+
+    A report is taken only from the claim in force: a triggerer that lost its lease, or whose
+    trigger was claimed, timed out or cleared meanwhile, writes nothing. The first event wins.
+
+    Returns:
+        The ids of the triggers whose event this call stored.
+    """
+    if not reports or not jobs.owns_lease(tx, job_id):
+        return []
+    rows = tx.rows(
+        [
+            {
+                "trigger_id": report.trigger_id,
+                "epoch": report.epoch,
+                "kind": report.kind,
+                "payload": None if report.payload is None else bytes(report.payload).decode(),
+                "error": report.error,
+            }
+            for report in reports
+        ]
+    )
+    stored = [row.trigger_id for row in tx.all(_STORE, job_id=job_id, rows=rows, now=now)]
+    if stored:
+        tx.run(_MARK, now=now, rows=tx.rows([{"id": trigger_id} for trigger_id in stored]))
+    return stored

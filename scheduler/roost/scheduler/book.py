@@ -1,0 +1,206 @@
+"""What the scheduler remembers of the runs it owns, so that it reads only what is new.
+
+The book is a cache: it is filled from the database, every write that it leads to is guarded by
+the state in the database, and at any doubt a run is dropped and read again. Losing it costs a
+query, never a task.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from roost.dag.model import SerializedDag
+from roost.models.queries.runs import InstanceRow, RunRow, VersionRow
+from roost.models.states import IN_FLIGHT, Event, State
+from roost.scheduler.board import Board, Plan
+
+if TYPE_CHECKING:
+    from roost.scheduler.ready import Candidate
+
+__all__ = ["ActiveRun", "Alarm", "Book", "Version", "Waiting"]
+
+
+class Version(NamedTuple):
+    """A version of a DAG with its compiled plan, shared by all runs of that version."""
+
+    id: int
+    dag_id: str
+    code_hash: str
+    fileloc: str
+    plan: Plan
+
+
+class Waiting(NamedTuple):
+    """A task instance that its board scheduled and no dispatch holds yet.
+
+    Attributes:
+        path: moves still to be written before ``enqueue``; empty once they are.
+        columns: what to write along with them.
+        guard: the dispatch or trigger that the row must still hold: ``(column, value)``.
+    """
+
+    path: tuple[Event, ...]
+    columns: dict[str, object]
+    guard: tuple[str, int] | None = None
+
+
+class Alarm(NamedTuple):
+    """Something due at a moment (microseconds): a retry, or the time-out of a trigger."""
+
+    due_at: int
+    run_key: int
+    ti_id: int
+    trigger_id: int | None  # None: a retry
+
+
+_SERIALS = itertools.count()
+"""Tells a run that was read again from its former self, whose candidates are void."""
+
+_KEPT_VERSIONS = 256
+
+
+class ActiveRun:
+    """One unfinished run: its board, its try counts, and what stands in line for slots."""
+
+    __slots__ = (
+        "alive",
+        "board",
+        "dag_id",
+        "fresh",
+        "holding",
+        "in_flight",
+        "in_line",
+        "key",
+        "logical_date",
+        "losses",
+        "max_active_tasks",
+        "parked",
+        "paused",
+        "run_id",
+        "serial",
+        "tries",
+        "version",
+        "waiting",
+    )
+
+    def __init__(
+        self,
+        row: RunRow,
+        version: Version,
+        instances: Sequence[InstanceRow],
+        holding_pools: frozenset[str],
+    ) -> None:
+        self.serial = next(_SERIALS)
+        self.key = row.id
+        self.dag_id = row.dag_id
+        self.run_id = row.run_id
+        self.version = version
+        # Runs without a logical date stand in line by the moment they were asked for.
+        self.logical_date = row.run_after if row.logical_date is None else row.logical_date
+        self.max_active_tasks = version.plan.dag.max_active_tasks
+        self.board = Board(
+            version.plan, [(i.id, i.task_id, i.map_index, i.state) for i in instances]
+        )
+        self.alive = True
+        self.paused = False
+        self.in_line = 0
+        self.in_flight = 0
+        self.parked: list[Candidate] = []
+        self.waiting: dict[int, Waiting] = {}
+        self.fresh: list[int] = []
+        self.holding: set[int] = set()
+        self.losses: dict[int, int] = {}
+        self.tries = [0] * len(version.plan.tasks)
+        for instance in instances:
+            self._restore(instance, holding_pools)
+
+    def _restore(self, instance: InstanceRow, holding_pools: frozenset[str]) -> None:
+        index = self.board.index_of(instance.id)
+        if index is None:
+            return
+        self.tries[index] = instance.try_number
+        if instance.losses:
+            self.losses[index] = instance.losses
+        if instance.state in IN_FLIGHT:
+            self.in_flight += 1
+        elif instance.state == State.SCHEDULED:
+            self.waiting[index] = Waiting((), {})
+        resumed = instance.state == State.SCHEDULED and instance.next_method is not None
+        if (instance.state == State.DEFERRED or resumed) and self.version.plan.tasks[
+            index
+        ].pool in holding_pools:
+            self.holding.add(index)
+
+    def unwritten(self) -> list[tuple[int, Waiting]]:
+        """What waits and does not stand as ``scheduled`` in the database yet."""
+        fresh, self.fresh = self.fresh, []
+        return [(i, self.waiting[i]) for i in fresh if i in self.waiting and self.waiting[i].path]
+
+    def wait(self, index: int, waiting: Waiting) -> None:
+        """Note a task instance as waiting for slots."""
+        self.waiting[index] = waiting
+        self.fresh.append(index)
+
+    @property
+    def room(self) -> int:
+        """How many more task instances of this run may be in flight."""
+        return self.max_active_tasks - self.in_flight
+
+
+class Book:
+    """All runs of this scheduler, by key; their versions; their alarms."""
+
+    def __init__(self) -> None:
+        self.runs: dict[int, ActiveRun] = {}
+        self.queued: dict[int, RunRow] = {}
+        self.alarms: list[Alarm] = []
+        self._versions: dict[int, Version] = {}
+
+    @property
+    def in_flight(self) -> int:
+        """Task instances queued or running over all runs: the executor's used slots."""
+        return sum(run.in_flight for run in self.runs.values())
+
+    def version(self, row: VersionRow) -> Version:
+        """Keep a version, compiled once."""
+        if len(self._versions) >= _KEPT_VERSIONS:
+            used = {run.version.id for run in self.runs.values()}
+            self._versions = {id_: v for id_, v in self._versions.items() if id_ in used}
+        dag = msgspec.json.decode(row.data, type=SerializedDag)
+        kept = Version(row.id, row.dag_id, row.code_hash, row.fileloc, Plan.compile(dag))
+        self._versions[row.id] = kept
+        return kept
+
+    def known_version(self, version_id: int) -> Version | None:
+        """A version that :meth:`version` has kept."""
+        return self._versions.get(version_id)
+
+    def add(self, run: ActiveRun, alarms: Iterable[Alarm]) -> None:
+        """Take a run up, instead of what was known of it."""
+        self.drop(run.key)
+        self.runs[run.key] = run
+        for alarm in alarms:
+            heapq.heappush(self.alarms, alarm)
+
+    def drop(self, run_key: int) -> None:
+        """Forget a run; its candidates and alarms are void."""
+        self.queued.pop(run_key, None)
+        run = self.runs.pop(run_key, None)
+        if run is not None:
+            run.alive = False
+
+    def alarm(self, alarm: Alarm) -> None:
+        """Set an alarm."""
+        heapq.heappush(self.alarms, alarm)
+
+    def due_alarms(self, now: int) -> list[Alarm]:
+        """Take the alarms that are due by ``now`` (microseconds)."""
+        due = []
+        while self.alarms and self.alarms[0].due_at <= now:
+            due.append(heapq.heappop(self.alarms))
+        return due

@@ -1,0 +1,139 @@
+"""The scheduler without its shell: takes turns, and knows when the next one is due."""
+
+from __future__ import annotations
+
+import logging
+from typing import NamedTuple
+
+from sqlalchemy import Engine
+
+from roost.models.engine import Tx, transact
+from roost.models.queries import dags, handoffs, jobs, runs
+from roost.models.queries.handoffs import Handoff
+from roost.scheduler.steps.adopt import adopt_runs
+from roost.scheduler.steps.create_runs import create_runs, start_runs
+from roost.scheduler.steps.decide import decide, finish_runs
+from roost.scheduler.steps.enqueue import enqueue
+from roost.scheduler.steps.settle import settle_alarms, settle_events, settle_outcomes
+from roost.scheduler.turn import Memory, Turn
+from roost.support.clock import now_us
+
+__all__ = ["LeaseLost", "Report", "Scheduler"]
+
+log = logging.getLogger("roost.scheduler")
+
+
+class LeaseLost(Exception):
+    """Another daemon declared this one dead: its memory is void and it must rejoin."""
+
+
+class Report(NamedTuple):
+    """What a turn did, once its transaction has committed."""
+
+    more: bool
+    handoffs: list[Handoff]
+    deferred: bool
+    starving: dict[str, int]
+    finished: list[tuple[str, str]]
+    counts: dict[str, int]
+    in_flight: int
+    next_due: int | None
+
+
+class Scheduler:
+    """Decides the runs that this job has claimed. Synchronous; one turn is one transaction.
+
+    Args:
+        engine: the metadata database.
+        parallelism: most task instances queued or running at once.
+        max_losses: how often a task instance may be lost by its workers before that costs a try.
+    """
+
+    def __init__(self, engine: Engine, *, parallelism: int, max_losses: int = 5) -> None:
+        self._engine = engine
+        self._parallelism = parallelism
+        self._max_losses = max_losses
+        self._memory = Memory()
+        self._next_run_after: int | None = None
+        self.job_id = 0
+
+    def join(self, job_id: int) -> None:
+        """Start afresh as a new job: nothing is remembered from a former one."""
+        self.job_id = job_id
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop all memory; the next turn reads the unfinished runs of this job again."""
+        self._memory = Memory()
+        self._reclaim = True
+
+    def take_turn(self) -> Report:
+        """Settle, decide, hand over, in one transaction.
+
+        Raises:
+            LeaseLost: the job was ended by others; nothing was written.
+        """
+        try:
+            return transact(self._engine, self._turn, attempts=1)
+        except BaseException:
+            # The book may hold what was not committed, or lack what was.
+            self.forget()
+            raise
+
+    def _turn(self, tx: Tx) -> Report:
+        if not jobs.owns_lease(tx, self.job_id):
+            raise LeaseLost
+        memory = self._memory
+        turn = Turn(
+            tx=tx,
+            memory=memory,
+            job_id=self.job_id,
+            now=now_us(),
+            parallelism=self._parallelism,
+            max_losses=self._max_losses,
+        )
+        if self._reclaim:
+            memory.holding_pools = frozenset(
+                row.pool for row in handoffs.pool_rows(tx) if row.include_deferred
+            )
+            runs.reread(tx, self.job_id)
+        self._note_pauses(turn)
+        adopt_runs(turn)
+        settle_outcomes(turn)
+        settle_events(turn)
+        settle_alarms(turn)
+        if self._next_run_after is None or self._next_run_after <= turn.now:
+            create_runs(turn)
+        start_runs(turn)
+        decide(turn)
+        enqueue(turn)
+        finish_runs(turn)
+        self._next_run_after = dags.next_due(tx)
+        self._reclaim = False
+        return self._report(turn)
+
+    def _note_pauses(self, turn: Turn) -> None:
+        """Hold back the runs of paused DAGs, let go those that are paused no longer (S13)."""
+        paused = handoffs.paused_dags(turn.tx)
+        if paused == turn.memory.paused:
+            return
+        turn.memory.paused = paused
+        for run in turn.book.runs.values():
+            run.paused = run.dag_id in paused
+            turn.memory.ready.unpark(run)
+
+    def _report(self, turn: Turn) -> Report:
+        alarms = turn.book.alarms
+        due = [alarms[0].due_at] if alarms else []
+        if self._next_run_after is not None:
+            due.append(self._next_run_after)
+        return Report(
+            more=turn.more,
+            handoffs=turn.handoffs,
+            deferred=turn.deferred,
+            starving=turn.starving,
+            finished=turn.finished,
+            counts=dict(turn.counts),
+            in_flight=turn.book.in_flight,
+            next_due=min(due, default=None),
+        )

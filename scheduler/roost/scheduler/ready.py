@@ -1,0 +1,128 @@
+"""Who goes next: task instances that may run, in order, under every limit at once.
+
+Pure: no clock, no database. A heap per pool holds candidates by effective priority weight, then
+logical date, then order in the DAG (S42-S44, H4); a pool without room never hides another's
+candidates. Of one run at most ``max_active_tasks`` stand in the heaps: the rest are parked with
+the run, so that a run of 10,000 ready tasks costs what fits, not what waits.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from roost.scheduler.book import ActiveRun
+
+__all__ = ["Admitted", "Candidate", "Ready"]
+
+_RESUME_LANE = ""
+"""Candidates that hold their pool slots already (deferred in a pool that counts deferral)."""
+
+
+class Candidate(NamedTuple):
+    """A waiting task instance; compares by who goes first."""
+
+    rank: int  # negative effective weight
+    logical_date: int
+    run_serial: int
+    task: int  # index in the run's plan
+    run: ActiveRun
+    pool: str
+
+
+class Admitted(NamedTuple):
+    """What one admission let through, and what it left for want of pool slots."""
+
+    candidates: list[Candidate]
+    starving: dict[str, int]
+
+
+class Ready:
+    """All candidates of the runs that this scheduler owns."""
+
+    def __init__(self) -> None:
+        self._heaps: dict[str, list[Candidate]] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._heaps.values()))
+
+    def add(self, run: ActiveRun, index: int) -> None:
+        """Let a task instance that its run's board scheduled stand in line."""
+        plan = run.board.plan
+        pool = _RESUME_LANE if index in run.holding else plan.tasks[index].pool
+        candidate = Candidate(-plan.weights[index], run.logical_date, run.serial, index, run, pool)
+        heapq.heappush(run.parked, candidate)
+        self.unpark(run)
+
+    def unpark(self, run: ActiveRun) -> None:
+        """Bring as many of a run's parked candidates into line as its limit has room for."""
+        while run.parked and not run.paused and run.in_line < run.room:
+            self._push(heapq.heappop(run.parked))
+
+    def wanted(self) -> dict[str, int]:
+        """Slots that the candidates in line would take, by pool."""
+        return {
+            pool: sum(c.run.board.plan.tasks[c.task].pool_slots for c in heap)
+            for pool, heap in self._heaps.items()
+            if heap and pool != _RESUME_LANE
+        }
+
+    def admit(self, slots: int, free: Mapping[str, int]) -> Admitted:
+        """Take candidates out of line while every limit has room.
+
+        Args:
+            slots: free slots of the executor.
+            free: free slots by pool; a pool that is absent does not exist and admits nobody.
+
+        Returns:
+            Who may be enqueued, best first. Each run's ``in_flight`` counts them already.
+        """
+        room = dict(free)
+        room[_RESUME_LANE] = len(self)
+        heads = [heap[0] for pool, heap in self._heaps.items() if heap and room.get(pool, 0) > 0]
+        heapq.heapify(heads)
+        admitted: list[Candidate] = []
+        too_big: list[Candidate] = []
+        while heads and slots > 0:
+            head = heapq.heappop(heads)
+            heap = self._heaps[head.pool]
+            candidate = heapq.heappop(heap)
+            candidate.run.in_line -= 1
+            if self._may_go(candidate):
+                need = candidate.run.board.plan.tasks[candidate.task].pool_slots
+                if candidate.pool != _RESUME_LANE and need > room[candidate.pool]:
+                    too_big.append(candidate)
+                    candidate.run.in_line += 1
+                else:
+                    if candidate.pool != _RESUME_LANE:
+                        room[candidate.pool] -= need
+                    candidate.run.in_flight += 1
+                    admitted.append(candidate)
+                    slots -= 1
+            if heap and room[head.pool] > 0:
+                heapq.heappush(heads, heap[0])
+        for candidate in too_big:
+            candidate.run.in_line -= 1
+            self._push(candidate)
+        return Admitted(admitted, self._starving(room) if slots > 0 else {})
+
+    def _may_go(self, candidate: Candidate) -> bool:
+        run = candidate.run
+        if not run.alive or candidate.task not in run.waiting:
+            return False
+        if run.paused or run.in_flight >= run.max_active_tasks:
+            heapq.heappush(run.parked, candidate)
+            return False
+        return True
+
+    def _push(self, candidate: Candidate) -> None:
+        candidate.run.in_line += 1
+        heapq.heappush(self._heaps.setdefault(candidate.pool, []), candidate)
+
+    def _starving(self, room: Mapping[str, int]) -> dict[str, int]:
+        return {
+            pool: len(heap)
+            for pool, heap in self._heaps.items()
+            if heap and pool != _RESUME_LANE and room.get(pool, 0) <= 0
+        }

@@ -1,0 +1,112 @@
+"""Create the scheduled runs that are due and start queued ones while their DAG has room."""
+
+from __future__ import annotations
+
+import msgspec
+
+from roost.dag.model import SerializedDag
+from roost.dag.timetable import next_run
+from roost.models.queries import dags, runs
+from roost.models.queries.dags import DueDag
+from roost.models.queries.runs import InstanceRow, RunRow
+from roost.models.states import RunEvent, State
+from roost.models.transitions import NewRun, create_run, create_task_instances, move_runs
+from roost.scheduler.steps.adopt import adopt_runs, load_run, version_of
+from roost.scheduler.turn import Turn
+from roost.support.clock import from_us
+
+__all__ = ["create_runs", "start_runs"]
+
+_BATCH = 100
+_STARTS = 100
+
+
+def create_runs(turn: Turn) -> None:
+    """Create every scheduled run that is due, each interval once (S21, S12 of the invariants).
+
+    The run and the DAG's next moment are written together, and an interval has at most one
+    scheduled run by a unique index: neither a crash nor a second scheduler doubles or loses one.
+    """
+    due = dags.due_dags(turn.tx, turn.now, _BATCH)
+    created = sum(_create_due(turn, dag) for dag in due)
+    turn.more |= created > 0
+    if created:
+        adopt_runs(turn)
+
+
+def _create_due(turn: Turn, due: DueDag) -> int:
+    dag = msgspec.json.decode(due.data, type=SerializedDag)
+    if dags.unfinished_scheduled_runs(turn.tx, due.dag_id) >= dag.max_active_runs:
+        return 0  # its next run is created when one of them has ended
+    end = due.next_interval_end
+    upcoming = next_run(dag.timetable, end, dag.start_date, dag.end_date, dag.catchup, turn.now)
+    advanced = dags.plan_next(
+        turn.tx,
+        due.dag_id,
+        was_due=due.next_run_after,
+        next_run_after=upcoming.run_after if upcoming else None,
+        next_interval_start=upcoming.interval_start if upcoming else None,
+        next_interval_end=upcoming.interval_end if upcoming else None,
+    )
+    if not advanced:
+        return 0
+    logical_date = (
+        due.next_run_after if due.next_interval_start is None else due.next_interval_start
+    )
+    run = NewRun(
+        dag_id=due.dag_id,
+        run_id=f"scheduled__{from_us(logical_date).isoformat()}",
+        run_type="scheduled",
+        version_id=due.version_id,
+        logical_date=logical_date,
+        interval_start=due.next_interval_start,
+        interval_end=end,
+        run_after=due.next_run_after,
+    )
+    return int(create_run(turn.tx, run, actor=turn.actor) is not None)
+
+
+def start_runs(turn: Turn) -> None:
+    """Start queued runs, earliest first, while fewer than ``max_active_runs`` are active (S9)."""
+    full: set[str] = set()
+    started = 0
+    for row in sorted(turn.book.queued.values(), key=_by_date):
+        if row.dag_id in full or row.dag_id in turn.memory.paused or row.run_after > turn.now:
+            continue
+        if started == _STARTS:
+            turn.more = True
+            return
+        if not runs.take_run_slot(turn.tx, row.dag_id):
+            full.add(row.dag_id)
+            continue
+        started += 1
+        _start(turn, row)
+
+
+def _by_date(row: RunRow) -> tuple[int, int]:
+    return (row.run_after if row.logical_date is None else row.logical_date, row.id)
+
+
+def _start(turn: Turn, row: RunRow) -> None:
+    turn.book.queued.pop(row.id)
+    if not move_runs(turn.tx, RunEvent.START, [row.id], actor=turn.actor):
+        runs.release_run_slots(turn.tx, [(row.dag_id, 1)])
+        return
+    plan = version_of(turn, row.version_id).plan
+    rows = [
+        {
+            "task_id": task.task_id,
+            "map_index": -1,
+            "pool": task.pool,
+            "pool_slots": task.pool_slots,
+            "queue": task.queue,
+            "priority_weight": weight,
+        }
+        for task, weight in zip(plan.tasks, plan.weights, strict=True)
+    ]
+    created = create_task_instances(turn.tx, row.id, rows)
+    instances = [
+        InstanceRow(ti_id, task_id, map_index, State.NONE, 0, 0, None, None, None, None)
+        for ti_id, task_id, map_index in created
+    ]
+    load_run(turn, row, instances)

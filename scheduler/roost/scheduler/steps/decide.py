@@ -1,0 +1,91 @@
+"""Decide what follows in the runs that changed: run, skip, or fail with the upstream."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from roost.models.queries import runs
+from roost.models.states import Event, RunEvent, State
+from roost.models.transitions import move_runs
+from roost.scheduler.book import ActiveRun
+from roost.scheduler.steps.settle import schedule
+from roost.scheduler.turn import Turn
+
+__all__ = ["decide", "finish_runs"]
+
+_COMPLETED = ("try_number", "scheduled_at", "start_date", "end_date")
+
+
+def decide(turn: Turn) -> None:
+    """Evaluate the trigger rules of what changed, until nothing follows any more (S77-S88).
+
+    An operator without a body completes right here (H27), and what follows it is decided in the
+    same turn.
+    """
+    skips: list[dict[str, Any]] = []
+    upstream_fails: list[dict[str, Any]] = []
+    completed: list[dict[str, Any]] = []
+    for run in list(turn.touched.values()):
+        while True:
+            decisions = run.board.decide()
+            ids = run.board.ti_ids
+            skips += [{"id": ids[i], "end_date": turn.now} for i in decisions.skip]
+            upstream_fails += [
+                {"id": ids[i], "end_date": turn.now} for i in decisions.upstream_failed
+            ]
+            empty = [i for i in decisions.run if run.board.plan.empty[i]]
+            for index in decisions.run:
+                if not run.board.plan.empty[index]:
+                    schedule(turn, run, index)
+            if not empty:
+                break
+            completed += [_complete(turn, run, index) for index in empty]
+    turn.move(Event.SKIP, skips, sets=("end_date",), reason="trigger rule")
+    turn.move(Event.UPSTREAM_FAIL, upstream_fails, sets=("end_date",))
+    turn.move((Event.SCHEDULE, Event.COMPLETE), completed, sets=_COMPLETED)
+
+
+def _complete(turn: Turn, run: ActiveRun, index: int) -> dict[str, Any]:
+    run.tries[index] += 1
+    run.board.settle(index, State.SUCCESS)
+    turn.counts["ti.success"] += 1
+    return {
+        "id": run.board.ti_ids[index],
+        "try_number": run.tries[index],
+        "scheduled_at": turn.now,
+        "start_date": turn.now,
+        "end_date": turn.now,
+    }
+
+
+def finish_runs(turn: Turn) -> None:
+    """End runs whose task instances are all finished, and those that can never go on (H10)."""
+    ended: dict[RunEvent, list[ActiveRun]] = {RunEvent.SUCCEED: [], RunEvent.FAIL: []}
+    stuck = []
+    for run in turn.touched.values():
+        if not run.alive:
+            continue
+        outcome = run.board.outcome()
+        if outcome is not None:
+            ended[RunEvent.SUCCEED if outcome == "success" else RunEvent.FAIL].append(run)
+        elif not run.waiting and run.board.deadlocked():
+            stuck.append(run)
+    for event, group in ended.items():
+        _end(turn, event, group, None)
+    _end(turn, RunEvent.FAIL, stuck, "deadlocked: nothing can run and nothing is awaited")
+
+
+def _end(turn: Turn, event: RunEvent, group: list[ActiveRun], reason: str | None) -> None:
+    if not group:
+        return
+    moved = set(
+        move_runs(turn.tx, event, [run.key for run in group], actor=turn.actor, reason=reason)
+    )
+    released: dict[str, int] = {}
+    for run in group:
+        turn.book.drop(run.key)
+        if run.key in moved:
+            released[run.dag_id] = released.get(run.dag_id, 0) + 1
+            turn.finished.append((run.dag_id, event))
+    runs.release_run_slots(turn.tx, sorted(released.items()))
+    turn.more |= any(row.dag_id in released for row in turn.book.queued.values())

@@ -1,0 +1,127 @@
+"""Hand over what fits: executor slots, pool slots and ``max_active_tasks``, best first."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from roost.models.queries import handoffs, runs
+from roost.models.queries.handoffs import Handoff
+from roost.models.states import Event
+from roost.scheduler.book import ActiveRun, Waiting
+from roost.scheduler.turn import IdBlock, Turn
+
+__all__ = ["enqueue"]
+
+_Group = tuple[tuple[Event, ...], tuple[str, ...], tuple[str, ...]]
+
+
+def enqueue(turn: Turn) -> None:
+    """Queue the candidates that every limit admits; note the others as scheduled.
+
+    Pool slots given back in this turn are spent again without touching the pool's row. Only when
+    more are wanted is the row locked and counted: a limit shared by several schedulers is never
+    judged by an unlocked row (S8).
+    """
+    changes: dict[str, int] = {pool: -slots for pool, slots in turn.released.items()}
+    free = _free_slots(turn)
+    admitted, turn.starving = turn.memory.ready.admit(turn.parallelism - turn.book.in_flight, free)
+    if turn.memory.ids.left < len(admitted):
+        size = max(IdBlock.SIZE, len(admitted))
+        turn.memory.ids.refill(handoffs.allocate_ids(turn.tx, "dispatch", size), size)
+    groups: dict[_Group, list[tuple[ActiveRun, int, dict[str, Any]]]] = defaultdict(list)
+    for candidate in admitted:
+        run, index = candidate.run, candidate.task
+        waiting = run.waiting.pop(index)
+        row = {"dispatch_id": turn.memory.ids.take(), "queued_at": turn.now}
+        key, row = _row(run, index, waiting, Event.ENQUEUE, row)
+        groups[key].append((run, index, row))
+        if index in run.holding:
+            run.holding.discard(index)
+        else:
+            task = run.board.plan.tasks[index]
+            changes[task.pool] = changes.get(task.pool, 0) + task.pool_slots
+    _note_waiting(turn, groups)
+    for key, items in groups.items():
+        _write(turn, key, items, changes)
+    handoffs.create_dispatches(turn.tx, turn.handoffs)
+    handoffs.change_pools(turn.tx, changes)
+
+
+def _free_slots(turn: Turn) -> dict[str, int]:
+    """Free slots by pool: those given back now, and those of the locked row where they may not
+    suffice."""
+    wanted = turn.memory.ready.wanted()
+    free = {pool: slots for pool, slots in turn.released.items() if slots > 0}
+    short = [pool for pool, slots in wanted.items() if slots > free.get(pool, 0)]
+    if short:
+        for row in handoffs.lock_pools(turn.tx, short):
+            given_back = turn.released.get(row.pool, 0)
+            free[row.pool] = (
+                _UNLIMITED if row.slots < 0 else max(0, row.slots - row.used + given_back)
+            )
+    return free
+
+
+_UNLIMITED = 1 << 40
+
+
+def _row(
+    run: ActiveRun, index: int, waiting: Waiting, last: Event | None, columns: dict[str, Any]
+) -> tuple[_Group, dict[str, Any]]:
+    path = waiting.path + ((last,) if last else ())
+    row = {"id": run.board.ti_ids[index], **waiting.columns, **columns}
+    sets = tuple(name for name in row if name != "id")
+    guards: tuple[str, ...] = ()
+    if waiting.guard is not None:
+        guards = (waiting.guard[0],)
+        row[f"if_{waiting.guard[0]}"] = waiting.guard[1]
+    return (path, sets, guards), row
+
+
+def _note_waiting(
+    turn: Turn, groups: dict[_Group, list[tuple[ActiveRun, int, dict[str, Any]]]]
+) -> None:
+    """Write ``scheduled`` for what became a candidate in this turn and was not admitted."""
+    for run in turn.touched.values():
+        if not run.alive:
+            continue
+        for index, waiting in run.unwritten():
+            key, row = _row(run, index, waiting, None, {})
+            groups[key].append((run, index, row))
+            run.waiting[index] = Waiting((), {})
+
+
+def _write(
+    turn: Turn,
+    key: _Group,
+    items: list[tuple[ActiveRun, int, dict[str, Any]]],
+    changes: dict[str, int],
+) -> None:
+    path, sets, guards = key
+    moved = turn.move(path, [row for _, _, row in items], sets=sets, guards=guards)
+    for run, index, row in items:
+        now = moved.get(row["id"])
+        if now is None:
+            _doubt(turn, run, index, Event.ENQUEUE in path, changes)
+        elif Event.ENQUEUE in path:
+            task = run.board.plan.tasks[index]
+            turn.handoffs.append(
+                Handoff(
+                    id=row["dispatch_id"],
+                    ti_id=row["id"],
+                    dag_run_id=run.key,
+                    try_number=now.try_number,
+                    queue=task.queue,
+                    priority=run.board.plan.weights[index],
+                )
+            )
+
+
+def _doubt(turn: Turn, run: ActiveRun, index: int, admitted: bool, changes: dict[str, int]) -> None:
+    """The book was wrong about a task instance: others moved it. Read its run again."""
+    if admitted:
+        task = run.board.plan.tasks[index]
+        changes[task.pool] = changes.get(task.pool, 0) - task.pool_slots
+    runs.mark_changed(turn.tx, run.key)
+    turn.more = True

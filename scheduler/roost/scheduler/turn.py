@@ -1,0 +1,146 @@
+"""One turn of the scheduler: one transaction that settles, decides and hands over.
+
+The steps of a turn share this object. They run in order (see :func:`take_turn`): adopt runs,
+settle what others left in the inbox, wake what is due, create and start runs, decide what follows,
+enqueue what fits, finish runs. Nothing leaves the process before the transaction has committed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from roost.models.engine import Tx
+from roost.models.queries.handoffs import Handoff
+from roost.models.states import Event
+from roost.models.transitions import Moved, move
+from roost.scheduler.book import ActiveRun, Book
+from roost.scheduler.ready import Ready
+
+__all__ = ["IdBlock", "Memory", "Turn"]
+
+
+class IdBlock:
+    """Dispatch ids reserved from the database, given out one by one, always increasing."""
+
+    SIZE = 10_000
+
+    def __init__(self) -> None:
+        self._next = self._end = 0
+
+    @property
+    def left(self) -> int:
+        """Ids that can be given without asking the database."""
+        return self._end - self._next
+
+    def refill(self, first: int, size: int) -> None:
+        """Give ids from ``first`` on, ``size`` of them."""
+        self._next, self._end = first, first + size
+
+    def take(self) -> int:
+        """The next id."""
+        taken, self._next = self._next, self._next + 1
+        return taken
+
+    def void(self) -> None:
+        """Give up the rest: runs taken over may have seen higher ids (S2)."""
+        self._next = self._end = 0
+
+
+@dataclass(slots=True)
+class Memory:
+    """What survives from one turn to the next. All of it can be dropped and read again."""
+
+    book: Book = field(default_factory=Book)
+    ready: Ready = field(default_factory=Ready)
+    ids: IdBlock = field(default_factory=IdBlock)
+    paused: frozenset[str] = frozenset()
+    holding_pools: frozenset[str] = frozenset()
+
+
+@dataclass(slots=True)
+class Turn:
+    """State of one turn.
+
+    Attributes:
+        now: wall clock in microseconds, read once; decides what is due.
+        batch: most rows that a step takes at once, so that a turn stays short.
+        more: a step left work behind; the next turn follows at once.
+        released: pool slots given back in this turn, by pool.
+        deferred: triggers were created: the triggerer shall look.
+        starving: candidates left for want of pool slots, by pool.
+    """
+
+    tx: Tx
+    memory: Memory
+    job_id: int
+    now: int
+    parallelism: int
+    max_losses: int
+    batch: int = 1000
+    more: bool = False
+    touched: dict[int, ActiveRun] = field(default_factory=dict)
+    released: Counter[str] = field(default_factory=Counter)
+    handoffs: list[Handoff] = field(default_factory=list)
+    deferred: bool = False
+    starving: dict[str, int] = field(default_factory=dict)
+    finished: list[tuple[str, str]] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def actor(self) -> str:
+        """Who moves, for the log."""
+        return f"scheduler:{self.job_id}"
+
+    @property
+    def book(self) -> Book:
+        """The runs in memory."""
+        return self.memory.book
+
+    def touch(self, run: ActiveRun) -> None:
+        """Note that something of the run changed: it is decided in this turn."""
+        self.touched[run.key] = run
+
+    def move(
+        self,
+        events: Event | tuple[Event, ...],
+        rows: Sequence[dict[str, Any]],
+        *,
+        sets: tuple[str, ...] = (),
+        adds: tuple[str, ...] = (),
+        guards: tuple[str, ...] = (),
+        reason: str | None = None,
+    ) -> dict[int, Moved]:
+        """Move task instances; gives those that moved, by id."""
+        return {
+            m.id: m
+            for m in move(
+                self.tx,
+                events,
+                rows,
+                actor=self.actor,
+                sets=sets,
+                adds=adds,
+                guards=guards,
+                reason=reason,
+            )
+        }
+
+    def let_go(self, run: ActiveRun, index: int, *, defers: bool = False) -> None:
+        """Count a dispatch of the run out: its executor slot, and its pool slots unless the
+        pool counts deferral and the task defers (H5)."""
+        task = run.board.plan.tasks[index]
+        run.in_flight -= 1
+        if defers and task.pool in self.memory.holding_pools:
+            run.holding.add(index)
+        else:
+            self.give_back(run, index)
+        self.memory.ready.unpark(run)
+
+    def give_back(self, run: ActiveRun, index: int) -> None:
+        """Give a task instance's pool slots back."""
+        task = run.board.plan.tasks[index]
+        run.holding.discard(index)
+        self.released[task.pool] += task.pool_slots
