@@ -1,0 +1,177 @@
+"""The supervisor's side of one task: its line, what it said, and how it ended.
+
+An attendant is bookkeeping without input or output of its own except the task's line; the
+:class:`roost.worker.hub.Hub` moves it along.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Literal
+
+import msgspec
+
+from roost.support.clock import now_us
+from roost.support.frames import FrameBuffer, FrameTooLarge, pack
+from roost.support.osproc import boot_us, describe_exit
+from roost.support.wire import Finished, Outcome, Request, TaskMessage, TaskSpec
+from roost.worker.reactor import Timer
+
+__all__ = ["Attendant", "Why"]
+
+Why = Literal["timeout", "preempted", "revoked"]
+"""Why a supervisor ends a task: its time is over, the worker stops, its dispatch is not valid."""
+
+_decode = msgspec.json.Decoder(TaskMessage).decode
+_CHUNK = 256 * 1024
+
+
+class Attendant:
+    """One dispatch, from the claim to the end of its process.
+
+    Attributes:
+        line: the supervisor's end of the task's line; None once it is closed.
+        template: number of the template it is forked from.
+        pid: of the task process, once it is known.
+        why: set when the supervisor has asked the task to end.
+        outcome: what the task sent as its last message.
+        settled: True once an outcome has been handed on for storing.
+        timer: the next step against a task that does not end by itself.
+        at_end: the task has closed its side, or does not speak our language.
+        blocked: the line takes nothing more for now, and something is left to send.
+    """
+
+    __slots__ = (
+        "_incoming",
+        "_outgoing",
+        "_started_at",
+        "_started_boot",
+        "at_end",
+        "blocked",
+        "line",
+        "outcome",
+        "pid",
+        "settled",
+        "spec",
+        "template",
+        "timer",
+        "why",
+    )
+
+    def __init__(self, spec: TaskSpec, line: socket.socket) -> None:
+        self.spec = spec
+        self.line: socket.socket | None = line
+        self.template = 0
+        self.pid: int | None = None
+        self.why: Why | None = None
+        self.outcome: Outcome | None = None
+        self.settled = False
+        self.timer: Timer | None = None
+        self.at_end = False
+        self.blocked = False
+        self._incoming = FrameBuffer()
+        self._outgoing = pack(spec)
+        self._started_at = 0
+        self._started_boot = 0
+        self.flush()
+
+    def forked(self, pid: int) -> None:
+        """The template has made the process."""
+        self.pid = pid
+        self._started_at = now_us()
+        self._started_boot = boot_us()
+
+    def send(self, message: object) -> None:
+        """Queue a frame and send what the line takes; :attr:`blocked` says if some is left."""
+        self._outgoing += pack(message)
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what the line takes."""
+        if self._outgoing and self.line is not None:
+            try:
+                sent = self.line.send(self._outgoing)
+            except BlockingIOError:
+                sent = 0
+            except OSError:  # the task is gone: how, its template will say
+                sent = len(self._outgoing)
+            self._outgoing = self._outgoing[sent:]
+        self.blocked = bool(self._outgoing)
+
+    def receive(self) -> list[Request]:
+        """What the task asks; takes note of its outcome.
+
+        A task that sends what is no frame or no known message is not heard any more: it ends
+        without a result.
+        """
+        asked: list[Request] = []
+        while self.line is not None and not self.at_end:
+            try:
+                data = self.line.recv(_CHUNK)
+            except BlockingIOError:
+                break
+            except OSError:
+                data = b""
+            self.at_end = not data
+            try:
+                for body in self._incoming.feed(data):
+                    message = _decode(body)
+                    if not isinstance(message, Finished):
+                        asked.append(message)
+                    elif self.outcome is None:
+                        self.outcome = message.outcome
+            except (FrameTooLarge, msgspec.MsgspecError):
+                self.at_end = True
+            if len(data) < _CHUNK:
+                break
+        return asked
+
+    def close(self) -> None:
+        """Close the line."""
+        if self.line is not None:
+            self.line.close()
+            self.line = None
+
+    def early_outcome(self) -> Outcome | None:
+        """The outcome, if it may be stored before the process has ended.
+
+        A success may: its body is over. A failure may lead to a next try, which must not start
+        while something of this one is alive, so it waits for the end of the process (S1, S18).
+        """
+        if self.outcome is None or self.outcome.kind in ("failed", "lost"):
+            return None
+        return self.outcome
+
+    def final_outcome(self, status: int | None, what: str = "") -> Outcome:
+        """How the dispatch ended, once its process is gone.
+
+        Args:
+            status: wait status of the process; None when nobody could see it end.
+            what: what happened to it then.
+        """
+        if self.outcome is not None and not (
+            self.why == "preempted" and self.outcome.kind == "failed"
+        ):
+            return self.outcome
+        if self.why == "preempted":
+            return self._made("lost", "preempted: the worker was stopped", status)
+        if status is None:
+            return self._made("lost", what, status)
+        ended = describe_exit(status)
+        if os.WIFEXITED(status):
+            ended += " without a result"
+        if self.why == "timeout":
+            limit = (self.spec.execution_timeout_us or 0) / 1e6
+            ended = f"execution_timeout of {limit:g} s is over; the task was {ended}"
+        return self._made("failed", ended, status)
+
+    def refusal(self, error: str) -> Outcome:
+        """The outcome of a dispatch that never had a process, by its own code's fault."""
+        return self._made("failed", error, None)
+
+    def _made(self, kind: Literal["failed", "lost"], error: str, status: int | None) -> Outcome:
+        now = now_us()
+        ran = boot_us() - self._started_boot if self._started_boot else 0
+        code = None if status is None else os.waitstatus_to_exitcode(status)
+        return Outcome(kind, self._started_at or now, now, error, run_us=ran, exit_code=code)

@@ -1,0 +1,124 @@
+"""Where a task's log file is, and how a task process writes to it.
+
+``<folder>/dag_id=…/run_id=…/task_id=…/[map_index=…/]attempt=N.log``. A resume after a deferral
+appends to the file of its try.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import re
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+__all__ = ["log_path", "prepare_streams", "redirect"]
+
+_PLAIN = re.compile(r"[\w.:+~@ -]{1,200}", re.ASCII)
+_FORMAT = "[%(asctime)s] {%(filename)s:%(lineno)d} %(levelname)s - %(message)s"
+
+
+def _part(value: str) -> str:
+    """An id as part of a file name: everything unusual percent-encoded, at most 240 bytes."""
+    if _PLAIN.fullmatch(value):
+        return value
+    quoted = "".join(
+        char if _PLAIN.fullmatch(char) else "".join(f"%{byte:02X}" for byte in char.encode())
+        for char in value
+    )
+    if len(quoted) <= 240:
+        return quoted
+    import hashlib  # only ids of extraordinary length pay for it
+
+    return f"{quoted[:200]}%{hashlib.sha256(value.encode()).hexdigest()[:16]}"
+
+
+def log_path(
+    folder: str | Path, dag_id: str, run_id: str, task_id: str, map_index: int, try_number: int
+) -> str:
+    """The log file of one try of a task instance, whether it exists or not.
+
+    Args:
+        folder: ``logging.folder``.
+        map_index: -1 for a task that is not mapped.
+        try_number: from 1.
+    """
+    mapped = f"map_index={map_index}/" if map_index >= 0 else ""
+    return (
+        f"{folder}/dag_id={_part(dag_id)}/run_id={_part(run_id)}/task_id={_part(task_id)}/"
+        f"{mapped}attempt={try_number}.log"
+    )
+
+
+def redirect(path: str) -> None:
+    """Make ``path`` this process's stdout and stderr, appending.
+
+    Raises:
+        OSError: the file cannot be made or opened.
+    """
+    log = _open(path)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+
+
+def _open(path: str) -> int:
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        return os.open(path, flags, 0o640)
+    except FileNotFoundError:
+        _make_folder(os.path.dirname(path))
+        return os.open(path, flags, 0o640)
+
+
+def _make_folder(folder: str) -> None:
+    """``mkdir -p`` from the leaf upwards: mostly only the leaf is missing, one call then."""
+    try:
+        os.mkdir(folder, 0o750)
+    except FileExistsError:
+        pass
+    except FileNotFoundError:
+        _make_folder(os.path.dirname(folder))
+        _make_folder(folder)
+
+
+class _LogFile(io.FileIO):
+    """A descriptor whose writes never raise: a full log disk must not fail the task."""
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        size = memoryview(data).nbytes
+        try:
+            return super().write(data) or 0
+        except OSError:
+            return size
+
+
+class _Stamped(logging.Formatter):
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        return f"{stamp}.{int(record.msecs):03d}+0000"
+
+
+def prepare_streams(level: str) -> None:
+    """Set up ``sys.stdout``, ``sys.stderr`` and logging once, before any task is forked.
+
+    They write to descriptors 1 and 2 line by line; a task process only puts its log file there.
+    """
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        raw = io.BufferedWriter(_LogFile(number, "w", closefd=False))
+        setattr(
+            sys,
+            name,
+            io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", line_buffering=True),
+        )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Stamped(_FORMAT))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
