@@ -1,0 +1,123 @@
+"""Printing rows: ``-o table|json|yaml|plain``, the same rows and names in each.
+
+JSON is an array of objects, a moment an ISO 8601 text in UTC, what is absent ``null``. YAML is
+the same data (every JSON scalar is a YAML scalar). ``plain`` is a header and tab-separated rows.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import click
+import msgspec
+
+from roost.support.clock import from_us
+
+__all__ = ["STATE_COLORS", "emit", "iso", "output_option", "paint"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+Row = Mapping[str, Any]
+STATE_COLORS = {
+    "success": "green",
+    "running": "cyan",
+    "queued": "blue",
+    "scheduled": "blue",
+    "deferred": "magenta",
+    "failed": "red",
+    "upstream_failed": "red",
+    "up_for_retry": "yellow",
+    "skipped": "bright_black",
+}
+
+
+def output_option(command: F) -> F:
+    """Add ``-o`` to a command, as its argument ``output``."""
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Choice(["table", "json", "yaml", "plain"]),
+        default="table",
+        show_default=True,
+        help="Output format.",
+    )(command)
+
+
+def iso(us: int | None) -> str | None:
+    """A moment of the database as ISO 8601 in UTC."""
+    return None if us is None else from_us(us).isoformat()
+
+
+def paint(state: str, text: str | None = None) -> str:
+    """A state, or another text, in the state's colour; the terminal decides whether it shows."""
+    return click.style(state if text is None else text, fg=STATE_COLORS.get(state))
+
+
+def emit(rows: Sequence[Row], columns: Sequence[str], output: str) -> None:
+    """Print rows. Every row has exactly the given columns."""
+    picked = [{name: row[name] for name in columns} for row in rows]
+    if output == "json":
+        click.echo(msgspec.json.format(msgspec.json.encode(picked), indent=2))
+    elif output == "yaml":
+        click.echo(_yaml(picked))
+    elif output == "plain":
+        click.echo("\t".join(columns))
+        for row in picked:
+            click.echo("\t".join(_flat(value) for value in row.values()))
+    else:
+        _table(picked, columns)
+
+
+def _yaml(rows: Sequence[Row]) -> str:
+    if not rows:
+        return "[]"
+    lines = []
+    for row in rows:
+        for at, (name, value) in enumerate(row.items()):
+            scalar = msgspec.json.encode(value).decode()
+            lines.append(f"{'  ' if at else '- '}{name}: {scalar}")
+    return "\n".join(lines)
+
+
+def _text(value: object) -> str:
+    """A value for people: nothing for what is absent."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    return str(value)
+
+
+def _flat(value: object) -> str:
+    return _text(value).replace("\t", " ").replace("\n", " ")
+
+
+def _table(rows: Sequence[Row], columns: Sequence[str]) -> None:
+    """Columns as wide as their widest value; a text of several lines keeps its lines."""
+    if not rows:
+        click.echo("No rows.", err=True)
+        return
+    cells = [[_text(row[name]).splitlines() or [""] for name in columns] for row in rows]
+    widths = [
+        max(len(name), *(len(line) for row in cells for line in row[at]))
+        for at, name in enumerate(columns)
+    ]
+    _line(columns, widths)
+    click.echo("-+-".join("-" * width for width in widths))
+    for row in cells:
+        for at in range(max(map(len, row))):
+            _line([lines[at] if at < len(lines) else "" for lines in row], widths, columns)
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], names: Sequence[str] = ()) -> None:
+    padded = [cell.ljust(width) for cell, width in zip(cells, widths, strict=True)]
+    if sys.stdout.isatty():
+        for at, name in enumerate(names):
+            if name == "state":
+                padded[at] = paint(cells[at], padded[at])
+    click.echo(" | ".join(padded).rstrip())
