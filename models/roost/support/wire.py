@@ -2,7 +2,8 @@
 
 Frames are a four-byte big-endian length and a JSON body (msgspec). User values inside them are
 ``Raw`` typed JSON (:mod:`roost.support.typedjson`), validated by the process that made them and
-passed on untouched. Durations are microseconds; moments microseconds since the epoch, UTC.
+passed on untouched. A field is never ``Raw | None``: msgspec can write that but not read it.
+Durations are microseconds; moments microseconds since the epoch, UTC.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class TaskSpec(msgspec.Struct):
     priority_weight: int
     conf: msgspec.Raw  # typed JSON object
     next_method: str | None = None
-    next_kwargs: msgspec.Raw | None = None  # typed JSON object, holds "event" after a fire (D3)
+    next_kwargs: msgspec.Raw = msgspec.Raw(b"{}")  # typed JSON object; holds "event" after a fire
     trigger_error: str | None = None  # set when the trigger failed or timed out
     run_us: int = 0  # user-code time already spent in this try (D7)
     execution_timeout_us: int | None = None
@@ -147,7 +148,7 @@ class TriggerReport(msgspec.Struct):
     trigger_id: int
     epoch: int
     kind: Literal["fired", "failed"]
-    payload: msgspec.Raw | None = None
+    payload: msgspec.Raw = msgspec.Raw(b"null")
     error: str | None = None
 
 
