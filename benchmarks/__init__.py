@@ -1,0 +1,1 @@
+"""Roost measured on this machine, printed beside what Airflow reached: ``python -m benchmarks``."""

@@ -1,0 +1,60 @@
+"""``python -m benchmarks [--db KIND] [--runs N] [CASE …]``: measure, note, print the table."""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from benchmarks.cases import CASES
+from benchmarks.harness import Bench
+from benchmarks.report import Results, table
+from benchmarks.site import Server
+
+_RESULTS = Path(__file__).parent / "results"
+_KINDS = ("sqlite", "postgresql")
+
+
+@click.command()
+@click.argument("cases", nargs=-1, type=click.Choice(list(CASES)))
+@click.option("--db", "kinds", multiple=True, type=click.Choice(_KINDS), help="Default: both.")
+@click.option("--runs", default=3, show_default=True, help="How often each timed part runs.")
+@click.option("--scale", default=1.0, show_default=True, help="Part of the full sizes; for a look.")
+@click.option("--out", type=click.Path(path_type=Path), help="File for the JSON lines.")
+def main(
+    cases: tuple[str, ...], kinds: tuple[str, ...], runs: int, scale: float, out: Path | None
+) -> None:
+    """Measure CASES (all of them by default) and print them beside Airflow's figures."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    results = Results(out or _RESULTS / f"{stamp}.jsonl")
+    server = Server()
+    failed = []
+    try:
+        for case in cases or tuple(CASES):
+            for kind in kinds or _KINDS:
+                began = time.monotonic()
+                try:
+                    for record in CASES[case](Bench(case, kind, runs, scale, server)):
+                        results.add(record)
+                        shown = "  ".join(f"{k}={v:g}" for k, v in record.figures.items())
+                        click.echo(f"{case} {kind} #{record.run}  {shown}", err=True)
+                except Exception:
+                    traceback.print_exc()
+                    failed.append(f"{case} on {kind}")
+                click.echo(f"{case} {kind} took {time.monotonic() - began:.0f} s", err=True)
+    finally:
+        server.close()
+    click.echo(table(results.close()))
+    click.echo(f"{runs} runs; records in {results.path}")
+    if scale != 1:
+        click.echo(f"sizes scaled by {scale:g}: these are not the figures that the table means")
+    if failed:
+        click.echo(f"failed: {', '.join(failed)}", err=True)
+        sys.exit(1)
+
+
+main()

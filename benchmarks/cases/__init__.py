@@ -1,0 +1,20 @@
+"""What is measured, one case a module; :data:`CASES` lists them in the order they run."""
+
+from __future__ import annotations
+
+from benchmarks.cases import capacity, chain, defer, fan, growth, idle, many, sched, start
+from benchmarks.harness import Case
+
+__all__ = ["CASES"]
+
+CASES: dict[str, Case] = {
+    "chain": chain.measure,
+    "start": start.measure,
+    "fan": fan.measure,
+    "many": many.measure,
+    "sched": sched.measure,
+    "growth": growth.measure,
+    "defer": defer.measure,
+    "capacity": capacity.measure,
+    "idle": idle.measure,
+}

@@ -1,0 +1,148 @@
+"""The DAG files that the cases run; the same shapes as those that Airflow was measured with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+__all__ = ["chain", "count_waits", "defer", "fan", "traced_chain"]
+
+_HEAD = """\
+from roost.dag import DAG, task
+
+WIDE = {{"max_active_tasks": 100_000, "max_active_runs": 100_000}}
+
+
+@task(do_xcom_push=False)
+def noop():
+    return None
+
+
+with DAG("{dag_id}", schedule=None, **WIDE):
+"""
+
+_CHAIN = """\
+    before = None
+    for number in range({size}):
+        step = noop.override(task_id=f"t{{number}}")()
+        if before is not None:
+            before >> step
+        before = step
+"""
+
+_FAN = """\
+    for number in range({size}):
+        noop.override(task_id=f"t{{number}}")()
+"""
+
+# The body writes when it began and ended: the hop is what users see, not what the database says.
+_TRACED = """\
+import os
+import time
+
+from roost.dag import DAG, task
+
+
+@task(do_xcom_push=False)
+def step(number):
+    began = time.time_ns()
+    witness = os.open({witness!r}, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    os.write(witness, f"{{number}} {{began}} {{time.time_ns()}}\\n".encode())
+    os.close(witness)
+
+
+with DAG("{dag_id}", schedule=None, max_active_runs=100_000):
+    before = None
+    for number in range({size}):
+        here = step.override(task_id=f"t{{number}}")(number)
+        if before is not None:
+            before >> here
+        before = here
+"""
+
+_DEFER = """\
+import os
+import time
+from datetime import UTC, datetime
+
+from roost.dag import DAG
+from roost.operators import BaseOperator
+from roost.triggers import DateTimeTrigger
+
+
+class WaitForMoment(BaseOperator):
+    def execute(self, context):
+        moment = datetime.fromtimestamp(context["dag_run"].conf["moment"], tz=UTC)
+        self.defer(trigger=DateTimeTrigger(moment), method_name="resume")
+
+    def resume(self, context, event=None):
+        witness = os.open({witness!r}, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        os.write(witness, f"{{time.time_ns()}}\\n".encode())
+        os.close(witness)
+
+
+with DAG("{dag_id}", schedule=None, max_active_tasks=100_000, max_active_runs=100_000):
+    for number in range({size}):
+        WaitForMoment(task_id=f"t{{number}}", do_xcom_push=False)
+"""
+
+_COUNT = """\
+import asyncio
+import os
+
+from roost.dag import DAG
+from roost.operators import BaseOperator
+from roost.triggers import BaseTrigger, TriggerEvent
+
+STARTED = os.open({witness!r}, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+
+
+class Forever(BaseTrigger):
+    def __init__(self, number=0):
+        self.number = number
+
+    def serialize(self):
+        return ("{dag_id}.Forever", {{"number": self.number}})
+
+    async def run(self):
+        os.write(STARTED, b".")
+        while True:
+            await asyncio.sleep(86_400)
+        yield TriggerEvent()
+
+
+class WaitForever(BaseOperator):
+    def execute(self, context):
+        self.defer(trigger=Forever(), method_name="resume")
+
+    def resume(self, context, event=None):
+        return None
+
+
+with DAG("{dag_id}", schedule=None):
+    WaitForever(task_id="wait", do_xcom_push=False)
+"""
+
+
+def chain(dag_id: str, size: int) -> str:
+    """``size`` no-op tasks, one after the other."""
+    return (_HEAD + _CHAIN).format(dag_id=dag_id, size=size)
+
+
+def fan(dag_id: str, size: int) -> str:
+    """``size`` independent no-op tasks."""
+    return (_HEAD + _FAN).format(dag_id=dag_id, size=size)
+
+
+def traced_chain(dag_id: str, size: int, witness: Path) -> str:
+    """A chain whose tasks write ``number began ended`` (nanoseconds) to ``witness``."""
+    return _TRACED.format(dag_id=dag_id, size=size, witness=str(witness))
+
+
+def defer(dag_id: str, size: int, witness: Path) -> str:
+    """Tasks that wait for ``conf["moment"]`` and then write when they were resumed."""
+    return _DEFER.format(dag_id=dag_id, size=size, witness=str(witness))
+
+
+def count_waits(dag_id: str, witness: Path) -> str:
+    """One task that waits for ever in the poll lane; each start of its trigger writes a byte."""
+    return _COUNT.format(dag_id=dag_id, witness=str(witness))

@@ -1,0 +1,61 @@
+"""Figures to stand beside ours: Airflow 3.3.2 on PostgreSQL, on the same kind of machine (2 cores).
+
+Taken with the same shapes of DAGs and the same meaning, as shipped and after tuning
+(``scheduler_idle_sleep_time`` 50 ms, ``max_tis_per_query`` 512, ``parallelism`` 512).
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+__all__ = ["FIGURES", "Figure"]
+
+
+class Figure(NamedTuple):
+    """One row of the table.
+
+    Attributes:
+        what: what the figure means.
+        unit: of all its numbers.
+        better: which way is better.
+        target: what Roost is to reach.
+        shipped: Airflow as it comes; None where it has no such figure.
+        tuned: Airflow after tuning, where that was measured.
+    """
+
+    what: str
+    unit: str
+    better: Literal["lower", "higher"]
+    target: float | None
+    shipped: float | None
+    tuned: float | None = None
+
+
+FIGURES: dict[str, Figure] = {
+    "hop_p50_ms": Figure("end of a task -> start of the next, p50", "ms", "lower", 5, 1030, 180),
+    "hop_p90_ms": Figure("the same, p90", "ms", "lower", None, None),
+    "trigger_to_first_ms": Figure(
+        "trigger a run -> its first task starts", "ms", "lower", 30, 1150, 210
+    ),
+    "start_to_first_s": Figure("process start -> first task runs", "s", "lower", 1.5, 5.5),
+    "fan_per_s": Figure(
+        "500 independent no-op tasks, a process each", "/s", "higher", 300, 2.9, 4.7
+    ),
+    "many_per_s": Figure("100 DAGs x 10 chained tasks", "/s", "higher", 300, 5.3),
+    "sched_chains_per_s": Figure("decisions: 100 runs of chains", "/s", "higher", 3000, 23, 46),
+    "sched_wide_per_s": Figure("decisions: 1 run of 1,000 tasks", "/s", "higher", 3000, 40, 339),
+    "deferred_per_s": Figure("tasks into deferred, 1,000", "/s", "higher", 300, 6.3),
+    "resume_first_ms": Figure("common moment -> first resume", "ms", "lower", 20, 2800),
+    "resumed_per_s": Figure("resumed and finished, 1,000", "/s", "higher", 300, 7),
+    "resume_p99_s": Figure("lateness of a resume, p99", "s", "lower", None, None),
+    "capacity_taken_s": Figure("10,000 poll triggers picked up", "s", "lower", 3, None, 45),
+    "capacity_kb_each": Figure("memory per poll trigger, 10,000", "KB", "lower", 4, None, 27),
+    "idle_mb": Figure("idle: memory of all daemons", "MB", "lower", 100, 909),
+    "idle_after_80_mb": Figure("the same after 80 tasks", "MB", "lower", None, 1636),
+    "idle_cpu_pct": Figure("idle: CPU of one core", "%", "lower", 0.5, 8),
+    "idle_statements_per_s": Figure("idle: SQL statements", "/s", "lower", 1, 80),
+    "growth_tasks_wall": Figure("cost per task, run of 10,000 / of 100", "x", "lower", 1.5, None),
+    "growth_tasks_cpu": Figure("the same, scheduler's CPU", "x", "lower", 1.5, None),
+    "growth_runs_wall": Figure("cost per task, 1,000 runs / 10", "x", "lower", 1.5, None),
+    "growth_runs_cpu": Figure("the same, scheduler's CPU", "x", "lower", 1.5, None),
+}
