@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 
+from roost.dag.loader import LoadedFile
+from roost.dag.run import run_task
 from roost.support.frames import read_frame, write_frame
 from roost.support.osproc import die_with_parent, mark_environ
 from roost.support.wire import Finished, Reply, Request, TaskSpec
@@ -24,7 +26,6 @@ from roost.worker.marks import MARK, task_mark
 from roost.worker.tasklog import log_path, redirect
 
 if TYPE_CHECKING:
-    from roost.dag.loader import LoadedFile
     from roost.worker.template import Context
 
 __all__ = ["kill_group", "main"]
@@ -81,8 +82,6 @@ def main(sock: socket.socket, parent: int, loaded: LoadedFile, context: Context)
     _to_log(spec, context)
     _reseed()
     gc.enable()
-    from roost.dag.run import run_task  # preloaded; the import is a dictionary look-up
-
     outcome = run_task(spec, loaded, Line(sock))
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):  # the task may have closed them

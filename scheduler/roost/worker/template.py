@@ -17,14 +17,13 @@ import socket
 import sys
 import threading
 import traceback
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
+from roost.dag.loader import LoadedFile, load_dag_file
+from roost.dag.template import prewarm
 from roost.support.osproc import adopt_orphans
 from roost.worker import orphans, protocol, taskproc
 from roost.worker.marks import MARK
-
-if TYPE_CHECKING:
-    from roost.dag.loader import LoadedFile
 
 __all__ = ["Context", "main"]
 
@@ -73,10 +72,17 @@ def main(order: protocol.NewTemplate, line: socket.socket, source: int, context:
 
 
 def _load(order: protocol.NewTemplate, text: str, context: Context) -> LoadedFile:
-    from roost.dag.loader import load_dag_file  # the zygote preloads it; tests may not need it
-
-    path = os.path.join(context.setup.dags_folder, order.fileloc)
-    return load_dag_file(path, text)
+    folder = context.setup.dags_folder
+    loaded = load_dag_file(os.path.join(folder, order.fileloc), text, folder)
+    for dag in loaded.dags.values():
+        prewarm(dag)
+    if loaded.code_hash != order.code_hash:
+        log.warning(
+            "%s: a helper module has changed since the file was parsed; its tasks run with the "
+            "helpers as they are now",
+            order.fileloc,
+        )
+    return loaded
 
 
 def _cut(text: str) -> str:
