@@ -24,9 +24,10 @@ _SQL_HOMES = (
 
 def loaded_by(code: str) -> set[str]:
     """Top-level names of the modules that a fresh interpreter holds after ``code``."""
-    tail = "\nimport sys; print('loaded:', *{name.partition('.')[0] for name in sys.modules})"
+    report = "lambda: print('loaded:', *{name.partition('.')[0] for name in sys.modules})"
+    head = f"import atexit, sys; atexit.register({report})\n"
     done = subprocess.run(
-        [sys.executable, "-c", code + tail], capture_output=True, text=True, check=True
+        [sys.executable, "-c", head + code], capture_output=True, text=True, check=True
     )
     return set(done.stdout.rpartition("loaded:")[2].split())
 
