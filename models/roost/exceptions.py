@@ -12,9 +12,11 @@ __all__ = [
     "RoostException",
     "SchemaError",
     "SkipTask",
+    "TaskTerminated",
     "TaskTimeout",
     "TriggerFailed",
     "ValueNotStorable",
+    "VariableNotFound",
 ]
 
 
@@ -58,9 +60,20 @@ class TaskTimeout(RoostException):
     """The task ran longer than its ``execution_timeout`` (D7)."""
 
 
+class TaskTerminated(BaseException):
+    """The task was told to stop; not an Exception, so that a bare handler lets it pass."""
+
+
 class TriggerFailed(RoostException):
     """The trigger of a deferred task raised, or ended without an event (D5)."""
 
 
 class DeferralTimeout(TriggerFailed):
     """The event did not come within ``defer(timeout=…)`` (D6)."""
+
+
+class VariableNotFound(NotFound, KeyError):
+    """``Variable.get`` of a key that does not exist, without a default (S61)."""
+
+    # KeyError would show the message in quotes, as if it were the key.
+    __str__ = Exception.__str__

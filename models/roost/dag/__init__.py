@@ -1,0 +1,25 @@
+"""Write DAGs: the names that DAG files import."""
+
+from roost.dag.connection import Connection
+from roost.dag.decorators import dag, task
+from roost.dag.definition import DAG
+from roost.dag.group import TaskGroup
+from roost.dag.node import chain, cross_downstream
+from roost.dag.param import Param
+from roost.dag.runtime import get_current_context
+from roost.dag.variable import Variable
+from roost.dag.xcom_arg import XComArg
+
+__all__ = [
+    "DAG",
+    "Connection",
+    "Param",
+    "TaskGroup",
+    "Variable",
+    "XComArg",
+    "chain",
+    "cross_downstream",
+    "dag",
+    "get_current_context",
+    "task",
+]

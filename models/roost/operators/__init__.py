@@ -1,0 +1,17 @@
+"""Operators: templates of tasks (S28)."""
+
+from roost.dag.operator import BaseOperator
+from roost.dag.python import BranchPythonOperator, PythonOperator
+from roost.dag.runtime import get_current_context
+from roost.operators.bash import BashOperator
+from roost.operators.empty import DummyOperator, EmptyOperator
+
+__all__ = [
+    "BaseOperator",
+    "BashOperator",
+    "BranchPythonOperator",
+    "DummyOperator",
+    "EmptyOperator",
+    "PythonOperator",
+    "get_current_context",
+]

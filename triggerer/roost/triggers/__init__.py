@@ -1,0 +1,7 @@
+"""Triggers: what a deferred task waits for."""
+
+from roost.dag.trigger import BaseTrigger, TriggerEvent
+from roost.triggers.file import FileTrigger
+from roost.triggers.temporal import DateTimeTrigger, TimeDeltaTrigger
+
+__all__ = ["BaseTrigger", "DateTimeTrigger", "FileTrigger", "TimeDeltaTrigger", "TriggerEvent"]

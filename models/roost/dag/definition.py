@@ -1,0 +1,248 @@
+"""DAG: tasks, the edges between them, and when they run (S1-S11)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from roost.dag import graph, scope
+from roost.dag.names import check_id
+from roost.dag.node import as_nodes
+from roost.exceptions import DagError
+
+if TYPE_CHECKING:
+    from roost.dag.group import TaskGroup
+    from roost.dag.operator import BaseOperator
+
+__all__ = ["DAG", "Schedule"]
+
+_N = TypeVar("_N")
+Schedule = str | timedelta | None
+
+
+class _Unset:
+    """Marks `schedule_interval` as not given: None is a value of its own."""
+
+
+class DAG:
+    """Tasks with dependencies, run as a whole on a schedule or on demand.
+
+    Args:
+        dag_id: unique name, 1 to 250 letters, digits or ``_ . : + -``.
+        description: one line for listings.
+        schedule: cron string, preset (``@daily`` …), timedelta, ``@once``, ``@continuous`` or
+            None (manual runs only). ``schedule_interval`` is the same under its older name.
+        start_date: start of the first data interval; a naive datetime is in the default time
+            zone. May also come from ``default_args``.
+        end_date: no data interval starts after it.
+        catchup: create the runs between ``start_date`` and now, too.
+        default_args: arguments of every task that it does not give itself (S6).
+        max_active_runs: runs of this DAG at the same time.
+        max_active_tasks: task instances of this DAG at the same time, over all runs.
+        dagrun_timeout: a run that takes longer fails.
+        params: default values of ``params`` in templates; a run's conf replaces them.
+        tags: words to find it by.
+        doc_md: Markdown documentation (S69).
+        is_paused_upon_creation: whether it starts paused; None leaves it to the configuration.
+        template_searchpath: more folders for template files, besides that of the DAG file (S68).
+        template_undefined: jinja2 class for undefined names; default ``StrictUndefined``.
+        user_defined_macros: more names for templates.
+        user_defined_filters: more filters for templates.
+        jinja_environment_kwargs: passed to the Jinja environment as they are (S68).
+        render_template_as_native_obj: a template of one expression yields its Python value.
+
+    Raises:
+        DagError: an argument is wrong; the message names it.
+    """
+
+    def __init__(
+        self,
+        dag_id: str,
+        description: str | None = None,
+        schedule: Schedule = None,
+        start_date: datetime | None = None,
+        end_date: datetime | None = None,
+        *,
+        catchup: bool = False,
+        default_args: Mapping[str, Any] | None = None,
+        max_active_runs: int = 16,
+        max_active_tasks: int = 16,
+        dagrun_timeout: timedelta | None = None,
+        params: Mapping[str, Any] | None = None,
+        tags: Iterable[str] | None = None,
+        doc_md: str | None = None,
+        is_paused_upon_creation: bool | None = None,
+        template_searchpath: str | Sequence[str] | None = None,
+        template_undefined: type[Any] | None = None,
+        user_defined_macros: Mapping[str, Any] | None = None,
+        user_defined_filters: Mapping[str, Any] | None = None,
+        jinja_environment_kwargs: Mapping[str, Any] | None = None,
+        render_template_as_native_obj: bool = False,
+        schedule_interval: Schedule | type[_Unset] = _Unset,
+    ) -> None:
+        self.dag_id = check_id(dag_id, "dag_id")
+        self.description = description or ""
+        self.default_args: dict[str, Any] = dict(default_args or {})
+        self.schedule = _one_schedule(dag_id, schedule, schedule_interval)
+        self.start_date = start_date or self.default_args.get("start_date")
+        self.end_date = end_date or self.default_args.get("end_date")
+        _check_moments(dag_id, self.start_date, self.end_date)
+        self.catchup = catchup
+        self.max_active_runs = _positive(dag_id, "max_active_runs", max_active_runs)
+        self.max_active_tasks = _positive(dag_id, "max_active_tasks", max_active_tasks)
+        self.dagrun_timeout = dagrun_timeout
+        self.params: dict[str, Any] = dict(params or {})
+        self.tags = sorted(set(tags or ()))
+        self.doc_md = doc_md
+        self.is_paused_upon_creation = is_paused_upon_creation
+        self.template_searchpath = (
+            [template_searchpath]
+            if isinstance(template_searchpath, str)
+            else list(template_searchpath or ())
+        )
+        self.template_undefined = template_undefined
+        self.user_defined_macros = dict(user_defined_macros or {})
+        self.user_defined_filters = dict(user_defined_filters or {})
+        self.jinja_environment_kwargs = dict(jinja_environment_kwargs or {})
+        self.render_template_as_native_obj = render_template_as_native_obj
+        self.task_dict: dict[str, BaseOperator] = {}
+        self.group_dict: dict[str, TaskGroup] = {}
+        frame = scope.caller(0)
+        self.fileloc = frame.f_code.co_filename if frame else ""
+
+    @property
+    def folder(self) -> str:
+        """Where the DAG file is; template files are looked up here."""
+        return os.path.dirname(self.fileloc)
+
+    @property
+    def tasks(self) -> list[BaseOperator]:
+        """The tasks in the order in which they were added."""
+        return list(self.task_dict.values())
+
+    @property
+    def task_ids(self) -> list[str]:
+        """Their ids in the same order."""
+        return list(self.task_dict)
+
+    @property
+    def owner(self) -> str:
+        """The owners of the tasks, comma-separated."""
+        return ", ".join(sorted({task.owner for task in self.tasks if task.owner}))
+
+    @property
+    def roots(self) -> list[BaseOperator]:
+        """Tasks without upstream tasks."""
+        return [task for task in self.tasks if not task.upstream_task_ids]
+
+    @property
+    def leaves(self) -> list[BaseOperator]:
+        """Tasks without downstream tasks."""
+        return [task for task in self.tasks if not task.downstream_task_ids]
+
+    def has_task(self, task_id: str) -> bool:
+        """Whether a task of this id is here."""
+        return task_id in self.task_dict
+
+    def get_task(self, task_id: str) -> BaseOperator:
+        """The task of this id.
+
+        Raises:
+            DagError: there is none.
+        """
+        try:
+            return self.task_dict[task_id]
+        except KeyError:
+            raise DagError(f"DAG {self.dag_id!r} has no task {task_id!r}") from None
+
+    def add_task(self, task: BaseOperator) -> None:
+        """Take ``task`` into this DAG.
+
+        Raises:
+            DagError: another task or a group has its id.
+        """
+        if self.task_dict.get(task.task_id, task) is not task or task.task_id in self.group_dict:
+            raise DagError(
+                f"DAG {self.dag_id!r} already has a task or group {task.task_id!r}: "
+                "give each its own id"
+            )
+        self.task_dict[task.task_id] = task
+        if not task.has_dag():
+            task.dag = self
+
+    def add_group(self, group: TaskGroup) -> None:
+        """Take ``group`` into this DAG; its id must be free."""
+        if group.group_id in self.group_dict or group.group_id in self.task_dict:
+            raise DagError(
+                f"DAG {self.dag_id!r} already has a task or group {group.group_id!r}: "
+                "give each its own id"
+            )
+        self.group_dict[group.group_id] = group
+
+    def topological_sort(self) -> list[BaseOperator]:
+        """The tasks so that each comes after all it depends on.
+
+        Raises:
+            DagError: the tasks form a cycle, which the message spells out (S11).
+        """
+        for task in self.tasks:
+            task.link_arguments()
+        edges = {task_id: task.downstream for task_id, task in self.task_dict.items()}
+        order = graph.topological_order(edges)
+        if order is None:
+            cycle = " -> ".join(graph.find_cycle(edges))
+            raise DagError(f"DAG {self.dag_id!r} has a cycle: {cycle}")
+        return [self.task_dict[task_id] for task_id in order]
+
+    def __rshift__(self, other: _N) -> _N:
+        """``dag >> task`` puts the task into the DAG (S33)."""
+        for node in as_nodes(other):
+            for task in node.roots:
+                task.dag = self
+        return other
+
+    __lshift__ = __rshift__
+
+    def __enter__(self) -> DAG:
+        scope.enter_dag(self)
+        scope.note_declaration(self, scope.caller(0))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        scope.leave()
+
+    def __repr__(self) -> str:
+        return f"<DAG {self.dag_id}>"
+
+
+def _one_schedule(dag_id: str, schedule: Schedule, interval: Schedule | type[_Unset]) -> Schedule:
+    if not isinstance(interval, type):
+        if schedule is not None and schedule != interval:
+            raise DagError(f"DAG {dag_id!r}: give schedule or schedule_interval, not both")
+        schedule = interval
+    if schedule is not None and not isinstance(schedule, str | timedelta):
+        raise DagError(
+            f"DAG {dag_id!r}: schedule must be a cron string, a preset, a timedelta or None, "
+            f"not {schedule!r}"
+        )
+    return schedule
+
+
+def _check_moments(dag_id: str, start: object, end: object) -> None:
+    for name, moment in (("start_date", start), ("end_date", end)):
+        if moment is not None and not isinstance(moment, datetime):
+            raise DagError(f"DAG {dag_id!r}: {name} must be a datetime, not {moment!r}")
+
+
+def _positive(dag_id: str, name: str, value: int) -> int:
+    if not isinstance(value, int) or value < 1:
+        raise DagError(f"DAG {dag_id!r}: {name} must be a whole number from 1 up, not {value!r}")
+    return value

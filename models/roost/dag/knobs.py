@@ -1,0 +1,78 @@
+"""Checks of a task's arguments: each returns the value in one form or names what is wrong."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import cast, get_args
+
+from roost.dag.model import TriggerRule, WeightRule
+from roost.exceptions import DagError
+
+__all__ = [
+    "duration",
+    "maybe_duration",
+    "maybe_moment",
+    "text",
+    "trigger_rule",
+    "weight_rule",
+    "whole",
+]
+
+# Older names of rules (S85, S83).
+_RULE_ALIASES = {"dummy": "always", "none_failed_or_skipped": "none_failed_min_one_success"}
+_RULES: tuple[str, ...] = get_args(TriggerRule)
+_WEIGHTS: tuple[str, ...] = get_args(WeightRule)
+
+
+def trigger_rule(of: str, value: object) -> TriggerRule:
+    """A known trigger rule under its present name (S77)."""
+    name = str(getattr(value, "value", value))
+    name = _RULE_ALIASES.get(name, name)
+    if name not in _RULES:
+        raise DagError(f"{of}: unknown trigger_rule {value!r}; one of {', '.join(_RULES)}")
+    return cast("TriggerRule", name)
+
+
+def weight_rule(of: str, value: object) -> WeightRule:
+    """A known weight rule (S43)."""
+    name = str(getattr(value, "value", value))
+    if name not in _WEIGHTS:
+        raise DagError(f"{of}: unknown weight_rule {value!r}; one of {', '.join(_WEIGHTS)}")
+    return cast("WeightRule", name)
+
+
+def whole(of: str, name: str, value: object, least: int | None = None) -> int:
+    """A whole number, not below ``least``."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise DagError(f"{of}: {name} must be a whole number, not {value!r}")
+    if least is not None and value < least:
+        raise DagError(f"{of}: {name} must be {least} or more, not {value}")
+    return value
+
+
+def text(of: str, name: str, value: object) -> str:
+    """A string that is not empty."""
+    if not isinstance(value, str) or not value:
+        raise DagError(f"{of}: {name} must be a name, not {value!r}")
+    return value
+
+
+def duration(of: str, name: str, value: object) -> timedelta:
+    """A timedelta, not negative; a number counts as seconds."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = timedelta(seconds=value)
+    if not isinstance(value, timedelta) or value < timedelta(0):
+        raise DagError(f"{of}: {name} must be a timedelta or seconds, not {value!r}")
+    return value
+
+
+def maybe_duration(of: str, name: str, value: object) -> timedelta | None:
+    """As :func:`duration`, or None."""
+    return None if value is None else duration(of, name, value)
+
+
+def maybe_moment(of: str, name: str, value: object) -> datetime | None:
+    """A datetime or None."""
+    if value is not None and not isinstance(value, datetime):
+        raise DagError(f"{of}: {name} must be a datetime, not {value!r}")
+    return value

@@ -1,0 +1,198 @@
+"""From the text of a DAG file to its DAGs: the one way in, for every process (S3, S5).
+
+Parser, task template, trigger runner and ``dags test`` all load a file here. The text that is
+given is what runs, under the file's real name, so that a worker executes exactly the version
+that was dispatched while tracebacks and ``inspect`` still show its lines.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import linecache
+import os
+import re
+import sys
+from dataclasses import dataclass
+from types import ModuleType
+
+from roost.dag import scope
+from roost.dag.definition import DAG
+from roost.dag.trigger import BaseTrigger, source_of, trigger_classes
+from roost.exceptions import DagError
+
+__all__ = ["LoadedFile", "load_dag_file", "module_name", "read_source"]
+
+_PREFIX = "roost_dag_"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedFile:
+    """A DAG file that has been executed.
+
+    Attributes:
+        dags: the DAGs at its top level, by id.
+        triggers: every trigger class that the file defines or imports, by ``module:qualname``.
+        module: the module that it became.
+        helpers: modules below the DAGs folder that it imported: paths relative to that folder.
+        code_hash: identity of all this code: sha256 over the file and its helpers.
+    """
+
+    dags: dict[str, DAG]
+    triggers: dict[str, type[BaseTrigger]]
+    module: ModuleType
+    helpers: list[str]
+    code_hash: str
+
+
+def read_source(path: str) -> str:
+    """The text of a DAG file, line ends as they are.
+
+    Raises:
+        DagError: it is not UTF-8, or holds NUL.
+        OSError: it cannot be read.
+    """
+    with open(path, "rb") as file:
+        data = file.read()
+    try:
+        text = data.removeprefix(b"\xef\xbb\xbf").decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise DagError(f"{path}:{line}: not UTF-8 text; save the file as UTF-8") from None
+    if "\0" in text:
+        raise DagError(f"{path}: holds a NUL character; it is not a Python file")
+    return text
+
+
+def module_name(path: str, dags_folder: str) -> str:
+    """The name under which the file at ``path`` is a module, the same in every process.
+
+    It is made of the path below the DAGs folder: two files of one name in two folders differ,
+    and a helper module or an installed package never bears it.
+    """
+    relative = _relative(os.path.abspath(path), os.path.abspath(dags_folder))
+    digest = hashlib.sha256(relative.encode()).hexdigest()[:8]
+    stem = re.sub(r"\W", "_", relative.removesuffix(".py"))
+    return f"{_PREFIX}{stem}_{digest}"
+
+
+def load_dag_file(path: str, source: str, dags_folder: str) -> LoadedFile:
+    """Execute ``source`` as the DAG file at ``path``.
+
+    The DAGs folder is on ``sys.path`` afterwards, at its end. Helper modules below it are
+    imported anew by each load, so that a process that lives long sees their edits.
+
+    Args:
+        path: where the file is, absolute; it need not hold ``source`` any more.
+        source: the text to execute.
+        dags_folder: the configured folder, absolute.
+
+    Raises:
+        DagError: two DAGs of the file have one id.
+        BaseException: whatever the file raises.
+    """
+    path, folder = os.path.abspath(path), os.path.abspath(dags_folder)
+    if folder not in sys.path:
+        sys.path.append(folder)
+    _forget_helpers(folder)
+    module = _execute(module_name(path, folder), path, source)
+    scan = [*vars(module).values(), *scope.declared_dags(vars(module))]
+    dags: dict[str, DAG] = {}
+    for dag in scan:
+        if not isinstance(dag, DAG):
+            continue
+        if dags.setdefault(dag.dag_id, dag) is not dag:
+            raise DagError(f"two DAGs of this file are called {dag.dag_id!r}; rename one")
+        dag.fileloc = path
+    helpers = _helpers(folder)
+    return LoadedFile(
+        dags=dags,
+        triggers=_triggers(),
+        module=module,
+        helpers=sorted(helpers),
+        code_hash=_hash(source, helpers),
+    )
+
+
+def _execute(name: str, path: str, source: str) -> ModuleType:
+    spec = importlib.util.spec_from_loader(name, loader=None, origin=path)
+    if spec is None:  # only for built-in names, which ours never is
+        raise DagError(f"{path}: cannot be loaded as {name}")
+    module = importlib.util.module_from_spec(spec)
+    module.__file__ = path
+    # Without a time stamp the entry is never checked against the file, which may have changed.
+    linecache.cache[path] = (len(source), None, source.splitlines(keepends=True), path)
+    code = compile(source, path, "exec", dont_inherit=True)
+    sys.modules[name] = module
+    try:
+        exec(code, vars(module))  # noqa: S102 - executing DAG files is what this is for
+    except BaseException:
+        del sys.modules[name]
+        scope.declared_dags(vars(module))
+        raise
+    return module
+
+
+def _below(folder: str) -> dict[str, str | None]:
+    """Names of imported modules below ``folder``, with their file (None for a bare folder).
+
+    Not what is installed there: an environment may stand inside the DAGs folder.
+    """
+    prefixes = tuple({os.path.join(root, "") for root in (folder, os.path.realpath(folder))})
+    found: dict[str, str | None] = {}
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        place = file or next(iter(getattr(module, "__path__", ())), None)
+        if isinstance(place, str) and place.startswith(prefixes) and not _installed(name, place):
+            found[name] = file
+    return found
+
+
+def _installed(name: str, place: str) -> bool:
+    ours = name == "roost" or name.startswith(("roost.", _PREFIX)) or name == "__main__"
+    return ours or "site-packages" in place or "dist-packages" in place
+
+
+def _forget_helpers(folder: str) -> None:
+    for name in _below(folder):
+        del sys.modules[name]
+    importlib.invalidate_caches()
+
+
+def _helpers(folder: str) -> dict[str, str]:
+    """Helper files by their path relative to ``folder``."""
+    real = os.path.realpath(folder)
+    return {
+        _relative(os.path.realpath(file), real): file
+        for file in _below(folder).values()
+        if file is not None and file.endswith(".py")
+    }
+
+
+def _triggers() -> dict[str, type[BaseTrigger]]:
+    """The trigger classes that another process can find by name after loading the same file."""
+    found: dict[str, type[BaseTrigger]] = {}
+    for kind in trigger_classes():
+        target: object = sys.modules.get(kind.__module__)
+        for part in kind.__qualname__.split("."):
+            target = getattr(target, part, None)
+        # Not a class of an earlier version of a file, or one local to a function.
+        if target is kind:
+            found[source_of(kind)] = kind
+    return found
+
+
+def _hash(source: str, helpers: dict[str, str]) -> str:
+    digest = hashlib.sha256(source.encode())
+    for relative in sorted(helpers):
+        with open(helpers[relative], "rb") as file:
+            data = file.read()
+        # Lengths keep the parts apart: no two sets of files hash as the same bytes.
+        digest.update(f"\0{relative}\0{len(data)}\0".encode())
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def _relative(path: str, folder: str) -> str:
+    return os.path.relpath(path, folder).replace(os.sep, "/")

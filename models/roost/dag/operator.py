@@ -1,0 +1,285 @@
+"""BaseOperator: the template of a task, and the task itself once it stands in a DAG (S22)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, ClassVar, NoReturn
+
+from roost.dag import knobs, scope
+from roost.dag.defaults import filling_defaults
+from roost.dag.deferral import TaskDeferred
+from roost.dag.definition import DAG
+from roost.dag.group import TaskGroup
+from roost.dag.model import TriggerRule, WeightRule
+from roost.dag.names import check_id
+from roost.dag.node import Node
+from roost.dag.trigger import BaseTrigger
+from roost.dag.xcom_arg import XComArg, find_arguments
+from roost.exceptions import DagError
+
+__all__ = ["BaseOperator"]
+
+
+class BaseOperator(Node):
+    """A unit of work. Subclass it and write :meth:`execute`.
+
+    Arguments of ``execute`` templates are the attributes named by ``template_fields``, a class
+    or an instance variable (S67); they are rendered just before :meth:`pre_execute` (S65).
+
+    Args:
+        task_id: unique in the DAG, 1 to 250 letters, digits or ``_ . : + -``.
+        dag: the DAG it belongs to; default: that of the open ``with`` block (S7, S8).
+        task_group: the group it belongs to; default: that of the open ``with`` block.
+        default_args: defaults for the arguments of this task, before those of the DAG.
+        owner: who answers for it.
+        params: parameters of this task, over those of the DAG.
+        trigger_rule: when it runs, given its direct parents (S77).
+        pool: pool whose slots it uses (S37).
+        pool_slots: how many of them, from 1 up.
+        queue: which workers take it (S51).
+        priority_weight: who goes first when slots are short (S42).
+        weight_rule: ``downstream``, ``upstream`` or ``absolute`` (S43).
+        retries: how often it is tried again after a failure.
+        retry_delay: wait before a retry; a timedelta or seconds.
+        retry_exponential_backoff: double the wait with every retry.
+        max_retry_delay: the longest wait; a timedelta or seconds.
+        execution_timeout: longest run time of its own code per try, waits excluded (D7).
+        depends_on_past: wait until the previous run's instance succeeded (S89).
+        wait_for_downstream: wait for that one's direct children, too; implies the former.
+        do_xcom_push: keep the return value of ``execute`` as an XCom (S55).
+        multiple_outputs: also keep each item of a returned dict under its own key.
+        start_date: not for data intervals before this.
+        end_date: not for data intervals after this.
+        doc: documentation as plain text; ``doc_md``, ``doc_json``, ``doc_yaml`` and ``doc_rst``
+            in their formats (S69).
+
+    Raises:
+        DagError: an argument is wrong or the id is taken; the message names it.
+    """
+
+    template_fields: Sequence[str] = ()
+    template_ext: Sequence[str] = ()
+    #: True for an operator whose execute() does nothing: it is completed without a process (H27).
+    empty_body: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__init__" in cls.__dict__:
+            # Assigned on the class, so that super().__init__ chains meet the wrapper as well.
+            cls.__init__ = filling_defaults(cls.__init__, _finish)  # type: ignore[method-assign]
+
+    def __init__(
+        self,
+        *,
+        task_id: str,
+        dag: DAG | None = None,
+        task_group: TaskGroup | None = None,
+        default_args: Mapping[str, Any] | None = None,
+        owner: str = "roost",
+        params: Mapping[str, Any] | None = None,
+        trigger_rule: str = "all_success",
+        pool: str = "default_pool",
+        pool_slots: int = 1,
+        queue: str = "default",
+        priority_weight: int = 1,
+        weight_rule: str = "downstream",
+        retries: int = 0,
+        retry_delay: timedelta | float = timedelta(minutes=5),
+        retry_exponential_backoff: bool = False,
+        max_retry_delay: timedelta | float | None = None,
+        execution_timeout: timedelta | float | None = None,
+        depends_on_past: bool = False,
+        wait_for_downstream: bool = False,
+        do_xcom_push: bool = True,
+        multiple_outputs: bool = False,
+        start_date: datetime | None = None,
+        end_date: datetime | None = None,
+        doc: str | None = None,
+        doc_md: str | None = None,
+        doc_json: str | None = None,
+        doc_yaml: str | None = None,
+        doc_rst: str | None = None,
+    ) -> None:
+        group = task_group or (scope.current_group() if dag is None else None)
+        self.label = check_id(task_id, "task_id")
+        self.task_id = check_id(group.child_id(task_id), "task_id") if group else task_id
+        self.task_group = group
+        self.owner = owner
+        self.params: dict[str, Any] = dict(params or {})
+        of = f"task {self.task_id!r}"
+        self.trigger_rule: TriggerRule = knobs.trigger_rule(of, trigger_rule)
+        self.pool = knobs.text(of, "pool", pool)
+        self.pool_slots = knobs.whole(of, "pool_slots", pool_slots, least=1)
+        self.queue = knobs.text(of, "queue", queue)
+        self.priority_weight = knobs.whole(of, "priority_weight", priority_weight)
+        self.weight_rule: WeightRule = knobs.weight_rule(of, weight_rule)
+        self.retries = knobs.whole(of, "retries", retries, least=0)
+        self.retry_delay = knobs.duration(of, "retry_delay", retry_delay)
+        self.retry_exponential_backoff = retry_exponential_backoff
+        self.max_retry_delay = knobs.maybe_duration(of, "max_retry_delay", max_retry_delay)
+        self.execution_timeout = knobs.maybe_duration(of, "execution_timeout", execution_timeout)
+        self.depends_on_past = depends_on_past or wait_for_downstream
+        self.wait_for_downstream = wait_for_downstream
+        self.do_xcom_push = do_xcom_push
+        self.multiple_outputs = multiple_outputs
+        self.start_date = knobs.maybe_moment(of, "start_date", start_date)
+        self.end_date = knobs.maybe_moment(of, "end_date", end_date)
+        self.doc = doc
+        self.doc_md = doc_md
+        self.doc_json = doc_json
+        self.doc_yaml = doc_yaml
+        self.doc_rst = doc_rst
+        # Insertion-ordered sets of task ids.
+        self.downstream: dict[str, None] = {}
+        self.upstream: dict[str, None] = {}
+        self._dag: DAG | None = None
+        owner_dag = dag or (group.dag if group else scope.current_dag())
+        if owner_dag is not None:
+            self.dag = owner_dag
+        if group is not None:
+            group.children[self.task_id] = self
+
+    # -- what a subclass writes
+
+    def execute(self, context: dict[str, Any]) -> Any:
+        """Do the work. What it returns is kept as an XCom (S55)."""
+        raise NotImplementedError(f"{type(self).__name__} has no execute() method")
+
+    def pre_execute(self, context: dict[str, Any]) -> None:
+        """Called after the templates are rendered and before :meth:`execute`."""
+
+    def post_execute(self, context: dict[str, Any], result: Any = None) -> None:
+        """Called after :meth:`execute` or the method a deferral came back to."""
+
+    def on_kill(self) -> None:
+        """Called when the task is stopped: clean up what it started elsewhere."""
+
+    def defer(
+        self,
+        *,
+        trigger: BaseTrigger,
+        method_name: str,
+        kwargs: Mapping[str, Any] | None = None,
+        timeout: timedelta | float | None = None,
+    ) -> NoReturn:
+        """Give the slot back and wait for ``trigger``; come back in ``method_name`` (D1).
+
+        The method is called as ``method(context, event=payload, **kwargs)``.
+
+        Args:
+            trigger: what to wait for; its ``serialize()`` is stored.
+            method_name: method of this operator that receives the event.
+            kwargs: more arguments for that method; typed JSON.
+            timeout: longest wait, a timedelta or seconds; afterwards the task fails or is
+                retried with ``DeferralTimeout`` (D6).
+        """
+        raise TaskDeferred(trigger=trigger, method_name=method_name, kwargs=kwargs, timeout=timeout)
+
+    # -- the DAG it is in
+
+    def has_dag(self) -> bool:
+        """Whether it was put into a DAG."""
+        return self._dag is not None
+
+    @property
+    def dag(self) -> DAG:
+        """The DAG it is in. Assigned once (S8).
+
+        Raises:
+            DagError: it is in none, or is to be moved to another.
+            TypeError: what is assigned is not a DAG.
+        """
+        if self._dag is None:
+            raise DagError(f"task {self.task_id!r} is in no DAG: make it inside `with DAG(…)`")
+        return self._dag
+
+    @dag.setter
+    def dag(self, dag: DAG) -> None:
+        if not isinstance(dag, DAG):
+            raise TypeError(f"task {self.task_id!r}: dag must be a DAG, not {dag!r}")
+        if self._dag is dag:
+            return
+        if self._dag is not None:
+            raise DagError(
+                f"task {self.task_id!r}: the DAG of a task can not be changed "
+                f"(is {self._dag.dag_id!r}, asked for {dag.dag_id!r})"
+            )
+        self._dag = dag
+        dag.add_task(self)
+
+    @property
+    def dag_id(self) -> str:
+        """Id of the DAG it is in; empty when it is in none."""
+        return self._dag.dag_id if self._dag is not None else ""
+
+    @property
+    def log(self) -> logging.Logger:
+        """Logger whose lines appear in the task's log."""
+        return logging.getLogger(f"roost.task.{type(self).__name__}")
+
+    # -- its edges
+
+    @property
+    def roots(self) -> Sequence[BaseOperator]:
+        """Itself."""
+        return (self,)
+
+    @property
+    def leaves(self) -> Sequence[BaseOperator]:
+        """Itself."""
+        return (self,)
+
+    @property
+    def upstream_task_ids(self) -> set[str]:
+        """Ids of its direct parents."""
+        return set(self.upstream)
+
+    @property
+    def downstream_task_ids(self) -> set[str]:
+        """Ids of its direct children."""
+        return set(self.downstream)
+
+    @property
+    def upstream_list(self) -> list[BaseOperator]:
+        """Its direct parents."""
+        return [self.dag.get_task(task_id) for task_id in self.upstream]
+
+    @property
+    def downstream_list(self) -> list[BaseOperator]:
+        """Its direct children."""
+        return [self.dag.get_task(task_id) for task_id in self.downstream]
+
+    def link(self, child: BaseOperator) -> None:
+        """Record one edge; a repeated one changes nothing."""
+        self.downstream[child.task_id] = None
+        child.upstream[self.task_id] = None
+
+    def link_arguments(self) -> None:
+        """Become downstream of every task whose result is among the templated arguments."""
+        for name in self.template_fields:
+            for argument in find_arguments(getattr(self, name, None)):
+                if argument.operator is not self:
+                    argument.set_downstream(self)
+
+    @property
+    def output(self) -> XComArg:
+        """Its future return value, to be given to another task's argument."""
+        return XComArg(self)
+
+    def partial(self, **kwargs: Any) -> NoReturn:
+        """Task mapping is not available."""
+        raise DagError("task mapping (partial/expand) is not available in this version of Roost")
+
+    expand = expand_kwargs = partial
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.task_id}>"
+
+
+def _finish(task: BaseOperator) -> None:
+    task.link_arguments()
+
+
+BaseOperator.__init__ = filling_defaults(BaseOperator.__init__, _finish)  # type: ignore[method-assign]

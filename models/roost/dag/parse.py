@@ -1,0 +1,57 @@
+"""One DAG file, parsed: what a parser child reports (S12)."""
+
+from __future__ import annotations
+
+import os
+import traceback
+
+from roost.dag.loader import load_dag_file, read_source
+from roost.dag.model import ParsedFile
+from roost.dag.serialize import serialize_dag
+from roost.exceptions import DagError
+
+__all__ = ["parse_dag_file"]
+
+
+def parse_dag_file(path: str, dags_folder: str) -> ParsedFile:
+    """Load the file at ``path`` and describe its DAGs. Never raises for what the file does.
+
+    An exception of the file, SystemExit included, becomes ``error``: the traceback from the
+    file's own lines on. KeyboardInterrupt passes.
+    """
+    source = ""
+    try:
+        source = read_source(path)
+        loaded = load_dag_file(path, source, dags_folder)
+        return ParsedFile(
+            code_hash=loaded.code_hash,
+            source=source,
+            helpers=loaded.helpers,
+            dags=[serialize_dag(dag) for dag in loaded.dags.values()],
+            triggers=sorted(loaded.triggers),
+        )
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        return ParsedFile(
+            code_hash="",
+            source=source,
+            helpers=[],
+            dags=[],
+            triggers=[],
+            error=_explain(error, os.path.abspath(path)),
+        )
+
+
+def _explain(error: BaseException, path: str) -> str:
+    """The traceback without our own frames around the file; its last line says what is wrong."""
+    frames = traceback.extract_tb(error.__traceback__)
+    first = next((i for i, frame in enumerate(frames) if frame.filename == path), None)
+    if first is None:
+        if isinstance(error, DagError | OSError):
+            return str(error)
+        return "".join(traceback.format_exception_only(error)).rstrip()
+    inner = error.__traceback__
+    for _ in range(first):
+        inner = inner.tb_next if inner is not None else None
+    return "".join(traceback.format_exception(error.with_traceback(inner))).rstrip()

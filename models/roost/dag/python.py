@@ -1,0 +1,94 @@
+"""Operators that call a Python function, and the arguments they give it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from roost.dag.branching import branch_skips
+from roost.dag.operator import BaseOperator
+from roost.exceptions import DagError
+
+__all__ = ["BranchPythonOperator", "PythonOperator", "context_arguments"]
+
+
+def context_arguments(
+    function: Callable[..., Any], args: Iterable[Any], given: Mapping[str, Any], context: Any
+) -> dict[str, Any]:
+    """Keyword arguments for ``function``: those ``given``, and what it asks of the context.
+
+    A function with ``**kwargs`` gets the whole context, another one what its parameters name.
+
+    Raises:
+        DagError: an argument is given that bears the name of a context key the function takes.
+    """
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        # Some built-in functions have no signature; they cannot ask for context either.
+        return dict(given)
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return {**context, **given}
+    # Parameters that positional arguments fill are taken.
+    named = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    ordered = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    taken = set(ordered[: len(list(args))])
+    asked = {name: context[name] for name in named if name in context and name not in taken}
+    return {**asked, **given}
+
+
+class PythonOperator(BaseOperator):
+    """Call ``python_callable``; what it returns is kept as an XCom (S55).
+
+    Args:
+        python_callable: the function. Parameters named like context keys receive them.
+        op_args: positional arguments, templated.
+        op_kwargs: keyword arguments, templated.
+        templates_dict: rendered and given as the context key ``templates_dict``.
+        provide_context: accepted from older DAGs; the context is always provided.
+        **kwargs: see BaseOperator.
+
+    Raises:
+        DagError: ``python_callable`` cannot be called.
+    """
+
+    template_fields = ("op_args", "op_kwargs", "templates_dict")
+
+    def __init__(
+        self,
+        *,
+        python_callable: Callable[..., Any],
+        op_args: Iterable[Any] | None = None,
+        op_kwargs: Mapping[str, Any] | None = None,
+        templates_dict: Mapping[str, Any] | None = None,
+        provide_context: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if not callable(python_callable):
+            raise DagError(
+                f"task {self.task_id!r}: python_callable must be a function, "
+                f"not {python_callable!r}"
+            )
+        self.python_callable = python_callable
+        self.op_args = list(op_args or ())
+        self.op_kwargs = dict(op_kwargs or {})
+        self.templates_dict = dict(templates_dict) if templates_dict is not None else None
+
+    def execute(self, context: dict[str, Any]) -> Any:
+        """Call the function."""
+        if self.templates_dict is not None:
+            context = {**context, "templates_dict": self.templates_dict}
+        arguments = context_arguments(self.python_callable, self.op_args, self.op_kwargs, context)
+        return self.python_callable(*self.op_args, **arguments)
+
+
+class BranchPythonOperator(PythonOperator):
+    """Follow the direct children that ``python_callable`` names; skip the others (S70-S73)."""
+
+    def execute(self, context: dict[str, Any]) -> Any:
+        """Call the function and note what to skip; the choice is kept as an XCom."""
+        chosen = super().execute(context)
+        context["ti"].skip_downstream(branch_skips(self, chosen))
+        return chosen

@@ -1,0 +1,210 @@
+"""Run one dispatch of a task and say how it ended: the heart of a task process."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import time
+import traceback
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from roost.dag import runtime
+from roost.dag.context import build_context
+from roost.dag.deferral import TaskDeferred, make_defer_spec
+from roost.dag.interrupt import Interrupts
+from roost.dag.registry import is_known
+from roost.dag.template import render_template_fields
+from roost.dag.xcom_arg import RETURN_KEY
+from roost.exceptions import (
+    DagError,
+    DeferralTimeout,
+    FailTask,
+    RoostException,
+    SkipTask,
+    TriggerFailed,
+)
+from roost.support import typedjson
+from roost.support.clock import now_us
+from roost.support.wire import TRIGGER_TIMEOUT, DeferSpec, Outcome, TaskSpec, XComWrite
+
+if TYPE_CHECKING:
+    from roost.dag.loader import LoadedFile
+    from roost.dag.operator import BaseOperator
+    from roost.dag.runtime import Supervisor
+
+__all__ = ["execute_task", "run_task"]
+
+# A longer traceback keeps its beginning and its end.
+_ERROR_CHARS = 50_000
+
+log = logging.getLogger("roost.task")
+
+
+def run_task(spec: TaskSpec, loaded: LoadedFile, supervisor: Supervisor) -> Outcome:
+    """Run the task that ``spec`` names from a loaded DAG file. Never raises.
+
+    Args:
+        spec: the dispatch.
+        loaded: the DAG file, in the version that was dispatched.
+        supervisor: answers the task's requests.
+    """
+    dag = loaded.dags.get(spec.dag_id)
+    if dag is None or not dag.has_task(spec.task_id):
+        now = now_us()
+        error = (
+            f"{spec.fileloc} holds no task {spec.task_id!r} of DAG {spec.dag_id!r}: it depends on "
+            "something outside the file that has changed; make the DAG the same wherever it loads"
+        )
+        log.error(error)
+        return Outcome(kind="failed", started_at=now, ended_at=now, error=error)
+    return execute_task(dag.get_task(spec.task_id), spec, supervisor, known=loaded.triggers)
+
+
+def execute_task(
+    task: BaseOperator,
+    spec: TaskSpec,
+    supervisor: Supervisor,
+    *,
+    known: Collection[str] | None = None,
+) -> Outcome:
+    """Run ``task`` once, or the method its deferral comes back to. Never raises.
+
+    The task object itself is not changed: a shallow copy of it is rendered and run.
+
+    Args:
+        task: from its DAG.
+        spec: the dispatch.
+        supervisor: answers the task's requests.
+        known: trigger classes (``module:qualname``) that the DAG file knows; a deferral to
+            another is refused. None: not checked.
+    """
+    outcome = Outcome(kind="success", started_at=now_us(), ended_at=0)
+    began = time.monotonic_ns()
+    try:
+        _run(copy.copy(task), spec, supervisor, known, outcome)
+    except BaseException as error:
+        _settle(error, outcome)
+    outcome.run_us = (time.monotonic_ns() - began) // 1000
+    outcome.ended_at = max(now_us(), outcome.started_at)
+    return outcome
+
+
+def _run(
+    task: BaseOperator,
+    spec: TaskSpec,
+    supervisor: Supervisor,
+    known: Collection[str] | None,
+    outcome: Outcome,
+) -> None:
+    """Run the task's code and write into ``outcome`` what it left."""
+    context = build_context(task, spec)
+    limit = spec.execution_timeout_us
+    left = None if limit is None else limit - spec.run_us
+    deferred: TaskDeferred | None = None
+    result: Any = None
+    try:
+        with runtime.using(supervisor, context), Interrupts(task, left, limit):
+            result = _call(task, spec, context)
+    except TaskDeferred as error:
+        deferred = error
+    finally:
+        # Set whether it ended as success or as skipped (branches, LatestOnly).
+        outcome.skip = list(dict.fromkeys(context["ti"].skips))
+    if deferred is None:
+        outcome.xcoms = _returned(task, result)
+    else:
+        outcome.defer = _deferral(task, deferred, known)
+        outcome.kind = "deferred"
+
+
+def _call(task: BaseOperator, spec: TaskSpec, context: dict[str, Any]) -> Any:
+    render_template_fields(task, context)
+    if spec.next_method is None:
+        task.pre_execute(context)
+        result = task.execute(context)
+    else:
+        result = _come_back(task, spec, context)
+    task.post_execute(context, result)
+    return result
+
+
+def _come_back(task: BaseOperator, spec: TaskSpec, context: dict[str, Any]) -> Any:
+    """Call the method that ``defer`` named, with the event (D3)."""
+    if spec.trigger_error is not None:
+        timed_out = spec.trigger_error.startswith(TRIGGER_TIMEOUT)
+        raise (DeferralTimeout if timed_out else TriggerFailed)(spec.trigger_error)
+    method = getattr(task, spec.next_method or "", None)
+    if not callable(method):
+        raise DagError(
+            f"task {task.task_id!r} deferred to method {spec.next_method!r}, which "
+            f"{type(task).__name__} does not have"
+        )
+    kwargs: Any = typedjson.decode(spec.next_kwargs) or {}
+    return method(context, **kwargs)
+
+
+def _returned(task: BaseOperator, result: Any) -> list[XComWrite]:
+    """The XComs of a return value (S55)."""
+    if result is None or not task.do_xcom_push:
+        return []
+    values: dict[str, Any] = {}
+    if task.multiple_outputs:
+        if not isinstance(result, dict) or not all(isinstance(key, str) for key in result):
+            raise RoostException(
+                f"task {task.task_id!r} has multiple_outputs and must return a dict with str "
+                f"keys, not {type(result).__name__}"
+            )
+        values.update(result)
+    values[RETURN_KEY] = result
+    return [
+        XComWrite(key, msgspec.Raw(typedjson.encode(value, name=f"XCom {key!r}")))
+        for key, value in values.items()
+    ]
+
+
+def _deferral(
+    task: BaseOperator, deferred: TaskDeferred, known: Collection[str] | None
+) -> DeferSpec:
+    if not callable(getattr(task, deferred.method_name, None)):
+        raise DagError(
+            f"defer: {type(task).__name__} has no method {deferred.method_name!r} to come back to"
+        )
+    spec = make_defer_spec(deferred)
+    if known is not None and spec.lane == "poll" and not is_known(spec.source, known):
+        raise DagError(
+            f"trigger class {spec.source} was not known when the DAG file was parsed: import it "
+            "at the top level of the file, not inside a function"
+        )
+    return spec
+
+
+def _settle(error: BaseException, outcome: Outcome) -> None:
+    """Turn what the task raised into its outcome."""
+    if isinstance(error, SystemExit) and error.code in (None, 0):
+        return
+    if isinstance(error, SkipTask):
+        log.info("skipped: %s", error)
+        outcome.kind = "skipped"
+        return
+    outcome.kind = "failed"
+    outcome.skip = []
+    outcome.retryable = not isinstance(error, FailTask)
+    outcome.error = _text(error)
+    log.error("task failed\n%s", outcome.error)
+
+
+def _text(error: BaseException) -> str:
+    """The traceback from the task's own code on, fit for any database and log."""
+    inner = error.__traceback__
+    # Our own frames above the task's code say nothing to its author.
+    while inner is not None and inner.tb_frame.f_globals.get("__name__") == __name__:
+        inner = inner.tb_next
+    shown = error.with_traceback(inner or error.__traceback__)
+    text = "".join(traceback.format_exception(shown)).rstrip()
+    if len(text) > _ERROR_CHARS:
+        half = _ERROR_CHARS // 2
+        text = f"{text[:half]}\n[… {len(text) - 2 * half} characters left out …]\n{text[-half:]}"
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")

@@ -1,0 +1,76 @@
+"""The line between a task and its supervisor, which alone can reach the database (H26).
+
+A task process has one supervisor; every other process that runs user code (parser, template,
+trigger runner) has none, and says so when it is asked for what only the database knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from roost.exceptions import RoostException
+from roost.support.wire import Reply, Request
+
+__all__ = ["Supervisor", "ask", "get_current_context", "has_supervisor", "using"]
+
+
+class Supervisor(Protocol):
+    """Whoever answers a task's requests."""
+
+    def call(self, request: Request) -> Reply:
+        """Send one request and wait for its answer."""
+
+
+_supervisor: Supervisor | None = None
+_context: dict[str, Any] | None = None
+
+
+@contextmanager
+def using(supervisor: Supervisor | None, context: dict[str, Any] | None) -> Iterator[None]:
+    """Make ``supervisor`` and ``context`` the current ones inside a ``with`` block."""
+    global _supervisor, _context
+    before = (_supervisor, _context)
+    _supervisor, _context = supervisor, context
+    try:
+        yield
+    finally:
+        _supervisor, _context = before
+
+
+def has_supervisor() -> bool:
+    """Whether this process is running a task."""
+    return _supervisor is not None
+
+
+def ask(request: Request, what: str) -> Reply:
+    """The supervisor's answer to ``request``.
+
+    Args:
+        request: what to ask.
+        what: what is wanted, for the message, e.g. ``Variable 'x'``.
+
+    Raises:
+        RoostException: no task is running here, or the supervisor answers with an error.
+    """
+    if _supervisor is None:
+        raise RoostException(
+            f"{what}: the database can only be asked by a running task; read it inside the task "
+            "or in a template, or set it in the environment"
+        )
+    reply = _supervisor.call(request)
+    if reply.error is not None:
+        raise RoostException(f"{what}: {reply.error}")
+    return reply
+
+
+def get_current_context() -> dict[str, Any]:
+    """The context of the running task.
+
+    Raises:
+        RoostException: no task is running here.
+    """
+    if _context is None:
+        raise RoostException("get_current_context() works only while a task is running")
+    return _context

@@ -1,0 +1,174 @@
+"""From a DAG object to what the scheduler decides on: structure and knobs, no code."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from roost.dag.definition import DAG
+from roost.dag.model import SerializedDag, SerializedTask
+from roost.dag.operator import BaseOperator
+from roost.dag.param import Param, defaults
+from roost.dag.timetable import parse_schedule
+from roost.exceptions import DagError, RoostException
+from roost.support import typedjson
+from roost.support.clock import duration_us, to_us
+
+__all__ = ["default_timezone", "serialize_dag"]
+
+_DOCS = ("doc", "doc_md", "doc_json", "doc_yaml", "doc_rst")
+
+
+def default_timezone() -> str:
+    """``core.default_timezone`` as the process that started this one passed it on."""
+    return os.environ.get("ROOST__CORE__DEFAULT_TIMEZONE") or "UTC"
+
+
+def serialize_dag(dag: DAG) -> SerializedDag:
+    """``dag`` with its tasks in topological order.
+
+    Raises:
+        DagError: it has a cycle, a wrong schedule, or a value that cannot be stored.
+    """
+    try:
+        return _serialize(dag)
+    except DagError as error:
+        if repr(dag.dag_id) in str(error):
+            raise
+        raise type(error)(f"DAG {dag.dag_id!r}: {error}") from None
+
+
+def _serialize(dag: DAG) -> SerializedDag:
+    zone = _zone_name(dag.start_date.tzinfo if dag.start_date else None)
+    tasks = [_task(task, zone) for task in dag.topological_sort()]
+    return SerializedDag(
+        dag_id=dag.dag_id,
+        timetable=parse_schedule(dag.schedule, zone),
+        tasks=tasks,
+        start_date=_moment(dag.start_date, zone),
+        end_date=_moment(dag.end_date, zone),
+        catchup=dag.catchup,
+        max_active_runs=dag.max_active_runs,
+        max_active_tasks=dag.max_active_tasks,
+        dagrun_timeout_us=_duration(dag.dagrun_timeout),
+        is_paused_upon_creation=dag.is_paused_upon_creation,
+        owners=sorted({task.owner for task in tasks if task.owner}),
+        tags=dag.tags,
+        description=dag.description,
+        doc_md=dag.doc_md,
+        params=_plain(defaults(dag.params), "params"),
+        extra=_groups(dag),
+    )
+
+
+def _task(task: BaseOperator, zone: str) -> SerializedTask:
+    return SerializedTask(
+        task_id=task.task_id,
+        operator=type(task).__name__,
+        downstream=list(task.downstream),
+        trigger_rule=task.trigger_rule,
+        owner=task.owner,
+        pool=task.pool,
+        pool_slots=task.pool_slots,
+        queue=task.queue,
+        priority_weight=task.priority_weight,
+        weight_rule=task.weight_rule,
+        retries=task.retries,
+        retry_delay_us=duration_us(task.retry_delay),
+        retry_exponential_backoff=bool(task.retry_exponential_backoff),
+        max_retry_delay_us=_duration(task.max_retry_delay),
+        execution_timeout_us=_duration(task.execution_timeout),
+        depends_on_past=task.depends_on_past,
+        wait_for_downstream=task.wait_for_downstream,
+        empty=_is_empty(task),
+        extra=_task_extra(task, zone),
+    )
+
+
+def _is_empty(task: BaseOperator) -> bool:
+    """Whether running it would do nothing, so that no process is needed (H27)."""
+    kind = type(task)
+    return kind.empty_body and all(
+        getattr(kind, name) is getattr(BaseOperator, name)
+        for name in ("pre_execute", "post_execute")
+    )
+
+
+def _task_extra(task: BaseOperator, zone: str) -> dict[str, Any]:
+    """What listings show of a task; nothing is decided on it. Absent where not set."""
+    extra: dict[str, Any] = {
+        name: getattr(task, name) for name in _DOCS if getattr(task, name) is not None
+    }
+    if task.task_group is not None:
+        extra["task_group"] = task.task_group.group_id
+    if task.template_fields:
+        extra["template_fields"] = list(task.template_fields)
+    if task.params:
+        extra["params"] = _plain(defaults(task.params), f"params of task {task.task_id!r}")
+    if task.start_date is not None:
+        extra["start_date"] = _moment(task.start_date, zone)
+    if task.end_date is not None:
+        extra["end_date"] = _moment(task.end_date, zone)
+    return extra
+
+
+def _groups(dag: DAG) -> dict[str, Any]:
+    extra: dict[str, Any] = {}
+    if dag.group_dict:
+        extra["task_groups"] = {
+            group_id: group.tooltip for group_id, group in dag.group_dict.items()
+        }
+    described = {
+        name: {"description": item.description, "schema": item.schema}
+        for name, item in dag.params.items()
+        if isinstance(item, Param) and (item.description or item.schema)
+    }
+    if described:
+        extra["params"] = _plain(described, "params")
+    return extra
+
+
+def _plain(value: object, name: str) -> Any:
+    """Typed JSON as plain objects, to stand inside a larger JSON document."""
+    try:
+        return msgspec.json.decode(typedjson.encode(value, name=name))
+    except RoostException as error:
+        raise DagError(str(error)) from None
+
+
+def _duration(delta: timedelta | None) -> int | None:
+    if delta is None:
+        return None
+    if not isinstance(delta, timedelta) or delta <= timedelta(0):
+        raise DagError(f"a time-out must be a timedelta of more than nothing, not {delta!r}")
+    return duration_us(delta)
+
+
+def _moment(moment: datetime | None, zone: str) -> int | None:
+    """Microseconds; a naive moment is read in ``zone``, the DAG's own."""
+    if moment is None:
+        return None
+    return to_us(moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(zone)))
+
+
+def _zone_name(zone: tzinfo | None) -> str:
+    """The IANA name of the zone that a DAG's cron is read in: that of its start_date."""
+    if zone is None:
+        return default_timezone()
+    if zone is UTC:
+        return "UTC"
+    # zoneinfo has key, pendulum has name, pytz and dateutil-likes have zone.
+    for attribute in ("key", "name", "zone"):
+        name = getattr(zone, attribute, None)
+        if isinstance(name, str) and name:
+            return name
+    offset = zone.utcoffset(None)
+    hours = offset // timedelta(hours=1) if offset is not None else 0
+    if offset == timedelta(hours=hours):
+        # The signs of these names are reversed by tradition: Etc/GMT-2 is two hours ahead.
+        return "UTC" if hours == 0 else f"Etc/GMT{-hours:+d}"
+    raise DagError(f"time zone {zone!r} of start_date has no IANA name; use zoneinfo.ZoneInfo")

@@ -1,0 +1,149 @@
+"""What a task sees of itself and its run: ``ti`` and ``dag_run`` in the context."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from roost.dag import runtime
+from roost.dag.xcom_arg import RETURN_KEY
+from roost.exceptions import RoostException
+from roost.support import typedjson
+from roost.support.clock import from_us
+from roost.support.wire import TaskSpec, XComPull, XComPush
+
+if TYPE_CHECKING:
+    from roost.dag.operator import BaseOperator
+
+__all__ = ["DagRun", "TaskInstance"]
+
+
+@dataclass(frozen=True, slots=True)
+class DagRun:
+    """The run that a task belongs to. Moments are aware and in UTC."""
+
+    dag_id: str
+    run_id: str
+    run_type: str
+    logical_date: datetime | None
+    data_interval_start: datetime | None
+    data_interval_end: datetime | None
+    queued_at: datetime
+    start_date: datetime | None
+    conf: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def execution_date(self) -> datetime | None:
+        """Older name of ``logical_date`` (S20)."""
+        return self.logical_date
+
+    @property
+    def external_trigger(self) -> bool:
+        """Whether somebody triggered it, rather than the schedule (S27)."""
+        return self.run_type == "manual"
+
+
+class TaskInstance:
+    """One task in one run. ``ti`` and ``task_instance`` in the context."""
+
+    def __init__(self, task: BaseOperator, spec: TaskSpec, dag_run: DagRun) -> None:
+        self.task = task
+        self.dag_run = dag_run
+        self.dag_id = spec.dag_id
+        self.run_id = spec.run_id
+        self.task_id = spec.task_id
+        self.map_index = spec.map_index
+        self.try_number = spec.try_number
+        self.max_tries = spec.max_tries
+        self.dispatch_id = spec.dispatch_id
+        self.operator = spec.operator
+        self.pool = spec.pool
+        self.queue = spec.queue
+        self.priority_weight = spec.priority_weight
+        self.start_date = from_us(spec.start_date)
+        self.logical_date = dag_run.logical_date
+        self.log = logging.getLogger("roost.task")
+        #: Tasks that this one skips directly when it ends (branches).
+        self.skips: list[str] = []
+
+    @property
+    def execution_date(self) -> datetime | None:
+        """Older name of ``logical_date`` (S20)."""
+        return self.logical_date
+
+    @property
+    def key(self) -> tuple[str, str, str, int, int]:
+        """``(dag_id, task_id, run_id, try_number, map_index)``."""
+        return (self.dag_id, self.task_id, self.run_id, self.try_number, self.map_index)
+
+    def skip_downstream(self, task_ids: Iterable[str]) -> None:
+        """Skip these tasks of the run when this task ends, whatever their trigger rule."""
+        self.skips.extend(task_ids)
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        """Keep ``value`` under ``key``; other tasks see it at once (S54).
+
+        Raises:
+            ValueNotStorable: the value is not typed JSON, or too large.
+        """
+        if not isinstance(key, str) or not key:
+            raise RoostException(f"xcom_push: key must be a name, not {key!r}")
+        data = msgspec.Raw(typedjson.encode(value, name=f"XCom {key!r}"))
+        runtime.ask(XComPush(key, data), f"XCom {key!r}")
+
+    def xcom_pull(
+        self,
+        task_ids: str | Iterable[str] | None = None,
+        key: str | None = RETURN_KEY,
+        dag_id: str | None = None,
+        include_prior_dates: bool = False,
+        *,
+        map_indexes: int | None = None,
+        default: Any = None,
+        run_id: str | None = None,
+    ) -> Any:
+        """Values that tasks left (S56, S57).
+
+        Args:
+            task_ids: one id: its most recent matching value; several: a list of such values in
+                the order asked for; None: the most recent value of any task.
+            key: None removes the filter.
+            dag_id: default: this DAG.
+            include_prior_dates: look at earlier runs, too.
+            map_indexes: only that instance of a mapped task.
+            default: what stands for a value that is not there.
+            run_id: default: this run.
+        """
+        several = task_ids is not None and not isinstance(task_ids, str)
+        request = XComPull(
+            task_ids=[task_ids] if isinstance(task_ids, str) else _ids(task_ids),
+            key=key,
+            dag_id=dag_id,
+            run_id=run_id,
+            map_index=map_indexes,
+            include_prior_dates=include_prior_dates,
+        )
+        if request.task_ids == []:
+            return []
+        found = runtime.ask(request, "xcom_pull").values
+        values = [typedjson.decode(raw) for raw in found]
+        values = [default if value is None else value for value in values]
+        return values if several else values[0] if values else default
+
+    def __repr__(self) -> str:
+        return f"<TaskInstance {self.dag_id}.{self.task_id} {self.run_id} try {self.try_number}>"
+
+
+def _ids(task_ids: Iterable[str] | None) -> list[str] | None:
+    if task_ids is None:
+        return None
+    ids = list(task_ids)
+    for task_id in ids:
+        if not isinstance(task_id, str):
+            raise RoostException(f"xcom_pull: task_ids must be strings, not {task_id!r}")
+    return ids

@@ -1,0 +1,82 @@
+"""Triggers: what a deferred task waits for, and the event that wakes it (N3, D8)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Any
+
+__all__ = ["BaseTrigger", "TriggerEvent", "source_of", "trigger_classes"]
+
+
+class TriggerEvent:
+    """What a trigger yields when its moment has come.
+
+    Args:
+        payload: given to the resumed method as ``event``; typed JSON.
+    """
+
+    __slots__ = ("payload",)
+
+    def __init__(self, payload: Any = None) -> None:
+        self.payload = payload
+
+    def __repr__(self) -> str:
+        return f"TriggerEvent({self.payload!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TriggerEvent) and other.payload == self.payload
+
+    __hash__ = None  # type: ignore[assignment]  # payloads are mutable
+
+
+class BaseTrigger(ABC):
+    """Waits, as light as possible, and yields one :class:`TriggerEvent`.
+
+    It is stored as what :meth:`serialize` returns, and made anew from it wherever it runs,
+    possibly several times and, after a takeover, in two places at once (D8).
+    """
+
+    #: Row of this trigger; set where it runs, None elsewhere.
+    trigger_id: int | None = None
+
+    @abstractmethod
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """``(class path, constructor kwargs)``; the kwargs are typed JSON."""
+
+    @abstractmethod
+    def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait and yield the event: write ``async def run(self): … yield TriggerEvent(…)``."""
+
+    @property
+    def due_at(self) -> datetime | None:
+        """The moment it waits for, when that is all it does.
+
+        Such a trigger waits as a row in the database: it costs no memory and its :meth:`run` is
+        not called; its event's payload is the moment itself, in UTC. None: it has to be run.
+        """
+        return None
+
+    async def cleanup(self) -> None:  # noqa: B027 - most triggers hold nothing
+        """Called once on every exit of :meth:`run`; what it raises is logged only (D9)."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
+
+def source_of(kind: type) -> str:
+    """``module:qualname`` of a class."""
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def trigger_classes() -> list[type[BaseTrigger]]:
+    """Every subclass of BaseTrigger that exists in this process."""
+    found: dict[type[BaseTrigger], None] = {}
+    stack: list[type[BaseTrigger]] = [BaseTrigger]  # type: ignore[type-abstract]
+    while stack:
+        for kind in stack.pop().__subclasses__():
+            if kind not in found:
+                found[kind] = None
+                stack.append(kind)
+    return list(found)

@@ -1,0 +1,79 @@
+"""Variables: settings shared by all DAGs (S59-S63)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from roost.dag import environ, runtime
+from roost.exceptions import VariableNotFound
+from roost.support.wire import VariableDelete, VariableGet, VariableSet
+
+__all__ = ["Variable"]
+
+
+class _NotGiven:
+    """Marks a default that was not given: None is a default of its own (S61)."""
+
+
+_NOT_GIVEN: Final = _NotGiven()
+
+
+class Variable:
+    """Read and write Variables. ``ROOST_VAR_<KEY>`` in the environment wins over the database."""
+
+    @staticmethod
+    def get(
+        key: str,
+        default_var: Any = _NOT_GIVEN,
+        deserialize_json: bool = False,
+        *,
+        default: Any = _NOT_GIVEN,
+    ) -> Any:
+        """The value of ``key``.
+
+        Args:
+            key: its name.
+            default_var: returned as it is when there is no such Variable; None counts.
+            deserialize_json: parse the value as JSON.
+            default: the same as ``default_var``.
+
+        Raises:
+            VariableNotFound: there is none and no default (a KeyError, S61).
+            ValueError: ``deserialize_json`` and the value is not JSON.
+            RoostException: it is not in the environment, there is no default, and no task is
+                running that could ask the database.
+        """
+        fallback = default if isinstance(default_var, _NotGiven) else default_var
+        value = environ.lookup("VAR", key)
+        if value is None and (runtime.has_supervisor() or isinstance(fallback, _NotGiven)):
+            value = runtime.ask(VariableGet(key), f"Variable {key!r}").text
+        if value is None:
+            if isinstance(fallback, _NotGiven):
+                raise VariableNotFound(
+                    f"Variable {key!r} does not exist: create it with `roost variables set {key}` "
+                    "or give default_var"
+                )
+            return fallback
+        return parse(key, value) if deserialize_json else value
+
+    @staticmethod
+    def set(
+        key: str, value: Any, description: str | None = None, serialize_json: bool = False
+    ) -> None:
+        """Create or replace ``key``; ``value`` is kept as text, or as JSON on demand."""
+        text = json.dumps(value) if serialize_json else str(value)
+        runtime.ask(VariableSet(key, text, description), f"Variable {key!r}")
+
+    @staticmethod
+    def delete(key: str) -> int:
+        """Delete ``key``; the number of Variables deleted, 0 or 1."""
+        return runtime.ask(VariableDelete(key), f"Variable {key!r}").count
+
+
+def parse(key: str, value: str) -> Any:
+    """The JSON in Variable ``key``."""
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise ValueError(f"Variable {key!r} is not JSON: {error}") from None

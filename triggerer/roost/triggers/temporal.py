@@ -1,0 +1,66 @@
+"""Triggers that only wait for a moment: they wait as a row and cost no memory (timer lane)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from roost.dag.trigger import BaseTrigger, TriggerEvent
+from roost.exceptions import RoostException
+from roost.support.clock import from_us, now_us
+
+__all__ = ["DateTimeTrigger", "TimeDeltaTrigger"]
+
+
+class DateTimeTrigger(BaseTrigger):
+    """Fires at ``moment`` with that moment, in UTC, as payload.
+
+    Args:
+        moment: an aware datetime.
+
+    Raises:
+        RoostException: ``moment`` is no datetime or has no time zone.
+    """
+
+    def __init__(self, moment: datetime) -> None:
+        if not isinstance(moment, datetime) or moment.tzinfo is None:
+            raise RoostException(
+                f"{type(self).__name__} needs a datetime with a time zone, not {moment!r}"
+            )
+        self.moment = moment.astimezone(UTC)
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """The moment; a delta has become one when the trigger was made."""
+        return ("roost.triggers.DateTimeTrigger", {"moment": self.moment})
+
+    @property
+    def due_at(self) -> datetime:
+        """The moment: the triggerer needs to know no more."""
+        return self.moment
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """The same wait as a coroutine, for whoever runs it outside the timer lane."""
+        # Short sleeps: the wall clock may be set while we wait, and tells no one.
+        while (left := self.moment - from_us(now_us())) > timedelta(0):  # noqa: ASYNC110
+            await asyncio.sleep(min(left.total_seconds(), 60.0))
+        yield TriggerEvent(self.moment)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.moment.isoformat()}>"
+
+
+class TimeDeltaTrigger(DateTimeTrigger):
+    """Fires ``delta`` after it was made.
+
+    Args:
+        delta: how long; a timedelta or seconds.
+    """
+
+    def __init__(self, delta: timedelta | float) -> None:
+        if isinstance(delta, int | float) and not isinstance(delta, bool):
+            delta = timedelta(seconds=delta)
+        if not isinstance(delta, timedelta):
+            raise RoostException(f"TimeDeltaTrigger needs a timedelta or seconds, not {delta!r}")
+        super().__init__(from_us(now_us()) + delta)
