@@ -23,12 +23,22 @@ import msgspec
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import Row
 from sqlalchemy.exc import DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import NullPool, QueuePool
 
 from roost.exceptions import ConfigError
 from roost.support.clock import now_us
 
-__all__ = ["Sql", "Tx", "is_disconnect", "is_transient", "open_engine", "read", "transact"]
+__all__ = [
+    "Sql",
+    "Tx",
+    "is_disconnect",
+    "is_passing",
+    "is_transient",
+    "open_engine",
+    "read",
+    "transact",
+]
 
 T = TypeVar("T")
 _PARAM = re.compile(r"(?<![:\w]):([a-z_]\w*)")
@@ -258,3 +268,10 @@ def is_disconnect(error: Exception) -> bool:
     if isinstance(error, OperationalError):
         return state is None or state[:2] in ("08", "53", "57")
     return False
+
+
+def is_passing(error: Exception) -> bool:
+    """True when the same step may succeed later without anybody's help but the database's."""
+    if isinstance(error, PoolTimeout) or is_disconnect(error):
+        return True
+    return isinstance(error, DBAPIError) and is_transient(error)

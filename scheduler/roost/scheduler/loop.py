@@ -16,10 +16,11 @@ from roost.scheduler.steps.decide import decide, finish_runs
 from roost.scheduler.steps.enqueue import enqueue
 from roost.scheduler.steps.settle import settle_alarms, settle_events, settle_outcomes
 from roost.scheduler.turn import Memory, Turn
-from roost.support.clock import now_us
+from roost.support.clock import SECOND, now_us
 
 __all__ = ["LeaseLost", "Report", "Scheduler"]
 
+_BLOCKED_US = 2 * SECOND
 log = logging.getLogger("roost.scheduler")
 
 
@@ -67,6 +68,10 @@ class Scheduler:
         self._memory = Memory()
         self._reclaim = True
 
+    def dags_changed(self) -> None:
+        """DAG files were stored: ask again when the next scheduled run is due."""
+        self._next_run_after = None
+
     def take_turn(self) -> Report:
         """Settle, decide, hand over, in one transaction.
 
@@ -108,7 +113,7 @@ class Scheduler:
         decide(turn)
         enqueue(turn)
         finish_runs(turn)
-        self._next_run_after = dags.next_due(tx)
+        self._next_run_after = self._plan_creation(turn)
         self._reclaim = False
         return self._report(turn)
 
@@ -118,9 +123,17 @@ class Scheduler:
         if paused == turn.memory.paused:
             return
         turn.memory.paused = paused
+        turn.memory.may_start = True
         for run in turn.book.runs.values():
             run.paused = run.dag_id in paused
             turn.memory.ready.unpark(run)
+
+    def _plan_creation(self, turn: Turn) -> int | None:
+        """When to create runs next; not before a while when all that is due must wait."""
+        due = dags.next_due(turn.tx)
+        if due is not None and turn.blocked and not turn.finished:
+            return max(due, turn.now + _BLOCKED_US)
+        return due
 
     def _report(self, turn: Turn) -> Report:
         alarms = turn.book.alarms

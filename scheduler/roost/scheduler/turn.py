@@ -57,6 +57,7 @@ class Memory:
     ready: Ready = field(default_factory=Ready)
     ids: IdBlock = field(default_factory=IdBlock)
     paused: frozenset[str] = frozenset()
+    may_start: bool = True  # something changed since queued runs were last looked at
     holding_pools: frozenset[str] = frozenset()
 
 
@@ -70,6 +71,7 @@ class Turn:
         more: a step left work behind; the next turn follows at once.
         released: pool slots given back in this turn, by pool.
         deferred: triggers were created: the triggerer shall look.
+        blocked: DAGs are due, but as many of their runs as allowed are active.
         starving: candidates left for want of pool slots, by pool.
     """
 
@@ -85,6 +87,7 @@ class Turn:
     released: Counter[str] = field(default_factory=Counter)
     handoffs: list[Handoff] = field(default_factory=list)
     deferred: bool = False
+    blocked: bool = False
     starving: dict[str, int] = field(default_factory=dict)
     finished: list[tuple[str, str]] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)

@@ -15,6 +15,7 @@ __all__ = [
     "delete_file",
     "due_dags",
     "files",
+    "forget_stamps",
     "last_scheduled_interval",
     "next_due",
     "plan_next",
@@ -50,8 +51,6 @@ class DueDag(NamedTuple):
     dag_id: str
     version_id: int
     next_run_after: int
-    next_interval_start: int | None
-    next_interval_end: int | None
     data: str
 
 
@@ -63,6 +62,7 @@ _RECORD_FILE = Sql(
     "error = excluded.error, warnings = excluded.warnings, parsed_at = excluded.parsed_at, "
     "parse_us = excluded.parse_us"
 )
+_FORGET_STAMPS = Sql("UPDATE dag_file SET stamp = '' WHERE error IS NOT NULL")
 _DELETE_FILE = Sql("DELETE FROM dag_file WHERE fileloc = :fileloc")
 _SAVE_SOURCE = Sql(
     "INSERT INTO dag_source (code_hash, fileloc, source, triggers, created_at) "
@@ -100,12 +100,13 @@ _DEACTIVATE = Sql(
     "WHERE dag_id IN (SELECT r.dag_id FROM {rows:r | dag_id text})"
 )
 _LAST_INTERVAL = Sql(
-    "SELECT max(interval_end) FROM dag_run WHERE dag_id = :dag_id AND run_type = 'scheduled'"
+    "SELECT interval_end FROM dag_run WHERE dag_id = :dag_id AND run_type = 'scheduled' "
+    "ORDER BY interval_start DESC LIMIT 1"
 )
 _NEXT_DUE = Sql("SELECT min(next_run_after) FROM dag WHERE NOT is_paused AND is_active")
 _DUE = Sql(
-    "SELECT d.dag_id, d.version_id, d.next_run_after, d.next_interval_start, "
-    "d.next_interval_end, v.data FROM dag d JOIN dag_version v ON v.id = d.version_id "
+    "SELECT d.dag_id, d.version_id, d.next_run_after, v.data FROM dag d "
+    "JOIN dag_version v ON v.id = d.version_id "
     "WHERE d.next_run_after <= :now AND NOT d.is_paused AND d.is_active "
     "ORDER BY d.next_run_after LIMIT :limit"
 )
@@ -145,6 +146,11 @@ def record_file(
         warnings=warnings,
         parse_us=parse_us,
     )
+
+
+def forget_stamps(tx: Tx) -> None:
+    """Have files with an import error parsed again: what was in their way may be gone."""
+    tx.run(_FORGET_STAMPS)
 
 
 def delete_file(tx: Tx, fileloc: str) -> None:

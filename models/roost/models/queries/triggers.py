@@ -245,7 +245,7 @@ def store(tx: Tx, job_id: int, reports: Sequence[TriggerReport], now: int) -> li
                 "trigger_id": report.trigger_id,
                 "epoch": report.epoch,
                 "kind": report.kind,
-                "payload": None if report.payload is None else bytes(report.payload).decode(),
+                "payload": bytes(report.payload).decode() if report.kind == "fired" else None,
                 "error": report.error,
             }
             for report in reports

@@ -1,1 +1,1 @@
-"""Maintenance, one chore a file: each with its interval and its batch size."""
+"""What the scheduler does besides deciding, one chore a file."""

@@ -1,1 +1,1 @@
-"""DAG files: found, imported one by one in a child, stored as checked JSON."""
+"""From the DAGs folder to stored DAG versions; user code runs only in short-lived children."""

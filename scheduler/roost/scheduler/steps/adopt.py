@@ -25,6 +25,7 @@ def adopt_runs(turn: Turn) -> None:
         turn.book.drop(row.id)
         if row.state == RunState.QUEUED:
             turn.book.queued[row.id] = row
+            turn.memory.may_start = True
         else:
             load_run(turn, row, runs.instances(turn.tx, row.id))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from roost.dag.model import SerializedDag
-from roost.dag.timetable import next_run
+from roost.dag.timetable import DagRunInfo, next_run
 from roost.models.queries import dags, runs
 from roost.models.queries.dags import DueDag
 from roost.models.queries.runs import InstanceRow, RunRow
@@ -29,6 +29,7 @@ def create_runs(turn: Turn) -> None:
     """
     due = dags.due_dags(turn.tx, turn.now, _BATCH)
     created = sum(_create_due(turn, dag) for dag in due)
+    turn.blocked = bool(due) and not created
     turn.more |= created > 0
     if created:
         adopt_runs(turn)
@@ -38,8 +39,11 @@ def _create_due(turn: Turn, due: DueDag) -> int:
     dag = msgspec.json.decode(due.data, type=SerializedDag)
     if dags.unfinished_scheduled_runs(turn.tx, due.dag_id) >= dag.max_active_runs:
         return 0  # its next run is created when one of them has ended
-    end = due.next_interval_end
-    upcoming = next_run(dag.timetable, end, dag.start_date, dag.end_date, dag.catchup, turn.now)
+    last = dags.last_scheduled_interval(turn.tx, due.dag_id)
+    # Asked anew: without catchup the answer is the newest interval missed, not the one foreseen.
+    info = _next(dag, last, turn.now)
+    creates = info is not None and info.run_after <= turn.now
+    upcoming = _next(dag, info.interval_end, turn.now) if info and creates else info
     advanced = dags.plan_next(
         turn.tx,
         due.dag_id,
@@ -48,33 +52,37 @@ def _create_due(turn: Turn, due: DueDag) -> int:
         next_interval_start=upcoming.interval_start if upcoming else None,
         next_interval_end=upcoming.interval_end if upcoming else None,
     )
-    if not advanced:
+    if not advanced or info is None or not creates:
         return 0
-    logical_date = (
-        due.next_run_after if due.next_interval_start is None else due.next_interval_start
-    )
     run = NewRun(
         dag_id=due.dag_id,
-        run_id=f"scheduled__{from_us(logical_date).isoformat()}",
+        run_id=f"scheduled__{from_us(info.logical_date).isoformat()}",
         run_type="scheduled",
         version_id=due.version_id,
-        logical_date=logical_date,
-        interval_start=due.next_interval_start,
-        interval_end=end,
-        run_after=due.next_run_after,
+        logical_date=info.logical_date,
+        interval_start=info.interval_start,
+        interval_end=info.interval_end,
+        run_after=info.run_after,
     )
     return int(create_run(turn.tx, run, actor=turn.actor) is not None)
 
 
+def _next(dag: SerializedDag, last: int | None, now: int) -> DagRunInfo | None:
+    return next_run(dag.timetable, last, dag.start_date, dag.end_date, dag.catchup, now)
+
+
 def start_runs(turn: Turn) -> None:
     """Start queued runs, earliest first, while fewer than ``max_active_runs`` are active (S9)."""
+    if not turn.memory.may_start:
+        return
+    turn.memory.may_start = False
     full: set[str] = set()
     started = 0
     for row in sorted(turn.book.queued.values(), key=_by_date):
         if row.dag_id in full or row.dag_id in turn.memory.paused or row.run_after > turn.now:
             continue
         if started == _STARTS:
-            turn.more = True
+            turn.more = turn.memory.may_start = True
             return
         if not runs.take_run_slot(turn.tx, row.dag_id):
             full.add(row.dag_id)

@@ -1,0 +1,136 @@
+"""The anyio shell that every daemon wears: signals, doorbell, watchdog, patience.
+
+The work itself is synchronous and runs in threads: one step, one transaction. Nothing here knows
+what the work is.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import anyio
+import anyio.to_thread
+
+from roost.support.doorbell import BellSocket, drain
+from roost.support.notify import Notifier
+
+__all__ = ["Patience", "Stop", "Wake", "feed_watchdog", "hear", "set_up_logging"]
+
+log = logging.getLogger("roost")
+T = TypeVar("T")
+_FIRST_WAIT_S = 0.2
+_LONGEST_WAIT_S = 30.0
+
+
+class Wake:
+    """A wake-up that is never lost: set while nobody sleeps, it ends the next sleep at once.
+
+    One sleeper, any number of wakers, all on one loop.
+    """
+
+    def __init__(self) -> None:
+        self._event = anyio.Event()
+
+    def set(self) -> None:
+        """End the present sleep, or the next one."""
+        self._event.set()
+
+    async def wait(self, timeout_s: float | None = None) -> None:
+        """Sleep until woken, at most ``timeout_s`` seconds."""
+        with anyio.move_on_after(timeout_s):
+            await self._event.wait()
+        self._event = anyio.Event()
+
+
+class Patience:
+    """Runs synchronous steps in threads, again and again while what they need is away.
+
+    Args:
+        is_passing: tells an error after which the same step may succeed later by itself.
+
+    Attributes:
+        failed_at: monotonic moment of the last such error. Who judges the leases of others waits
+            until these have had time to renew them after it.
+    """
+
+    def __init__(self, is_passing: Callable[[Exception], bool]) -> None:
+        self._is_passing = is_passing
+        self.failed_at = float("-inf")
+
+    async def once(self, step: Callable[[], T]) -> T:
+        """One attempt. A cancelled caller leaves; the step ends by itself, whole."""
+        return await anyio.to_thread.run_sync(step, abandon_on_cancel=True)
+
+    async def until_done(self, step: Callable[[], T]) -> T:
+        """Run a step until it succeeds, with growing, jittered waits between attempts.
+
+        The step must be safe to repeat: the answer to a commit may have been lost.
+        """
+        wait = _FIRST_WAIT_S
+        while True:
+            try:
+                return await self.once(step)
+            except Exception as error:
+                if not self._is_passing(error):
+                    raise
+                self.failed_at = time.monotonic()
+                log.warning(
+                    "the database cannot be reached, trying again: %s",
+                    str(error).partition("\n")[0],
+                )
+            await anyio.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311 - only spreads load
+            wait = min(wait * 2, _LONGEST_WAIT_S)
+
+
+class Stop:
+    """SIGTERM and SIGINT: the first asks to stop, the second ends the process at once."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self.asked = anyio.Event()
+
+    async def obey_signals(self) -> None:
+        """Runs until cancelled."""
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async for number in signals:
+                if self.asked.is_set():
+                    log.warning("%s again: ending at once", number.name)
+                    os._exit(130)
+                log.info("%s: %s", number.name, self._what)
+                self.asked.set()
+
+
+async def hear(heard: BellSocket, wake: Wake) -> None:
+    """Turn rings of a doorbell into wake-ups; runs until cancelled."""
+    while True:
+        await anyio.wait_readable(heard)
+        drain(heard)
+        wake.set()
+
+
+async def feed_watchdog(notifier: Notifier, is_well: Callable[[], bool] = lambda: True) -> None:
+    """Tell systemd's watchdog that the loop turns, while ``is_well`` says so."""
+    interval = notifier.watchdog_interval()
+    while interval is not None:
+        if is_well():
+            notifier.watchdog()
+        await anyio.sleep(interval)
+
+
+def set_up_logging(level: str, who: str) -> None:
+    """Log to stderr, one line a message; systemd adds the time when it collects them."""
+    journald = "JOURNAL_STREAM" in os.environ
+    stamp = "" if journald else "%(asctime)s "
+    logging.basicConfig(
+        level=level,
+        stream=sys.stderr,
+        format=f"{stamp}{who}[%(process)d] %(levelname)s %(message)s",
+        force=True,
+    )

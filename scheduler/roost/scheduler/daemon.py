@@ -1,0 +1,263 @@
+"""``roost scheduler``: an anyio shell around synchronous turns and chores.
+
+bell, due moment or poll ──▶ turns ──▶ executor, bells of worker and triggerer
+lease ── renewed every few seconds on a connection of its own
+folder ── looks for changed DAG files; user code runs in short-lived children only
+rescue ── notices dead daemons: at once on this host (pidfd), by lease elsewhere
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from functools import partial
+
+import anyio
+from anyio.abc import TaskGroup
+from sqlalchemy import Engine
+
+from roost.exceptions import RoostException
+from roost.executors.base import BaseExecutor, load_executor
+from roost.models.engine import Tx, is_passing, open_engine, transact
+from roost.models.queries import jobs
+from roost.models.queries.jobs import Job
+from roost.models.schema import require_schema
+from roost.scheduler.chores.gauges import report_gauges
+from roost.scheduler.chores.rescue import Rescued, rescue
+from roost.scheduler.loop import LeaseLost, Report, Scheduler
+from roost.scheduler.parsing.pool import ParserPool
+from roost.scheduler.parsing.watcher import Watcher
+from roost.support import osproc
+from roost.support.clock import SECOND, now_us
+from roost.support.config import Config
+from roost.support.doorbell import BellSocket, Doorbell
+from roost.support.notify import Notifier
+from roost.support.processes import Process, is_alive, me
+from roost.support.service import Patience, Stop, Wake, feed_watchdog, hear, set_up_logging
+from roost.support.stats import Stats, open_stats
+
+__all__ = ["run_scheduler"]
+
+log = logging.getLogger("roost.scheduler")
+
+_GAUGE_INTERVAL_S = 5.0
+_GRACE_S = jobs.LEASE_TTL_S + jobs.LEASE_RENEW_S
+
+
+def run_scheduler(config: Config) -> int:
+    """Run a scheduler until SIGTERM or SIGINT; tasks and triggers go on without it.
+
+    Returns:
+        The exit code: 0 after a stop that was asked for.
+
+    Raises:
+        SchemaError: the database is missing, or older or newer than this Roost.
+        RoostException: another scheduler runs on the same SQLite database.
+    """
+    set_up_logging(config.logging.level, "scheduler")
+    osproc.hide_memory()
+    engine = open_engine(config.database.url, sqlite_synchronous=config.database.sqlite_synchronous)
+    statsd = config.statsd
+    stats = open_stats(statsd.host if statsd.enabled else "", statsd.port, statsd.prefix)
+    try:
+        require_schema(engine)
+        with Doorbell(config.run_dir) as bell, bell.listen("scheduler") as heard:
+            anyio.run(SchedulerDaemon(config, engine, bell, stats).serve, heard)
+    finally:
+        stats.zero_all()
+        stats.close()
+        engine.dispose()
+    return 0
+
+
+class SchedulerDaemon:
+    """One scheduler process: its coroutines share the wake-up and the job."""
+
+    def __init__(self, config: Config, engine: Engine, bell: Doorbell, stats: Stats) -> None:
+        self._config = config
+        self._engine = engine
+        self._bell = bell
+        self._stats = stats
+        self._me: Process = me()
+        self._executor: BaseExecutor = load_executor(config, engine, bell)
+        self._scheduler = Scheduler(
+            engine, parallelism=self._executor.parallelism, max_losses=config.scheduler.max_losses
+        )
+        self._patience = Patience(is_passing)
+        self._notifier = Notifier()
+        self._wake = Wake()
+        self._rescue_wake = Wake()
+        self._stop = Stop("stopping; tasks and triggers go on")
+        self._watched: set[int] = set()
+        self._starving: dict[str, int] = {}
+        self._executable = 0
+
+    async def serve(self, heard: BellSocket) -> None:
+        """Run until asked to stop."""
+        job_id = await self._patience.until_done(partial(transact, self._engine, self._register))
+        self._scheduler.join(job_id)
+        log.info(
+            "scheduler job %d ready: %s executor with %d slots, DAGs in %s",
+            job_id,
+            self._config.core.executor,
+            self._executor.parallelism,
+            self._config.dags_folder,
+        )
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._stop.obey_signals, name="signals")
+            group.start_soon(hear, heard, self._wake, name="bell")
+            group.start_soon(self._take_turns, name="turns")
+            group.start_soon(self._keep_lease, name="lease")
+            group.start_soon(self._watch_folder, name="folder")
+            group.start_soon(self._rescue, group, name="rescue")
+            group.start_soon(self._report_gauges, name="gauges")
+            group.start_soon(feed_watchdog, self._notifier, name="watchdog")
+            self._notifier.ready(f"job {job_id}")
+            await self._stop.asked.wait()
+            self._notifier.stopping()
+            group.cancel_scope.cancel()
+        with anyio.move_on_after(5, shield=True):
+            await self._patience.once(partial(transact, self._engine, self._leave))
+
+    def _register(self, tx: Tx) -> int:
+        if tx.dialect == "sqlite":
+            for job in jobs.live(tx):
+                if job.kind == "scheduler" and is_alive(job.pid, job.pid_start):
+                    raise RoostException(
+                        f"SQLite admits one scheduler, and process {job.pid} is it; "
+                        "stop that one, or move the database to PostgreSQL"
+                    )
+        return jobs.register(tx, "scheduler", self._me, str(self._config.run_dir))
+
+    def _leave(self, tx: Tx) -> None:
+        jobs.end(tx, self._scheduler.job_id)
+
+    # -- turns ---------------------------------------------------------------------------------
+
+    async def _take_turns(self) -> None:
+        while True:
+            began = time.perf_counter()
+            try:
+                report = await self._patience.until_done(self._scheduler.take_turn)
+            except LeaseLost:
+                await self._rejoin()
+                continue
+            self._publish(report, time.perf_counter() - began)
+            if not report.more:
+                await self._wake.wait(self._sleep_s(report))
+
+    async def _rejoin(self) -> None:
+        log.warning(
+            "job %d was declared dead by another daemon: dropping all memory, joining anew",
+            self._scheduler.job_id,
+        )
+        job_id = await self._patience.until_done(partial(transact, self._engine, self._register))
+        self._scheduler.join(job_id)
+
+    def _sleep_s(self, report: Report) -> float:
+        poll = self._config.scheduler.poll_interval
+        if report.next_due is None:
+            return poll
+        return min(poll, max(0.0, (report.next_due - now_us()) / SECOND))
+
+    def _publish(self, report: Report, took_s: float) -> None:
+        if report.handoffs:
+            self._executor.submit(report.handoffs)
+        if report.deferred:
+            self._bell.ring("triggerer")
+        self._starving = report.starving
+        self._executable = len(report.handoffs)
+        stats = self._stats
+        stats.timing("scheduler.scheduler_loop_duration", took_s * 1000)
+        stats.gauge("scheduler.tasks.executable", len(report.handoffs))
+        stats.gauge("scheduler.tasks.starving", sum(report.starving.values()))
+        for name, count in report.counts.items():
+            if name in ("ti.success", "ti.failed"):
+                stats.incr("ti_successes" if name == "ti.success" else "ti_failures", count)
+
+    # -- chores --------------------------------------------------------------------------------
+
+    async def _keep_lease(self) -> None:
+        while True:
+            await anyio.sleep(jobs.LEASE_RENEW_S)
+            renew = partial(jobs.renew, job_id=self._scheduler.job_id)
+            if await self._patience.until_done(partial(transact, self._engine, renew)):
+                self._stats.incr("scheduler_heartbeat")
+            else:
+                self._wake.set()  # the next turn finds the lease lost and joins anew
+
+    async def _watch_folder(self) -> None:
+        config = self._config
+        pool = ParserPool(
+            str(config.dags_folder),
+            timeout_s=config.scheduler.parse_timeout,
+            memory_bytes=config.scheduler.parse_memory_limit * 1024 * 1024,
+        )
+        watcher = Watcher(
+            self._engine,
+            str(config.dags_folder),
+            pool,
+            safe_mode=config.core.dag_discovery_safe_mode,
+            paused=config.core.dags_are_paused_at_creation,
+        )
+        try:
+            while True:
+                if await self._patience.until_done(watcher.look):
+                    self._scheduler.dags_changed()
+                    self._wake.set()
+                await anyio.sleep(config.scheduler.parse_interval)
+        finally:
+            watcher.close()
+
+    async def _rescue(self, group: TaskGroup) -> None:
+        while True:
+            judge = time.monotonic() - self._patience.failed_at > _GRACE_S
+            step = partial(rescue, me=self._me, judge_leases=judge)
+            rescued = await self._patience.until_done(partial(transact, self._engine, step))
+            self._tell(rescued)
+            for job in rescued.neighbours:
+                if job.id not in self._watched and job.pid != os.getpid():
+                    self._watched.add(job.id)
+                    group.start_soon(self._watch, job, name=f"watch {job.kind} {job.id}")
+            await self._rescue_wake.wait(self._config.scheduler.poll_interval)
+
+    def _tell(self, rescued: Rescued) -> None:
+        for job in rescued.ended:
+            log.warning("%s %d (pid %d on %s) is gone", job.kind, job.id, job.pid, job.hostname)
+            if job.kind == "triggerer":
+                self._bell.ring("triggerer")
+        if rescued.lost:
+            log.warning("%d dispatches were lost with their worker", rescued.lost)
+        if rescued.ended or rescued.lost:
+            self._wake.set()
+
+    async def _watch(self, job: Job) -> None:
+        """Wait for the end of a daemon of this host, to rescue at once what it held."""
+        try:
+            fd = os.pidfd_open(job.pid)
+        except ProcessLookupError:
+            self._rescue_wake.set()
+            return
+        try:
+            if is_alive(job.pid, job.pid_start):
+                await anyio.wait_readable(fd)
+        finally:
+            os.close(fd)
+            self._watched.discard(job.id)
+        self._rescue_wake.set()
+
+    async def _report_gauges(self) -> None:
+        if not self._config.statsd.enabled:
+            return
+        while True:
+            step = partial(
+                report_gauges,
+                stats=self._stats,
+                job_id=self._scheduler.job_id,
+                parallelism=self._executor.parallelism,
+                executable=self._executable,
+                starving=self._starving,
+            )
+            await self._patience.until_done(partial(transact, self._engine, step))
+            await anyio.sleep(_GAUGE_INTERVAL_S)

@@ -1,0 +1,119 @@
+"""Stores what a parse gave: versions, DAGs and their schedule, or the import error (S12).
+
+A file with an error keeps its last good DAGs scheduled. A dag_id belongs to the file that defined
+it first; another file that defines it too gets an import error that names both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+
+from roost.dag.model import ParsedFile, SerializedDag
+from roost.dag.timetable import next_run
+from roost.models.engine import Tx
+from roost.models.queries import dags
+from roost.models.queries.dags import DagRow
+from roost.support.clock import now_us
+
+__all__ = ["forget_file", "store_file"]
+
+
+def store_file(
+    tx: Tx, fileloc: str, parsed: ParsedFile, *, stamp: str, took_us: int, paused: bool
+) -> str | None:
+    """Store the result of one parse in the caller's transaction.
+
+    Args:
+        tx: the transaction.
+        fileloc: the file, relative to the DAGs folder.
+        parsed: what the parser said.
+        stamp: what the file looked like, to tell a later change.
+        took_us: how long the parse took.
+        paused: whether a DAG seen for the first time starts out paused.
+
+    Returns:
+        The import error, or None.
+    """
+    error = parsed.error
+    if error is None:
+        error = _store_dags(tx, fileloc, parsed, paused)
+    dags.record_file(
+        tx,
+        fileloc,
+        code_hash=parsed.code_hash,
+        stamp=stamp,
+        error=error,
+        warnings=msgspec.json.encode(parsed.warnings).decode(),
+        parse_us=took_us,
+    )
+    return error
+
+
+def forget_file(tx: Tx, fileloc: str) -> None:
+    """A file is gone: its DAGs are not scheduled any more."""
+    dags.delete_file(tx, fileloc)
+    _deactivate(tx, [d.dag_id for d in dags.active_dags(tx).values() if d.fileloc == fileloc])
+
+
+def _store_dags(tx: Tx, fileloc: str, parsed: ParsedFile, paused: bool) -> str | None:
+    active = dags.active_dags(tx)
+    triggers = msgspec.json.encode(parsed.triggers).decode()
+    dags.save_source(tx, parsed.code_hash, fileloc, parsed.source, triggers)
+    errors = []
+    for dag in parsed.dags:
+        owner = active.get(dag.dag_id)
+        if owner is not None and owner.fileloc != fileloc:
+            errors.append(
+                f"DAG {dag.dag_id!r} is defined in {owner.fileloc} and in {fileloc}; "
+                f"{owner.fileloc} keeps it: rename one of them"
+            )
+        else:
+            _store_dag(tx, fileloc, dag, parsed.code_hash, owner, paused)
+    defined = {dag.dag_id for dag in parsed.dags}
+    _deactivate(
+        tx, [d.dag_id for d in active.values() if d.fileloc == fileloc and d.dag_id not in defined]
+    )
+    return "\n".join(errors) or None
+
+
+def _deactivate(tx: Tx, dag_ids: list[str]) -> None:
+    dags.deactivate_dags(tx, dag_ids)
+    if dag_ids:
+        dags.forget_stamps(tx)  # a file that was refused for a duplicate id may have it now
+
+
+def _store_dag(
+    tx: Tx, fileloc: str, dag: SerializedDag, code_hash: str, owner: DagRow | None, paused: bool
+) -> None:
+    data = msgspec.json.encode(dag)
+    hash_ = hashlib.sha256(data + code_hash.encode()).hexdigest()
+    if owner is not None and owner.hash == hash_:
+        return
+    version_id = dags.save_version(
+        tx,
+        dag_id=dag.dag_id,
+        hash_=hash_,
+        code_hash=code_hash,
+        fileloc=fileloc,
+        data=data.decode(),
+    )
+    last = dags.last_scheduled_interval(tx, dag.dag_id)
+    upcoming = next_run(dag.timetable, last, dag.start_date, dag.end_date, dag.catchup, now_us())
+    starts_paused = dag.is_paused_upon_creation
+    dags.save_dag(
+        tx,
+        max_runs=dag.max_active_runs,
+        dag_id=dag.dag_id,
+        fileloc=fileloc,
+        version_id=version_id,
+        is_paused=paused if starts_paused is None else starts_paused,
+        schedule=dag.timetable.summary,
+        owners=msgspec.json.encode(dag.owners).decode(),
+        tags=msgspec.json.encode(dag.tags).decode(),
+        description=dag.description,
+        next_run_after=upcoming.run_after if upcoming else None,
+        next_interval_start=upcoming.interval_start if upcoming else None,
+        next_interval_end=upcoming.interval_end if upcoming else None,
+    )

@@ -1,0 +1,118 @@
+"""Keeps the database in step with the DAGs folder; unchanged files cost one stat each."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+
+from sqlalchemy import Engine
+
+from roost.models.engine import read, transact
+from roost.models.queries import dags
+from roost.scheduler.parsing.folder import changed_files, is_candidate, stamp_of
+from roost.scheduler.parsing.pool import Parsed, ParserPool
+from roost.scheduler.parsing.store import forget_file, store_file
+
+__all__ = ["Watcher"]
+
+log = logging.getLogger("roost.scheduler.parsing")
+_SERVER_IDLE_S = 10.0
+
+
+class Watcher:
+    """Looks at the DAGs folder and stores what changed.
+
+    Args:
+        engine: the metadata database.
+        dags_folder: absolute path.
+        pool: parses files.
+        safe_mode: look only at files that mention a DAG (S4).
+        paused: whether new DAGs start out paused.
+    """
+
+    def __init__(
+        self, engine: Engine, dags_folder: str, pool: ParserPool, *, safe_mode: bool, paused: bool
+    ) -> None:
+        self._engine = engine
+        self._folder = dags_folder
+        self._pool = pool
+        self._safe_mode = safe_mode
+        self._paused = paused
+        self._uninteresting: dict[str, str] = {}  # files that safe mode leaves out, by stamp
+        self._parsed: dict[str, str] = {}
+        self._last_parse = 0.0
+        self._warned = False
+
+    def look(self) -> int:
+        """Parse what is new or changed, forget what is gone; gives how many files that were."""
+        if not os.path.isdir(self._folder):
+            if not self._warned:
+                log.warning("the DAGs folder %s does not exist; create it", self._folder)
+            self._warned = True
+            return 0
+        self._warned = False
+        if not any(self._compare(self._parsed)):
+            self._rest()
+            return 0
+        # Only now ask the database: another scheduler may have parsed the same change.
+        with read(self._engine) as tx:
+            parsed = self._parsed = {path: row.stamp for path, row in dags.files(tx).items()}
+        changed, gone = self._compare(parsed)
+        changed = [path for path in changed if self._interesting(path, path in parsed)]
+        for path in gone:
+            self._uninteresting.pop(path, None)
+        for path in sorted(parsed.keys() & (set(gone) | self._uninteresting.keys())):
+            transact(self._engine, lambda tx, path=path: forget_file(tx, path))  # type: ignore[misc]
+            log.info("%s is gone; its DAGs are not scheduled any more", path)
+        for result in self._pool.parse(os.path.join(self._folder, path) for path in changed):
+            self._store(result)
+            self._last_parse = time.monotonic()
+        with read(self._engine) as tx:
+            self._parsed = {path: row.stamp for path, row in dags.files(tx).items()}
+        self._rest()
+        return len(changed) + len(gone)
+
+    def close(self) -> None:
+        """End the parser's fork server."""
+        self._pool.close()
+
+    def _compare(self, parsed: dict[str, str]) -> tuple[list[str], list[str]]:
+        return changed_files(self._folder, {**self._uninteresting, **parsed})
+
+    def _rest(self) -> None:
+        if time.monotonic() - self._last_parse > _SERVER_IDLE_S:
+            self._pool.close()
+
+    def _interesting(self, path: str, was_parsed: bool) -> bool:
+        full = os.path.join(self._folder, path)
+        try:
+            wanted = not self._safe_mode or is_candidate(full)
+        except OSError as error:
+            log.warning("%s cannot be read: %s", path, error.strerror)
+            wanted = was_parsed
+        if wanted:
+            self._uninteresting.pop(path, None)
+        else:
+            self._uninteresting[path] = stamp_of(self._folder, path, [])
+        return wanted
+
+    def _store(self, result: Parsed) -> None:
+        fileloc = os.path.relpath(result.path, self._folder)
+        stamp = stamp_of(self._folder, fileloc, result.file.helpers)
+        error = transact(
+            self._engine,
+            lambda tx: store_file(
+                tx,
+                fileloc,
+                result.file,
+                stamp=stamp,
+                took_us=result.took_us,
+                paused=self._paused,
+            ),
+        )
+        if error is None:
+            names = ", ".join(dag.dag_id for dag in result.file.dags) or "no DAG"
+            log.info("parsed %s in %d ms: %s", fileloc, result.took_us // 1000, names)
+        else:
+            log.error("%s: %s", fileloc, error.rstrip().rpartition("\n")[2])
