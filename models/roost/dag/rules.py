@@ -142,8 +142,7 @@ def _always(total: int, success: int, failed: int, upstream: int, skipped: int) 
     return _RUN
 
 
-# `all_done_setup_success` without setup parents is `all_done`; evaluate() and the board look at
-# its setup parents as well.
+# `all_done_setup_success` is `all_done` for a task without setup parents; with them, evaluate().
 RULES: Final[dict[TriggerRule, Rule]] = {
     "all_success": _all_success,
     "all_failed": _all_failed,
