@@ -33,11 +33,12 @@ test: $(READY) ## Run the whole suite (PYTEST_ARGS="-k word" narrows it)
 	@$(PY) -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
 
 check: $(READY) ## Lint, formatting, types and layer contracts
-	@echo "ruff check"; $(BIN)/ruff check --quiet .
-	@echo "ruff format"; $(BIN)/ruff format --quiet --check .
-	@echo "mypy --strict"; $(BIN)/mypy --no-error-summary
-	@echo "import-linter"; $(BIN)/lint-imports > $(VENV)/lint-imports.log 2>&1 || \
-		{ cat $(VENV)/lint-imports.log; exit 1; }
+	@failed=0; \
+	echo "ruff check"; $(BIN)/ruff check --quiet . || failed=1; \
+	echo "ruff format"; $(BIN)/ruff format --quiet --check . || failed=1; \
+	echo "mypy --strict"; $(BIN)/mypy --no-error-summary || failed=1; \
+	echo "import-linter"; report=$$($(BIN)/lint-imports 2>&1) || { echo "$$report"; failed=1; }; \
+	exit $$failed
 
 bench: $(READY) ## Measure, beside Airflow's figures (BENCH_ARGS="--db sqlite chain" narrows it)
 	@$(PY) -m benchmarks $(BENCH_ARGS)
@@ -52,7 +53,7 @@ LOCK := $(BIN)/uv pip compile --no-config --quiet --upgrade --universal --python
 UNLOCAL := env -u PIP_FIND_LINKS -u UV_FIND_LINKS
 
 lock: $(READY) ## Refresh the locked versions and hashes in requirements/
-	@$(PY) -m pip install --quiet uv==$(UV_VERSION)
+	@$(PY) -m pip install -qq uv==$(UV_VERSION)
 	@$(UNLOCAL) $(LOCK) pyproject.toml -o requirements/runtime.txt
 	@$(UNLOCAL) $(LOCK) --constraint requirements/runtime.txt --group dev pyproject.toml -o requirements/dev.txt
 	@git diff --stat -- requirements
