@@ -101,6 +101,14 @@ class Scheduler(_Section):
         int,
         Meta(ge=0, description="Address space of the import of a DAG file in MiB; 0: no limit."),
     ] = 4096
+    max_losses: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="How often a task instance may be lost with its worker and started anew "
+            "before a loss costs it a try.",
+        ),
+    ] = 5
 
 
 class Worker(_Section):

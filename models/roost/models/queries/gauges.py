@@ -1,0 +1,116 @@
+"""What the gauges are computed from: one consistent look at the database (N6-N10, 2D)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from roost.models.engine import Sql, Tx
+
+__all__ = [
+    "PoolCount",
+    "TaskCount",
+    "Totals",
+    "TriggererCount",
+    "is_reporter",
+    "pool_counts",
+    "task_counts",
+    "totals",
+    "triggerer_counts",
+]
+
+
+class TaskCount(NamedTuple):
+    """Task instances of one task in one state."""
+
+    queue: str
+    dag_id: str
+    task_id: str
+    state: str
+    count: int
+
+
+class PoolCount(NamedTuple):
+    """Slots of one pool's task instances in one state; ``resumed``: back from a deferral."""
+
+    pool: str
+    slots: int
+    include_deferred: bool
+    state: str | None
+    resumed: bool
+    used: int
+
+
+class TriggererCount(NamedTuple):
+    """Poll triggers that one triggerer runs; ``detail`` is its job's JSON."""
+
+    hostname: str
+    running: int
+    detail: str
+
+
+class Totals(NamedTuple):
+    """Numbers of the whole installation."""
+
+    schedulers: int
+    dagruns_running: int
+    dags: int
+    import_errors: int
+    parse_us: int
+
+
+_LIVE_STATES = "('scheduled', 'queued', 'running', 'deferred')"
+_TASKS = Sql(
+    "SELECT t.queue, r.dag_id, t.task_id, t.state, count(*) AS count "
+    "FROM dag_run r JOIN task_instance t ON t.dag_run_id = r.id "
+    f"WHERE r.end_date IS NULL AND t.state IN {_LIVE_STATES} "
+    "GROUP BY t.queue, r.dag_id, t.task_id, t.state"
+)
+_POOLS = Sql(
+    "SELECT p.pool, p.slots, p.include_deferred, u.state, u.resumed, "
+    "coalesce(u.used, 0) AS used FROM pool p LEFT JOIN ("
+    "SELECT t.pool, t.state, t.next_method IS NOT NULL AS resumed, sum(t.pool_slots) AS used "
+    "FROM dag_run r JOIN task_instance t ON t.dag_run_id = r.id "
+    f"WHERE r.end_date IS NULL AND t.state IN {_LIVE_STATES} "
+    "GROUP BY t.pool, t.state, t.next_method IS NOT NULL"
+    ") u ON u.pool = p.pool ORDER BY p.pool"
+)
+_TRIGGERERS = Sql(
+    "SELECT j.hostname, j.detail, "
+    "(SELECT count(*) FROM trigger t WHERE t.job_id = j.id AND t.fired_at IS NULL) AS running "
+    "FROM job j WHERE j.kind = 'triggerer' AND j.ended_at IS NULL"
+)
+_TOTALS = Sql(
+    "SELECT "
+    "(SELECT count(*) FROM job WHERE kind = 'scheduler' AND ended_at IS NULL) AS schedulers, "
+    "(SELECT count(*) FROM dag_run WHERE state = 'running' AND end_date IS NULL) "
+    "AS dagruns_running, "
+    "(SELECT count(*) FROM dag WHERE is_active) AS dags, "
+    "(SELECT count(*) FROM dag_file WHERE error IS NOT NULL) AS import_errors, "
+    "(SELECT coalesce(sum(parse_us), 0) FROM dag_file) AS parse_us"
+)
+_REPORTER = Sql("SELECT min(id) FROM job WHERE kind = 'scheduler' AND ended_at IS NULL")
+
+
+def is_reporter(tx: Tx, job_id: int) -> bool:
+    """Whether this scheduler reports for all: the oldest does, so that no gauge has two truths."""
+    return bool(tx.scalar(_REPORTER) == job_id)
+
+
+def task_counts(tx: Tx) -> list[TaskCount]:
+    """Task instances of unfinished runs by task and state."""
+    return [TaskCount._make(row) for row in tx.all(_TASKS)]
+
+
+def pool_counts(tx: Tx) -> list[PoolCount]:
+    """Every pool with the slots of its task instances by state; one row of None if it has none."""
+    return [PoolCount._make(row) for row in tx.all(_POOLS)]
+
+
+def triggerer_counts(tx: Tx) -> list[TriggererCount]:
+    """The live triggerers and what they run."""
+    return [TriggererCount(row.hostname, row.running, row.detail) for row in tx.all(_TRIGGERERS)]
+
+
+def totals(tx: Tx) -> Totals:
+    """Numbers of the whole installation."""
+    return Totals._make(tx.all(_TOTALS)[0])

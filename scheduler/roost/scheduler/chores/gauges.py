@@ -1,0 +1,73 @@
+"""Gauges: true numbers for the whole cluster, reported by one scheduler (N6-N11, 2D)."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+
+from roost.models.engine import Tx
+from roost.models.queries import gauges
+from roost.models.queries.gauges import PoolCount
+from roost.support.gauges import PoolUse, Snapshot, TaskKey, gauges_from
+from roost.support.stats import Stats
+
+__all__ = ["report_gauges", "snapshot"]
+
+
+def report_gauges(
+    tx: Tx,
+    *,
+    stats: Stats,
+    job_id: int,
+    parallelism: int,
+    executable: int,
+    starving: Mapping[str, int],
+) -> None:
+    """Report every cluster gauge, if this is the scheduler that reports."""
+    if gauges.is_reporter(tx, job_id):
+        stats.report(gauges_from(snapshot(tx, parallelism, executable, starving)))
+    else:
+        stats.forget()
+
+
+def snapshot(tx: Tx, parallelism: int, executable: int, starving: Mapping[str, int]) -> Snapshot:
+    """What the database holds, in one transaction."""
+    totals = gauges.totals(tx)
+    tasks: dict[TaskKey, dict[str, int]] = defaultdict(dict)
+    for row in gauges.task_counts(tx):
+        tasks[row.queue, row.dag_id, row.task_id][row.state] = row.count
+    return Snapshot(
+        parallelism=parallelism * max(1, totals.schedulers),
+        tasks=tasks,
+        pools=_pools(gauges.pool_counts(tx), starving),
+        executable=executable,
+        dagruns_running=totals.dagruns_running,
+        dags=totals.dags,
+        import_errors=totals.import_errors,
+        parse_us=totals.parse_us,
+    )
+
+
+def _pools(rows: list[PoolCount], starving: Mapping[str, int]) -> list[PoolUse]:
+    used: dict[str, Counter[str]] = defaultdict(Counter)
+    pools: dict[str, PoolCount] = {}
+    for row in rows:
+        pools[row.pool] = row
+        if row.state is not None:
+            used[row.pool][row.state] += row.used
+            if row.state == "scheduled" and row.resumed:
+                used[row.pool]["resumed"] += row.used
+    return [
+        PoolUse(
+            pool=name,
+            slots=pool.slots,
+            include_deferred=bool(pool.include_deferred),
+            running=used[name]["running"],
+            queued=used[name]["queued"],
+            deferred=used[name]["deferred"],
+            scheduled=used[name]["scheduled"],
+            resumed=used[name]["resumed"],
+            starving=starving.get(name, 0),
+        )
+        for name, pool in pools.items()
+    ]
