@@ -20,10 +20,14 @@ def tree(pid: int) -> set[int]:
 
 
 def pss_mb(pids: set[int]) -> float:
-    """Proportional memory of processes in MiB: a page shared by two counts half for each."""
+    """Proportional memory of processes in MiB: a page shared by two counts half for each.
+
+    Raises:
+        PermissionError: daemons hide their memory from other processes of the same user; root may.
+    """
     total = 0
     for pid in pids:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
                 if line.startswith("Pss:"):
                     total += int(line.split()[1])
