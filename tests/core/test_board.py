@@ -88,6 +88,15 @@ def test_a_failure_cascades_within_one_call() -> None:
     assert board.outcome() == "failed", "the leaf d did not run"
 
 
+def test_the_order_of_settling_within_a_call_does_not_matter() -> None:
+    for order in (("d", "skipped", "a", "failed"), ("a", "failed", "d", "skipped")):
+        board = make_board(make_plan({"a": "b", "d": "c", "b": "c", "c": ""}))
+        decide(board)
+        settle(board, **{order[0]: order[1]})
+        settle(board, **{order[2]: order[3]})
+        assert decide(board) == ("", "", "b c"), "b is examined before c"
+
+
 def test_the_worked_example_of_branching_s88() -> None:
     for rule, want in (("all_success", ("", "join", "")), ("none_failed", ("join", "", ""))):
         board = make_board(make_plan(BRANCH, join=rule))  # type: ignore[arg-type]
@@ -149,6 +158,8 @@ def test_outcome_is_that_of_the_leaves() -> None:
     assert board.outcome() == "success"
     settle(board, b="failed")
     assert board.outcome() == "failed"
+    settle(board, b="success")  # by hand
+    assert board.outcome() == "success"
     assert make_board(make_plan({"a": ""}), [State.SKIPPED]).outcome() == "success"
     assert make_board(make_plan({})).outcome() == "success"
 
