@@ -52,7 +52,8 @@ class Sql:
 
     Macros: ``{now}`` the database's clock in microseconds; ``{rows:r | id bigint, note text}`` the
     JSON parameter ``:rows`` as a table ``r``; ``{skip_locked}`` and ``{for_update}`` row locks
-    where there are any (SQLite's writer is alone); ``{true}`` and ``{false}``.
+    where there are any (SQLite's writer is alone), ``{for_update:t}`` of table ``t`` only;
+    ``{true}`` and ``{false}``.
     """
 
     __slots__ = ("_rendered", "source")
@@ -81,7 +82,8 @@ def _expand(dialect: str, match: re.Match[str]) -> str:
         case "skip_locked":
             return "FOR UPDATE SKIP LOCKED" if postgres else ""
         case "for_update":
-            return "FOR UPDATE" if postgres else ""
+            of = f" OF {argument}" if argument else ""
+            return f"FOR UPDATE{of}" if postgres else ""
         case "for_share":
             return "FOR SHARE" if postgres else ""
         case "true":

@@ -201,11 +201,11 @@ _CREATE_RUN = Sql(
 _CREATE_TASKS = Sql(
     "INSERT INTO task_instance "
     "(dag_run_id, task_id, map_index, state, pool, pool_slots, queue, priority_weight) "
-    "SELECT CAST(:dag_run_id AS bigint), r.task_id, r.map_index, "
+    "SELECT r.dag_run_id, r.task_id, r.map_index, "
     f"'{State.NONE}', r.pool, r.pool_slots, r.queue, r.priority_weight "
-    "FROM {rows:r | task_id text, map_index integer, pool text, pool_slots integer, queue text, "
-    "priority_weight integer} "
-    "WHERE {true} ON CONFLICT DO NOTHING RETURNING id, task_id, map_index"
+    "FROM {rows:r | dag_run_id bigint, task_id text, map_index integer, pool text, "
+    "pool_slots integer, queue text, priority_weight integer} "
+    "WHERE {true} ON CONFLICT DO NOTHING RETURNING id, dag_run_id, task_id, map_index"
 )
 _LOG_RUN = Sql(
     "INSERT INTO event_log (at, actor, event, dag_run_id, from_state, to_state, reason) "
@@ -235,31 +235,30 @@ def create_run(tx: Tx, run: NewRun, *, actor: str) -> int | None:
 
 
 def create_task_instances(
-    tx: Tx, dag_run_id: int, rows: Sequence[Mapping[str, Any]]
-) -> list[tuple[int, str, int]]:
-    """Create task instances of a run in state none.
+    tx: Tx, rows: Sequence[Mapping[str, Any]]
+) -> list[tuple[int, int, str, int]]:
+    """Create task instances in state none.
 
     Args:
         tx: the transaction.
-        dag_run_id: key of the run.
-        rows: ``task_id``, ``map_index``, ``pool``, ``pool_slots``, ``queue`` and
+        rows: ``dag_run_id``, ``task_id``, ``map_index``, ``pool``, ``pool_slots``, ``queue`` and
             ``priority_weight`` each.
 
     Returns:
-        ``(id, task_id, map_index)`` of those that did not exist before.
+        ``(id, dag_run_id, task_id, map_index)`` of those that did not exist before.
     """
-    created = tx.all(_CREATE_TASKS, dag_run_id=dag_run_id, rows=tx.rows(rows))
-    return [(row.id, row.task_id, row.map_index) for row in created]
+    created = tx.all(_CREATE_TASKS, rows=tx.rows(rows))
+    return [(row.id, row.dag_run_id, row.task_id, row.map_index) for row in created]
 
 
 @functools.cache
-def _move_run_sql(event: RunEvent) -> Sql:
+def _move_runs_sql(event: RunEvent) -> Sql:
     origins, target = RUN_MOVES[event]
     came_from = ", ".join(f"'{state}'" for state in sorted(origins))
     stamp = "start_date = {now}" if event is RunEvent.START else "end_date = {now}"
     return Sql(
-        f"UPDATE dag_run SET state = '{target}', {stamp} "
-        f"WHERE id = :id AND state IN ({came_from}) RETURNING id"
+        f"UPDATE dag_run AS t SET state = '{target}', {stamp} FROM {{rows:r | run bigint}} "
+        f"WHERE t.id = r.run AND t.state IN ({came_from}) RETURNING id"
     )
 
 
@@ -267,18 +266,19 @@ def move_runs(
     tx: Tx, event: RunEvent, run_keys: Sequence[int], *, actor: str, reason: str | None = None
 ) -> list[int]:
     """Move runs along one event; gives the keys of those that moved."""
-    moved = []
-    for run_key in run_keys:
-        if tx.scalar(_move_run_sql(event), id=run_key) is None:
-            continue
-        moved.append(run_key)
-        tx.run(
-            _LOG_RUN,
-            actor=actor,
-            event=event,
-            dag_run_id=run_key,
-            from_state=RunState.QUEUED if event is RunEvent.START else RunState.RUNNING,
-            to_state=RUN_MOVES[event][1],
-            reason=reason,
-        )
+    if not run_keys:
+        return []
+    rows = tx.rows([{"run": run_key} for run_key in run_keys])
+    moved = [row[0] for row in tx.all(_move_runs_sql(event), rows=rows)]
+    if moved:
+        log = [
+            {
+                "event": event,
+                "dag_run_id": run_key,
+                "from_state": RunState.QUEUED if event is RunEvent.START else RunState.RUNNING,
+                "to_state": RUN_MOVES[event][1],
+            }
+            for run_key in moved
+        ]
+        tx.run(_LOG, rows=tx.rows(log), actor=actor, reason=reason)
     return moved

@@ -13,6 +13,10 @@ __all__ = ["EventTail"]
 _WINDOW = 500
 
 _NEWEST = Sql("SELECT coalesce(max(id), 0) FROM event_log")
+# Nothing of a run is older than the row of its creation; found from the newest end.
+_BEFORE_RUN = Sql(
+    "SELECT coalesce(min(id), 1) - 1 FROM event_log WHERE dag_run_id = :run_key AND ti_id IS NULL"
+)
 _EVENTS = Sql(
     "SELECT e.id, e.at, e.event, e.to_state, e.try_number, e.reason, e.dag_run_id, e.ti_id, "
     "i.task_id, i.map_index, r.dag_id, r.run_id FROM event_log e "
@@ -23,12 +27,22 @@ _EVENTS = Sql(
 
 
 class EventTail:
-    """The events of one run, or of all, each once and mostly in order."""
+    """The events of one run, or of all, each once and mostly in order.
+
+    Args:
+        tx: a transaction of now.
+        run_key: only this run's events, from its first on; without it what happens from now on.
+    """
 
     def __init__(self, tx: Tx, run_key: int | None = None) -> None:
         self._run_key = run_key
-        self._start = self._last = int(tx.scalar(_NEWEST))
+        self._start = self._last = self._first(tx)
         self._seen: set[int] = set()
+
+    def _first(self, tx: Tx) -> int:
+        if self._run_key is None:
+            return int(tx.scalar(_NEWEST))
+        return int(tx.scalar(_BEFORE_RUN, run_key=self._run_key))
 
     def new(self, tx: Tx) -> list[Any]:
         """The events since the last call, or since the tail was made."""

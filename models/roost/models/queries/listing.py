@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from roost.models.engine import Sql, Tx
+from roost.support.processes import host_id, is_alive
 
 __all__ = [
     "dag_details",
@@ -70,8 +71,8 @@ _POOL_STATES = Sql(
     "AND i.state IN ('scheduled', 'queued', 'running', 'deferred') GROUP BY i.pool, i.state"
 )
 _JOBS = Sql(
-    "SELECT id, kind, hostname, pid, started_at, lease_until < {now} AS lapsed "
-    "FROM job WHERE ended_at IS NULL ORDER BY kind, id"
+    "SELECT id, kind, hostname, host_id, pid, pid_start, started_at, detail, "
+    "lease_until < {now} AS lapsed FROM job WHERE ended_at IS NULL ORDER BY kind, id"
 )
 
 
@@ -134,5 +135,10 @@ def pool_rows(tx: Tx, pool: str | None = None) -> list[tuple[Any, dict[str, int]
 
 
 def live_jobs(tx: Tx) -> list[Any]:
-    """Daemons that have not ended; ``lapsed`` ones have not renewed their lease in time."""
-    return list(tx.all(_JOBS))
+    """Daemons that live: on this host their process tells, elsewhere their lease."""
+    here = host_id()
+    return [
+        row
+        for row in tx.all(_JOBS)
+        if (is_alive(row.pid, row.pid_start) if row.host_id == here else not row.lapsed)
+    ]

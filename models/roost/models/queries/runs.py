@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from roost.models.engine import Sql, Tx
@@ -12,12 +12,12 @@ __all__ = [
     "RunRow",
     "VersionRow",
     "adopt_runs",
+    "change_run_slots",
     "instances",
+    "lock_run_slots",
     "mark_changed",
-    "release_run_slots",
     "release_runs_of_ended_schedulers",
     "reread",
-    "take_run_slot",
     "trigger_timeouts",
     "version",
 ]
@@ -84,10 +84,14 @@ _RELEASE_ENDED = Sql(
 )
 _MARK_CHANGED = Sql("UPDATE dag_run SET changed = {true} WHERE id = :id AND end_date IS NULL")
 _REREAD = Sql("UPDATE dag_run SET changed = {true} WHERE job_id = :me AND end_date IS NULL")
-_TAKE_SLOT = Sql("UPDATE dag_usage SET runs = runs + 1 WHERE dag_id = :dag_id AND runs < max_runs")
-_RELEASE_SLOTS = Sql(
-    "UPDATE dag_usage SET runs = runs - :runs, "
-    "shrinking = shrinking AND runs - :runs > max_runs WHERE dag_id = :dag_id"
+_ROOM = Sql(
+    "SELECT dag_id, max_runs - runs FROM dag_usage "
+    "WHERE dag_id IN (SELECT r.dag_id FROM {rows:r | dag_id text}) ORDER BY dag_id {for_update}"
+)
+_CHANGE_SLOTS = Sql(
+    "UPDATE dag_usage AS u SET runs = u.runs + r.change, "
+    "shrinking = u.shrinking AND u.runs + r.change > u.max_runs "
+    "FROM {rows:r | dag_id text, change integer} WHERE u.dag_id = r.dag_id"
 )
 
 
@@ -128,12 +132,14 @@ def reread(tx: Tx, job_id: int) -> None:
     tx.run(_REREAD, me=job_id)
 
 
-def take_run_slot(tx: Tx, dag_id: str) -> bool:
-    """Count one more active run of the DAG; False when ``max_active_runs`` are active (S9)."""
-    return tx.run(_TAKE_SLOT, dag_id=dag_id) == 1
+def lock_run_slots(tx: Tx, dag_ids: Iterable[str]) -> dict[str, int]:
+    """How many more runs of each DAG may be active; locked to the end of the transaction (S9)."""
+    rows = tx.rows([{"dag_id": dag_id} for dag_id in dag_ids])
+    return {row[0]: row[1] for row in tx.all(_ROOM, rows=rows)}
 
 
-def release_run_slots(tx: Tx, finished: Sequence[tuple[str, int]]) -> None:
-    """Count finished runs out, given as ``(dag_id, how many)``."""
-    for dag_id, runs in finished:
-        tx.run(_RELEASE_SLOTS, dag_id=dag_id, runs=runs)
+def change_run_slots(tx: Tx, changes: Mapping[str, int]) -> None:
+    """Count active runs in or out; the CHECK refuses more than ``max_active_runs`` (S9)."""
+    rows = [{"dag_id": dag_id, "change": n} for dag_id, n in sorted(changes.items()) if n]
+    if rows:
+        tx.run(_CHANGE_SLOTS, rows=tx.rows(rows))

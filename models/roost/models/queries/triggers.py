@@ -9,9 +9,10 @@ a trigger out of the partial indexes below, so waiting rows are all that these s
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
+from sqlalchemy.engine import Row
 
 from roost.models.engine import Sql, Tx
 from roost.models.queries import jobs
@@ -105,23 +106,27 @@ _DISOWN = Sql(
 _HELD = Sql(
     "SELECT id, epoch FROM trigger WHERE lane = 'poll' AND fired_at IS NULL AND job_id = :job_id"
 )
+# Whether a row is still ours is a column here, not a condition: the planner would take so narrow a
+# condition for one row and compare every row of ours with every id asked for.
 _SPECS = Sql(
     "SELECT t.id AS trigger_id, t.epoch, t.classpath, t.source, t.kwargs, t.code_hash, t.fileloc, "
-    "run.dag_id, run.run_id, ti.task_id, ti.map_index, ti.try_number "
+    "run.dag_id, run.run_id, ti.task_id, ti.map_index, ti.try_number, t.job_id, t.fired_at "
     "FROM {rows:r | id bigint} JOIN trigger t ON t.id = r.id "
-    "JOIN task_instance ti ON ti.id = t.ti_id JOIN dag_run run ON run.id = t.dag_run_id "
-    "WHERE t.job_id = :job_id AND t.fired_at IS NULL"
+    "JOIN task_instance ti ON ti.id = t.ti_id JOIN dag_run run ON run.id = t.dag_run_id"
 )
 _SOURCES = Sql(
     "SELECT s.code_hash, s.fileloc, s.source, s.triggers "
     "FROM {rows:r | code_hash text} JOIN dag_source s ON s.code_hash = r.code_hash"
 )
+# Locked first, so that a trigger that is cleared this very moment is left out, not an error.
 _STORE = Sql(
-    "INSERT INTO trigger_event (trigger_id, epoch, kind, payload, error, created_at) "
-    "SELECT t.id, t.epoch, r.kind, r.payload, r.error, :now "
+    "WITH told AS MATERIALIZED (SELECT t.id, t.epoch, t.job_id, t.fired_at, "
+    "r.epoch AS told_epoch, r.kind, r.payload, r.error "
     "FROM {rows:r | trigger_id bigint, epoch integer, kind text, payload text, error text} "
-    "JOIN trigger t ON t.id = r.trigger_id AND t.epoch = r.epoch "
-    "WHERE t.job_id = :job_id AND t.fired_at IS NULL "
+    "JOIN trigger t ON t.id = r.trigger_id {for_update:t}) "
+    "INSERT INTO trigger_event (trigger_id, epoch, kind, payload, error, created_at) "
+    "SELECT id, epoch, kind, payload, error, :now FROM told "
+    "WHERE job_id = :job_id AND epoch = told_epoch AND fired_at IS NULL "
     "ON CONFLICT (trigger_id) DO NOTHING RETURNING trigger_id"
 )
 _MARK = Sql(
@@ -213,10 +218,25 @@ def held(tx: Tx, job_id: int) -> dict[int, int]:
 def specs(tx: Tx, job_id: int, trigger_ids: Iterable[int]) -> list[TriggerSpec]:
     """What a runner needs to run these triggers; those not owned any more are left out."""
     rows = tx.rows([{"id": trigger_id} for trigger_id in trigger_ids])
-    return [
-        TriggerSpec(**{**row._mapping, "kwargs": msgspec.Raw(row.kwargs.encode())})
-        for row in tx.all(_SPECS, job_id=job_id, rows=rows)
-    ]
+    found = tx.all(_SPECS, rows=rows)
+    return [_spec(row) for row in found if row.job_id == job_id and row.fired_at is None]
+
+
+def _spec(row: Row[Any]) -> TriggerSpec:
+    return TriggerSpec(
+        trigger_id=row.trigger_id,
+        epoch=row.epoch,
+        classpath=row.classpath,
+        source=row.source,
+        kwargs=msgspec.Raw(row.kwargs.encode()),
+        code_hash=row.code_hash,
+        fileloc=row.fileloc,
+        dag_id=row.dag_id,
+        run_id=row.run_id,
+        task_id=row.task_id,
+        map_index=row.map_index,
+        try_number=row.try_number,
+    )
 
 
 def sources(tx: Tx, code_hashes: Iterable[str]) -> list[SourceRow]:

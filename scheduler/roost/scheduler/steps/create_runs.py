@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from typing import Any
+
 import msgspec
 
 from roost.dag.model import SerializedDag
@@ -76,33 +79,50 @@ def start_runs(turn: Turn) -> None:
     if not turn.memory.may_start:
         return
     turn.memory.may_start = False
-    full: set[str] = set()
-    started = 0
-    for row in sorted(turn.book.queued.values(), key=_by_date):
-        if row.dag_id in full or row.dag_id in turn.memory.paused or row.run_after > turn.now:
-            continue
-        if started == _STARTS:
+    candidates = [
+        row
+        for row in sorted(turn.book.queued.values(), key=_by_date)
+        if row.dag_id not in turn.memory.paused and row.run_after <= turn.now
+    ]
+    if not candidates:
+        return
+    room = runs.lock_run_slots(turn.tx, {row.dag_id for row in candidates})
+    starting: list[RunRow] = []
+    for row in candidates:
+        if len(starting) == _STARTS:
             turn.more = turn.memory.may_start = True
-            return
-        if not runs.take_run_slot(turn.tx, row.dag_id):
-            full.add(row.dag_id)
-            continue
-        started += 1
-        _start(turn, row)
+            break
+        if room.get(row.dag_id, 0) > 0:
+            room[row.dag_id] -= 1
+            starting.append(row)
+    _start(turn, starting)
 
 
 def _by_date(row: RunRow) -> tuple[int, int]:
     return (row.run_after if row.logical_date is None else row.logical_date, row.id)
 
 
-def _start(turn: Turn, row: RunRow) -> None:
-    turn.book.queued.pop(row.id)
-    if not move_runs(turn.tx, RunEvent.START, [row.id], actor=turn.actor):
-        runs.release_run_slots(turn.tx, [(row.dag_id, 1)])
-        return
+def _start(turn: Turn, starting: list[RunRow]) -> None:
+    for row in starting:
+        turn.book.queued.pop(row.id)
+    moved = set(move_runs(turn.tx, RunEvent.START, [row.id for row in starting], actor=turn.actor))
+    rows = [row for row in starting if row.id in moved]
+    runs.change_run_slots(turn.tx, Counter(row.dag_id for row in rows))
+    instances: dict[int, list[InstanceRow]] = {row.id: [] for row in rows}
+    created = create_task_instances(turn.tx, [t for row in rows for t in _instances(turn, row)])
+    for ti_id, run_key, task_id, map_index in created:
+        instances[run_key].append(
+            InstanceRow(ti_id, task_id, map_index, State.NONE, 0, 0, None, None, None, None)
+        )
+    for row in rows:
+        load_run(turn, row, instances[row.id])
+
+
+def _instances(turn: Turn, row: RunRow) -> list[dict[str, Any]]:
     plan = version_of(turn, row.version_id).plan
-    rows = [
+    return [
         {
+            "dag_run_id": row.id,
             "task_id": task.task_id,
             "map_index": -1,
             "pool": task.pool,
@@ -112,9 +132,3 @@ def _start(turn: Turn, row: RunRow) -> None:
         }
         for task, weight in zip(plan.tasks, plan.weights, strict=True)
     ]
-    created = create_task_instances(turn.tx, row.id, rows)
-    instances = [
-        InstanceRow(ti_id, task_id, map_index, State.NONE, 0, 0, None, None, None, None)
-        for ti_id, task_id, map_index in created
-    ]
-    load_run(turn, row, instances)

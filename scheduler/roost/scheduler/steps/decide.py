@@ -87,7 +87,7 @@ def _end(turn: Turn, event: RunEvent, group: list[ActiveRun], reason: str | None
         if run.key in moved:
             released[run.dag_id] = released.get(run.dag_id, 0) + 1
             turn.finished.append((run.dag_id, event))
-    runs.release_run_slots(turn.tx, sorted(released.items()))
+    runs.change_run_slots(turn.tx, {dag_id: -n for dag_id, n in released.items()})
     if released:
         turn.memory.may_start = True
         turn.more |= any(row.dag_id in released for row in turn.book.queued.values())
