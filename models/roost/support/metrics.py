@@ -25,6 +25,8 @@ __all__ = [
     "Metric",
     "Scope",
     "UnknownMetric",
+    "clean_prefix",
+    "exporter_labels",
     "exporter_mapping",
     "exporter_name",
     "find",
@@ -41,6 +43,8 @@ MAX_NAME = 200
 _MAX_PREFIX = 64
 _FORBIDDEN = re.compile(r"[^A-Za-z0-9_.-]")
 _LABEL = re.compile(r"\{(\w+)\}")
+# What statsd_exporter takes as the literal parts of a glob.
+_MATCHABLE = re.compile(r"[A-Za-z_](-?[A-Za-z0-9_])*(\.[A-Za-z_](-?[A-Za-z0-9_])*)*")
 # What Prometheus dashboards of Airflow call the labels.
 _EXPORTED = {"pool": "pool_name", "dag": "dag_id", "task": "task_id"}
 
@@ -178,6 +182,12 @@ METRICS: tuple[Metric, ...] = (
     _gauge("triggerer.capacity_left.{host}", "triggers", "Triggers the host could run besides."),
     _counter("triggers.succeeded", "triggers", _TRIGGERER, "Triggers that fired an event."),
     _counter("triggers.failed", "triggers", _TRIGGERER, "Triggers that raised or gave no event."),
+    _counter(
+        "triggers.blocked_main_thread",
+        "blocks",
+        _TRIGGERER,
+        "Times a trigger kept the others waiting.",
+    ),
     # The client itself.
     _counter("statsd.dropped", "metrics", _EVERY, "Metrics that could not be sent."),
 )
@@ -204,6 +214,11 @@ def sanitise(text: str) -> str:
     return _FORBIDDEN.sub("_", text)
 
 
+def clean_prefix(prefix: str) -> str:
+    """``statsd.prefix`` as it goes on the wire: harmless, bounded, no dot at either end."""
+    return sanitise(prefix)[:_MAX_PREFIX].strip(".")
+
+
 def wire_name(metric: Metric, labels: dict[str, str], prefix: str = "") -> str:
     """The name on the wire: at most 200 bytes, with exactly one dotted part for each label.
 
@@ -216,7 +231,7 @@ def wire_name(metric: Metric, labels: dict[str, str], prefix: str = "") -> str:
     wanted = metric.labels
     if len(labels) != len(wanted) or any(label not in labels for label in wanted):
         raise UnknownMetric(f"metric {metric.name!r} takes the labels {wanted}, not {labels}")
-    head = f"{sanitise(prefix)[:_MAX_PREFIX].strip('.')}.".removeprefix(".") + metric.stem
+    head = f"{clean_prefix(prefix)}.".removeprefix(".") + metric.stem
     if not wanted:
         return head
     room = (MAX_NAME - len(head)) // len(wanted) - 1
@@ -236,7 +251,7 @@ def exporter_name(metric: Metric, prefix: str) -> str:
 
     The seed note reads ``airflow_executor_open_slots`` beside ``af_agg_ti_scheduled`` (N6-N11).
     """
-    head = re.sub(r"[^A-Za-z0-9_]", "_", prefix)
+    head = re.sub(r"[^A-Za-z0-9_]", "_", clean_prefix(prefix))
     if metric.aggregated:
         head = "af_agg" if prefix == "airflow" else f"{head}_agg"
     return f"{head}_{metric.stem}".lstrip("_").replace(".", "_").replace("-", "_")
@@ -248,17 +263,24 @@ def exporter_labels(metric: Metric) -> tuple[str, ...]:
 
 
 def exporter_mapping(prefix: str) -> str:
-    """The statsd_exporter mapping (YAML) for an installation with this ``statsd.prefix``."""
+    """The statsd_exporter mapping (YAML) for an installation with this ``statsd.prefix``.
+
+    Raises:
+        ValueError: statsd_exporter cannot match this prefix, e.g. an empty one.
+    """
+    prefix = clean_prefix(prefix)
+    if not _MATCHABLE.fullmatch(prefix):
+        raise ValueError(f"statsd_exporter cannot match the prefix {prefix!r}; use letters and _")
     lines = [
         f"# statsd_exporter mapping for statsd.prefix = {json.dumps(prefix)}.",
-        "# Made from the metric registry by deploy/generate.py; do not edit.",
+        "# Made from the metric registry by deploy.generate; do not edit.",
         "mappings:",
     ]
     for metric in METRICS:
-        parts = [prefix, metric.stem, *("*" for _ in metric.labels)]
+        match = ".".join([prefix, metric.stem, *("*" for _ in metric.labels)])
         kind = "observer" if metric.kind == "timer" else metric.kind
         lines += [
-            f"- match: {json.dumps('.'.join(part for part in parts if part))}",
+            f"- match: {json.dumps(match)}",
             f"  match_metric_type: {kind}",
             f"  name: {json.dumps(exporter_name(metric, prefix))}",
             f"  help: {json.dumps(metric.help)}",
