@@ -59,7 +59,7 @@ def _database_facts(config: Config) -> Iterator[tuple[str, object]]:
         require_schema(engine)
         yield "schema", HEAD
         with read(engine) as tx:
-            jobs = [job for job in live_jobs(tx) if not job.lapsed]
+            jobs = live_jobs(tx)
         found = ", ".join(f"{job.kind} {job.hostname}:{job.pid}" for job in jobs)
         yield "daemons", found or "none running"
     except (SchemaError, DBAPIError) as error:

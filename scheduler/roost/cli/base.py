@@ -157,7 +157,8 @@ def _usage(error: click.ClickException) -> str:
     context = getattr(error, "ctx", None)
     if context is None:
         return message
-    return f"{message}; see `{context.command_path} --help`"
+    joint = " See" if message.endswith("?") else "; see"
+    return f"{message}{joint} `{context.command_path} --help`"
 
 
 def _fail(message: str, code: int) -> int:

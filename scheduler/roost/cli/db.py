@@ -88,7 +88,7 @@ def _refuse_beside_daemons(engine: Engine) -> None:
         if schema.current_revision(connection) is None:
             return
     with read(engine) as tx:
-        jobs = [job for job in live_jobs(tx) if not job.lapsed]
+        jobs = live_jobs(tx)
     if jobs:
         names = ", ".join(f"{job.kind} {job.hostname}:{job.pid}" for job in jobs)
         raise SchemaError(f"daemons are using this database: {names}; stop them first")

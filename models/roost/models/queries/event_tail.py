@@ -13,10 +13,6 @@ __all__ = ["EventTail"]
 _WINDOW = 500
 
 _NEWEST = Sql("SELECT coalesce(max(id), 0) FROM event_log")
-# Nothing of a run is older than the row of its creation; found from the newest end.
-_BEFORE_RUN = Sql(
-    "SELECT coalesce(min(id), 1) - 1 FROM event_log WHERE dag_run_id = :run_key AND ti_id IS NULL"
-)
 _EVENTS = Sql(
     "SELECT e.id, e.at, e.event, e.to_state, e.try_number, e.reason, e.dag_run_id, e.ti_id, "
     "i.task_id, i.map_index, r.dag_id, r.run_id FROM event_log e "
@@ -27,27 +23,21 @@ _EVENTS = Sql(
 
 
 class EventTail:
-    """The events of one run, or of all, each once and mostly in order.
+    """The events from now on, each once and mostly in order.
 
-    Args:
-        tx: a transaction of now.
-        run_key: only this run's events, from its first on; without it what happens from now on.
+    Attributes:
+        run_key: only this run's; made before the run is created, the tail misses none of them.
     """
 
     def __init__(self, tx: Tx, run_key: int | None = None) -> None:
-        self._run_key = run_key
-        self._start = self._last = self._first(tx)
+        self.run_key = run_key
+        self._start = self._last = int(tx.scalar(_NEWEST))
         self._seen: set[int] = set()
-
-    def _first(self, tx: Tx) -> int:
-        if self._run_key is None:
-            return int(tx.scalar(_NEWEST))
-        return int(tx.scalar(_BEFORE_RUN, run_key=self._run_key))
 
     def new(self, tx: Tx) -> list[Any]:
         """The events since the last call, or since the tail was made."""
         after = max(self._start, self._last - _WINDOW)
-        rows = tx.all(_EVENTS, after=after, run_key=self._run_key)
+        rows = tx.all(_EVENTS, after=after, run_key=self.run_key)
         new = [row for row in rows if row.id not in self._seen]
         if new:
             self._last = max(self._last, new[-1].id)

@@ -1,0 +1,174 @@
+"""The listings of ``roost dags``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from roost.cli.base import Command
+from roost.cli.lookup import find_dag, find_run
+from roost.cli.output import emit, iso, output_option
+from roost.cli.session import reading
+from roost.dag.model import SerializedDag
+from roost.dag.timetable import next_run
+from roost.models.queries import listing
+from roost.models.states import RunState
+from roost.support.clock import now_us
+
+__all__ = ["details", "list_", "list_import_errors", "list_runs", "next_execution", "state"]
+
+_RUN_COLUMNS = (
+    "dag_id", "run_id", "run_type", "state", "logical_date", "data_interval_start",
+    "data_interval_end", "queued_at", "start_date", "end_date",
+)  # fmt: skip
+
+
+@click.command("list", cls=Command)
+@output_option
+def list_(output: str) -> None:
+    """List the DAGs."""
+    with reading() as (config, tx):
+        rows = [
+            {
+                "dag_id": row.dag_id,
+                "fileloc": str(config.dags_folder / row.fileloc),
+                "owners": ", ".join(json.loads(row.owners)),
+                "is_paused": bool(row.is_paused),
+                "schedule": row.schedule,
+                "next_run": iso(row.next_run_after),
+            }
+            for row in listing.dag_rows(tx)
+        ]
+        errors = len(listing.import_errors(tx))
+    emit(rows, ("dag_id", "fileloc", "owners", "is_paused", "schedule", "next_run"), output)
+    if errors:
+        hint = "see `roost dags list-import-errors`"
+        click.echo(f"{errors} DAG file(s) cannot be imported; {hint}", err=True)
+
+
+@click.command("list-import-errors", cls=Command)
+@output_option
+def list_import_errors(output: str) -> None:
+    """List the DAG files that cannot be imported.
+
+    The last good version of such a file stays scheduled.
+    """
+    with reading() as (config, tx):
+        rows = [
+            {
+                "filepath": str(config.dags_folder / row.fileloc),
+                "error": row.error.rstrip(),
+                "parsed_at": iso(row.parsed_at),
+            }
+            for row in listing.import_errors(tx)
+        ]
+    emit(rows, ("filepath", "error", "parsed_at"), output)
+
+
+@click.command("list-runs", cls=Command)
+@click.argument("dag_id")
+@click.option("--state", type=click.Choice(list(RunState)), help="Only runs in this state.")
+@output_option
+def list_runs(dag_id: str, state: str | None, output: str) -> None:
+    """List the runs of a DAG, newest first."""
+    with reading() as (config, tx):
+        find_dag(tx, config, dag_id)
+        rows = [
+            {
+                "dag_id": row.dag_id,
+                "run_id": row.run_id,
+                "run_type": row.run_type,
+                "state": row.state,
+                "logical_date": iso(row.logical_date),
+                "data_interval_start": iso(row.interval_start),
+                "data_interval_end": iso(row.interval_end),
+                "queued_at": iso(row.queued_at),
+                "start_date": iso(row.start_date),
+                "end_date": iso(row.end_date),
+            }
+            for row in listing.run_rows(tx, dag_id, state)
+        ]
+    emit(rows, _RUN_COLUMNS, output)
+
+
+@click.command(cls=Command)
+@click.argument("dag_id")
+@click.argument("run_id")
+def state(dag_id: str, run_id: str) -> None:
+    """Print the state of a run."""
+    with reading() as (config, tx):
+        click.echo(find_run(tx, config, dag_id, run_id).state)
+
+
+def _facts(row: Any, dag: SerializedDag, folder: Any) -> Iterator[tuple[str, Any]]:
+    yield "dag_id", row.dag_id
+    yield "fileloc", str(folder / row.fileloc)
+    yield "is_active", bool(row.is_active)
+    yield "is_paused", bool(row.is_paused)
+    yield "schedule", row.schedule
+    yield "timezone", dag.timetable.timezone
+    yield "start_date", iso(dag.start_date)
+    yield "end_date", iso(dag.end_date)
+    yield "catchup", dag.catchup
+    yield "next_run", iso(row.next_run_after)
+    yield "next_interval_start", iso(row.next_interval_start)
+    yield "next_interval_end", iso(row.next_interval_end)
+    yield "max_active_runs", dag.max_active_runs
+    yield "active_runs", row.runs or 0
+    yield "max_active_tasks", dag.max_active_tasks
+    timeout = dag.dagrun_timeout_us
+    yield "dagrun_timeout_s", None if timeout is None else timeout / 1_000_000
+    yield "tasks", len(dag.tasks)
+    yield "owners", ", ".join(json.loads(row.owners))
+    yield "tags", ", ".join(json.loads(row.tags))
+    yield "description", row.description
+    yield "version", row.version_id
+    yield "code_hash", row.code_hash
+    yield "updated_at", iso(row.updated_at)
+
+
+@click.command(cls=Command)
+@click.argument("dag_id")
+@output_option
+def details(dag_id: str, output: str) -> None:
+    """Show everything known about a DAG."""
+    with reading() as (config, tx):
+        row, dag = find_dag(tx, config, dag_id)
+        facts = list(_facts(row, dag, config.dags_folder))
+    emit(
+        [{"property_name": name, "property_value": value} for name, value in facts],
+        ("property_name", "property_value"),
+        output,
+    )
+
+
+@click.command("next-execution", cls=Command)
+@click.argument("dag_id")
+@click.option("-n", "--num-executions", type=click.IntRange(1), default=1, show_default=True)
+def next_execution(dag_id: str, num_executions: int) -> None:
+    """Print when the next scheduled runs start.
+
+    One ISO 8601 moment in UTC a line, and None where there is no further run.
+    """
+    with reading() as (config, tx):
+        row, dag = find_dag(tx, config, dag_id)
+    if row.is_paused:
+        click.echo(f"{dag_id} is paused; this is when it would run", err=True)
+    for moment in _next_moments(row, dag, num_executions):
+        click.echo(iso(moment) or "None")
+
+
+def _next_moments(row: Any, dag: SerializedDag, wanted: int) -> Iterator[int | None]:
+    moment, end = row.next_run_after, row.next_interval_end
+    for _ in range(wanted):
+        yield moment
+        if moment is None:
+            return
+        # What follows is asked as of the moment at which the one before starts.
+        info = next_run(
+            dag.timetable, end, dag.start_date, dag.end_date, dag.catchup, max(moment, now_us())
+        )
+        moment, end = (None, None) if info is None else (info.run_after, info.interval_end)

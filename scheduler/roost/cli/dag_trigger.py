@@ -1,0 +1,163 @@
+"""``roost dags trigger``: a run by hand (S27), and watching it with ``--wait``."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import click
+from sqlalchemy import Engine
+
+from roost.cli.base import Command
+from roost.cli.lookup import find_dag
+from roost.cli.output import emit, iso, output_option
+from roost.cli.session import database, ring
+from roost.cli.watch import follow_run
+from roost.dag.timetable import infer_manual_interval
+from roost.exceptions import RoostException
+from roost.models.engine import Tx, transact
+from roost.models.queries import listing
+from roost.models.queries.event_tail import EventTail
+from roost.models.transitions import NewRun, create_run
+from roost.support import typedjson
+from roost.support.clock import now_us, to_us
+from roost.support.config import Config
+
+__all__ = ["trigger"]
+
+_COLUMNS = ("dag_id", "run_id", "run_type", "state", "logical_date")
+_RESERVED = ("scheduled__", "backfill__")
+
+
+def _conf(_ctx: click.Context, _param: click.Parameter, text: str | None) -> str:
+    """``--conf`` as the database stores it: a JSON object."""
+    if text is None:
+        return "{}"
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise click.BadParameter(f"not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise click.BadParameter('give a JSON object such as {"day": "2026-01-31"}')
+    return typedjson.encode(value, name="conf").decode()
+
+
+def _moment(text: str, zone: str) -> int:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.UsageError(
+            f"--logical-date {text!r} is no ISO 8601 moment such as 2026-01-31T06:00"
+        ) from None
+    return to_us(moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(zone)))
+
+
+def _check_run_id(_ctx: click.Context, _param: click.Parameter, run_id: str | None) -> str | None:
+    if run_id is None:
+        return None
+    if run_id.startswith(_RESERVED):
+        # It would take the place of a run that the scheduler has yet to create.
+        raise click.BadParameter(f"{' and '.join(_RESERVED)} begin ids of the scheduler's own runs")
+    if not run_id.strip() or len(run_id) > 250 or not run_id.isprintable():
+        raise click.BadParameter("give 1 to 250 printable characters")
+    return run_id
+
+
+@click.command(cls=Command)
+@click.argument("dag_id")
+@click.option("--conf", callback=_conf, help="JSON object for the run's conf.")
+@click.option("--run-id", callback=_check_run_id, help="Instead of manual__<logical date>.")
+@click.option(
+    "--logical-date", help="ISO 8601, by default now; without a zone in core.default_timezone."
+)
+@click.option("--wait", is_flag=True, help="Show progress to the end; exit code 1 on failure.")
+@output_option
+@click.pass_context
+def trigger(
+    ctx: click.Context,
+    dag_id: str,
+    conf: str,
+    run_id: str | None,
+    logical_date: str | None,
+    wait: bool,
+    output: str,
+) -> None:
+    """Start a run by hand.
+
+    The same run id twice is an error: a script that repeats itself starts one run.
+    """
+    table = output == "table"
+    with database() as (config, engine):
+        zone = config.core.default_timezone
+        at = now_us() if logical_date is None else _moment(logical_date, zone)
+        run, tail, warnings = _create(engine, config, dag_id, run_id, at, conf)
+        ring(config)
+        for warning in warnings:
+            click.echo(warning, err=True)
+        if table:
+            click.echo(f"triggered {dag_id}: run {run.run_id}")
+        if wait:
+            run = follow_run(config, engine, run, tail, err=not table)
+    if not table:
+        emit([{**run._mapping, "logical_date": iso(run.logical_date)}], _COLUMNS, output)
+    if wait and run.state != "success":
+        ctx.exit(1)
+
+
+def _create(
+    engine: Engine, config: Config, dag_id: str, run_id: str | None, at: int, conf: str
+) -> tuple[Any, EventTail, list[str]]:
+    """Insert the run in state queued; gives its row and what its user should know.
+
+    Raises:
+        NotFound: the DAG was never parsed.
+        RoostException: its file no longer defines it, or the run exists.
+    """
+    name = run_id or f"manual__{iso(at)}"
+
+    def step(tx: Tx) -> tuple[Any, EventTail, list[str]]:
+        tail = EventTail(tx)
+        row, dag = find_dag(tx, config, dag_id)
+        if not row.is_active:
+            raise RoostException(
+                f"DAG {dag_id!r} is no longer defined by {config.dags_folder / row.fileloc}; "
+                "put it back and wait a few seconds"
+            )
+        interval = infer_manual_interval(dag.timetable, at)
+        new = NewRun(
+            dag_id=dag_id,
+            run_id=name,
+            run_type="manual",
+            version_id=row.version_id,
+            logical_date=at,
+            interval_start=interval.start,
+            interval_end=interval.end,
+            run_after=now_us(),
+            conf=conf,
+        )
+        tail.run_key = create_run(tx, new, actor="cli")
+        if tail.run_key is None:
+            there = listing.run_row(tx, dag_id, name)
+            state = f" ({there.state})" if there else ""
+            raise RoostException(
+                f"run {name!r} of {dag_id} exists already{state}; give another --run-id"
+            )
+        return listing.run_row(tx, dag_id, name), tail, _warnings(tx, row)
+
+    return transact(engine, step)
+
+
+def _warnings(tx: Tx, dag: Any) -> list[str]:
+    found = []
+    if dag.is_paused:
+        found.append(
+            f"DAG {dag.dag_id} is paused: the run waits for `roost dags unpause {dag.dag_id}`"
+        )
+    if any(row.fileloc == dag.fileloc for row in listing.import_errors(tx)):
+        found.append(f"{dag.fileloc} cannot be imported now; the run uses its last good version")
+    kinds = {job.kind for job in listing.live_jobs(tx)}
+    missing = [kind for kind in ("scheduler", "worker") if kind not in kinds]
+    found += [f"no {kind} is running: the run waits until one is started" for kind in missing]
+    return found

@@ -1,0 +1,32 @@
+"""``roost dags``: the table of its commands."""
+
+from __future__ import annotations
+
+import click
+
+from roost.cli.base import Lazy, LazyGroup
+
+__all__ = ["dags"]
+
+_COMMANDS = {
+    "list": Lazy("roost.cli.dag_listing:list_", "List the DAGs."),
+    "list-import-errors": Lazy(
+        "roost.cli.dag_listing:list_import_errors", "List the DAG files that cannot be imported."
+    ),
+    "list-runs": Lazy("roost.cli.dag_listing:list_runs", "List the runs of a DAG, newest first."),
+    "details": Lazy("roost.cli.dag_listing:details", "Show everything known about a DAG."),
+    "show": Lazy("roost.cli.dag_show:show", "Draw a DAG's tasks and what follows what."),
+    "state": Lazy("roost.cli.dag_listing:state", "Print the state of a run."),
+    "next-execution": Lazy(
+        "roost.cli.dag_listing:next_execution", "Print when the next scheduled runs start."
+    ),
+    "trigger": Lazy("roost.cli.dag_trigger:trigger", "Start a run by hand."),
+    "pause": Lazy("roost.cli.dag_pause:pause", "Stop creating and starting runs of a DAG."),
+    "unpause": Lazy("roost.cli.dag_pause:unpause", "Let a DAG run again."),
+    "test": Lazy("roost.cli.dag_test:test", "Run a DAG in this process, without any daemon."),
+}
+
+
+@click.group(cls=LazyGroup, lazy=_COMMANDS)
+def dags() -> None:
+    """List, trigger, pause and test DAGs."""

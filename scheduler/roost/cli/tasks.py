@@ -1,0 +1,25 @@
+"""``roost tasks``: the table of its commands."""
+
+from __future__ import annotations
+
+import click
+
+from roost.cli.base import Lazy, LazyGroup
+
+__all__ = ["tasks"]
+
+_COMMANDS = {
+    "list": Lazy("roost.cli.task_listing:list_", "List the tasks of a DAG."),
+    "states-for-dag-run": Lazy(
+        "roost.cli.task_listing:states_for_dag_run", "List the task instances of a run."
+    ),
+    "state": Lazy("roost.cli.task_listing:state", "Print the state of a task instance."),
+    "why": Lazy("roost.cli.task_listing:why", "Say why a task instance does not run."),
+    "logs": Lazy("roost.cli.task_logs:logs", "Print the log of a task instance."),
+    "test": Lazy("roost.cli.dag_test:test_task", "Run one task here, without any daemon."),
+}
+
+
+@click.group(cls=LazyGroup, lazy=_COMMANDS)
+def tasks() -> None:
+    """Ask about tasks and their instances."""
