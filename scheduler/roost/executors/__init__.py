@@ -1,1 +1,1 @@
-"""Executors: where the scheduler hands a task instance to, and how it hears of its end."""
+"""Executors: what brings a dispatch from the scheduler to something that runs it."""
