@@ -1,0 +1,185 @@
+"""The life of one trigger in the runner: build it, wait for its first event, clean up.
+
+Whatever user code does here - raise, return instead of yield, end without an event, cancel
+itself, raise SystemExit, yield what cannot be stored - becomes a report about this one trigger
+(D5). Nothing escapes to the loop that its neighbours run on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import logging
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from roost.dag.trigger import BaseTrigger, TriggerEvent
+from roost.exceptions import RoostException, ValueNotStorable
+from roost.support import typedjson
+from roost.support.wire import TriggerReport, TriggerSpec
+
+__all__ = ["CURRENT", "Case", "ReportFn", "ResolveFn", "live"]
+
+log = logging.getLogger(__name__)
+
+# The trigger whose code runs now; inherited by every task the trigger starts.
+CURRENT: contextvars.ContextVar[int] = contextvars.ContextVar("roost_trigger_id")
+
+CLEANUP_S = 10.0
+_MAX_ERROR = 64 * 1024
+_HOW_TO_YIELD = (
+    "run() of {name} is not an async generator: declare it `async def run(self)` and "
+    "`yield TriggerEvent(...)` instead of returning it"
+)
+
+ResolveFn = Callable[["Case"], Awaitable[type[BaseTrigger]]]
+ReportFn = Callable[[TriggerReport], None]
+
+
+class Case:
+    """One trigger the runner holds: who it is, and how far it got. Small: there are thousands."""
+
+    __slots__ = (
+        "classpath",
+        "cleaning",
+        "code_hash",
+        "epoch",
+        "kwargs",
+        "label",
+        "leaving",
+        "source",
+        "started",
+        "task",
+        "trigger_id",
+    )
+
+    def __init__(self, spec: TriggerSpec, labels: dict[str, str]) -> None:
+        self.trigger_id = spec.trigger_id
+        self.epoch = spec.epoch
+        # Equal strings are shared: most triggers of a runner come from few classes and files.
+        self.classpath = labels.setdefault(spec.classpath, spec.classpath)
+        self.source = labels.setdefault(spec.source, spec.source)
+        self.code_hash = labels.setdefault(spec.code_hash, spec.code_hash)
+        mapped = "" if spec.map_index < 0 else f"[{spec.map_index}]"
+        self.label = f"{spec.dag_id}.{spec.task_id}{mapped} run {spec.run_id}"
+        self.kwargs: bytes | None = bytes(spec.kwargs)
+        self.task: asyncio.Task[None] | None = None
+        self.started = False
+        self.leaving = False  # cancelled by us: report nothing
+        self.cleaning = False  # user code has ended; do not disturb cleanup
+
+
+async def live(case: Case, resolve: ResolveFn, report: ReportFn) -> None:
+    """Run one trigger to its end and report what became of it. Never raises."""
+    if case.leaving:
+        return
+    case.started = True
+    CURRENT.set(case.trigger_id)
+    trigger: BaseTrigger | None = None
+    events: AsyncIterator[object] | None = None
+    try:
+        trigger = _build(await resolve(case), case)
+        events = _events(trigger)
+        payload = await _first(events, trigger)
+    except GeneratorExit:
+        raise  # the interpreter takes the coroutine down: nothing may be awaited any more
+    except BaseException as error:  # SystemExit and a stray CancelledError are this trigger's own
+        if not case.leaving:
+            report(_failed(case, error))
+    else:
+        if not case.leaving:
+            report(TriggerReport(case.trigger_id, case.epoch, "fired", payload=payload))
+    case.cleaning = True
+    await _clean(case, trigger, events)
+
+
+def _build(cls: type[BaseTrigger], case: Case) -> BaseTrigger:
+    try:
+        kwargs = typedjson.decode(case.kwargs or b"{}")
+    except ValueNotStorable as error:
+        raise RoostException(f"the kwargs of {case.classpath} cannot be read: {error}") from None
+    case.kwargs = None
+    if not isinstance(kwargs, dict):
+        raise RoostException(
+            f"the kwargs of {case.classpath} are not a dict; return (classpath, dict) "
+            "from serialize()"
+        )
+    return cls(**kwargs)
+
+
+def _events(trigger: BaseTrigger) -> AsyncIterator[object]:
+    made: Any = trigger.run()
+    if hasattr(made, "__aiter__"):
+        iterator: AsyncIterator[object] = aiter(made)
+        return iterator
+    if inspect.iscoroutine(made):
+        made.close()  # never started: no half-done work, no "was never awaited" warning
+    raise RoostException(_HOW_TO_YIELD.format(name=type(trigger).__name__))
+
+
+async def _first(events: AsyncIterator[object], trigger: BaseTrigger) -> msgspec.Raw:
+    name = type(trigger).__name__
+    try:
+        event = await anext(events)
+    except StopAsyncIteration:
+        raise RoostException(
+            f"{name} ended without an event; run() must yield a TriggerEvent before it ends"
+        ) from None
+    if not isinstance(event, TriggerEvent):
+        raise RoostException(
+            f"{name} yielded {type(event).__name__}; yield TriggerEvent(payload) instead"
+        )
+    try:
+        return msgspec.Raw(typedjson.encode(event.payload, name="payload"))
+    except ValueNotStorable as error:
+        raise RoostException(f"{name} yielded an event that cannot be stored: {error}") from None
+
+
+async def _clean(
+    case: Case, trigger: BaseTrigger | None, events: AsyncIterator[object] | None
+) -> None:
+    """Close the generator and call ``cleanup()`` (D9); what goes wrong there is only logged."""
+    steps: list[tuple[str, Callable[[], Awaitable[object]]]] = []
+    if (close := getattr(events, "aclose", None)) is not None:
+        steps.append(("run()", close))
+    if trigger is not None:
+        steps.append(("cleanup()", trigger.cleanup))
+    task = asyncio.current_task()
+    for what, step in steps:
+        try:
+            # A trigger that cancelled itself, or was cancelled, still cleans up undisturbed.
+            while task is not None and task.cancelling():
+                task.uncancel()
+            async with asyncio.timeout(CLEANUP_S):
+                await step()
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            log.warning(
+                "%s of trigger %d (%s) did not end well: %s: %s",
+                what, case.trigger_id, case.label, type(error).__name__, error,
+            )  # fmt: skip
+
+
+def _failed(case: Case, error: BaseException) -> TriggerReport:
+    return TriggerReport(case.trigger_id, case.epoch, "failed", error=explain(error))
+
+
+def explain(error: BaseException) -> str:
+    """The error as text that any database stores: our own in one line, others with traceback."""
+    if type(error) is RoostException:
+        text = str(error)
+    else:
+        trace = error.__traceback__
+        while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+            trace = trace.tb_next  # the first frames are this module's and tell a user nothing
+        text = "".join(traceback.format_exception(type(error), error, trace)).rstrip()
+        if isinstance(error, asyncio.CancelledError):
+            text += "\nthe trigger cancelled itself, or awaited something that was cancelled"
+    if len(text) > _MAX_ERROR:
+        text = f"{text[: _MAX_ERROR // 2]}\n… cut …\n{text[-_MAX_ERROR // 2 :]}"
+    return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,273 @@
+"""``roost triggerer``: the supervisor. It has the database; its runner child has the user's code.
+
+    scheduler --rows, bell--> lanes --specs--> keeper ==socketpair==> runner (user's triggers)
+    scheduler <--events, bell-- outbox <--reports-- keeper <========/
+
+One *incarnation* is one job row with its lease. When the lease is lost (this process was stopped
+for too long and another triggerer took over) everything the incarnation holds is dropped, its
+runner is killed, and the daemon joins anew as another incarnation. A stale incarnation can write
+nothing: its events carry epochs that are no longer in force.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Sequence
+from functools import partial
+
+import anyio
+import msgspec
+from anyio.abc import TaskGroup
+
+from roost.models.engine import Tx, open_engine
+from roost.models.queries import jobs, triggers
+from roost.models.schema import require_schema
+from roost.support import osproc
+from roost.support.config import Config, without_secrets
+from roost.support.doorbell import BellSocket, Doorbell, drain
+from roost.support.notify import Notifier
+from roost.support.processes import Process, me
+from roost.support.stats import Stats, open_stats
+from roost.support.wire import TriggerReport
+from roost.triggerer.database import Database
+from roost.triggerer.keeper import Keeper
+from roost.triggerer.lanes import Lanes
+from roost.triggerer.messages import Blocked, Setup
+from roost.triggerer.outbox import Outbox
+from roost.triggerer.wake import Wake
+
+__all__ = ["run_triggerer"]
+
+log = logging.getLogger(__name__)
+
+_GOODBYE_S = 7.0
+_CLEANUP_S = 4.0
+_LAST_RESORT_S = 9.5
+_SERVICE_ONLY = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID")
+
+
+def run_triggerer(
+    config: Config, capacity: int | None = None, queues: Sequence[str] | None = None
+) -> int:
+    """Run a triggerer until SIGTERM or SIGINT; the second of them ends it at once.
+
+    Args:
+        config: the whole configuration.
+        capacity: most poll triggers at once, instead of ``triggerer.capacity`` (D15).
+        queues: only triggers of tasks of these queues, instead of ``triggerer.queues`` (D18).
+
+    Returns:
+        The exit code: 0 after a stop that was asked for.
+
+    Raises:
+        SchemaError: the database is missing, or older or newer than this Roost.
+        ConfigError: ``database.url`` cannot be used.
+    """
+    osproc.hide_memory()  # the runner executes user code and must not read our database URL
+    engine = open_engine(config.database.url, sqlite_synchronous=config.database.sqlite_synchronous)
+    statsd = config.statsd
+    stats = open_stats(statsd.host if statsd.enabled else "", statsd.port, statsd.prefix)
+    try:
+        require_schema(engine)
+        with Doorbell(config.run_dir) as bell, bell.listen("triggerer") as heard:
+            triggerer = Triggerer(
+                config,
+                Database(engine),
+                bell,
+                stats,
+                capacity=capacity or config.triggerer.capacity,
+                queues=tuple(config.triggerer.queues if queues is None else queues),
+            )
+            anyio.run(triggerer.serve, heard)
+    finally:
+        stats.zero_all()
+        stats.close()
+        engine.dispose()
+    return 0
+
+
+class Triggerer:
+    """The daemon's shell: signals, lease, bells; the work is in lanes, keeper and outbox."""
+
+    def __init__(
+        self,
+        config: Config,
+        database: Database,
+        bell: Doorbell,
+        stats: Stats,
+        *,
+        capacity: int,
+        queues: tuple[str, ...],
+    ) -> None:
+        self._config = config
+        self._db = database
+        self._bell = bell
+        self._stats = stats
+        self._capacity = capacity
+        self._queues = queues
+        self._me: Process = me()
+        self._notifier = Notifier()
+        self._wake = Wake()
+        self._stopping = anyio.Event()
+        self._keeper: Keeper | None = None
+
+    async def serve(self, heard: BellSocket) -> None:
+        """Live one incarnation after the other until asked to stop."""
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._obey_signals, name="signals")
+            group.start_soon(self._hear, heard, name="bell")
+            group.start_soon(self._feed_watchdog, name="watchdog")
+            while not self._stopping.is_set():
+                await self._live()
+            group.cancel_scope.cancel()
+
+    # -- one incarnation -----------------------------------------------------------------------
+
+    async def _live(self) -> None:
+        job_id: int | None = None
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._cancel_when_stopping, group)
+            job_id = await self._db.until_done(self._register)
+            group.cancel_scope.cancel()
+        if job_id is None or self._stopping.is_set():
+            return
+        keeper, lanes, outbox = self._assemble(job_id)
+        self._keeper = keeper
+        lost = False
+        async with anyio.create_task_group() as staff:
+            staff.start_soon(keeper.run, name="keeper")
+            staff.start_soon(outbox.run, name="outbox")
+            async with anyio.create_task_group() as workers:
+                workers.start_soon(lanes.run, name="lanes")
+                workers.start_soon(self._cancel_when_stopping, workers, name="stop")
+                self._notifier.ready(f"triggerer job {job_id}")
+                lost = await self._keep_lease(job_id, lanes)
+                workers.cancel_scope.cancel()
+            if not lost:
+                with anyio.move_on_after(_GOODBYE_S):
+                    await self._goodbye(job_id, keeper, outbox)
+            staff.cancel_scope.cancel()  # the keeper kills its runner
+
+    def _assemble(self, job_id: int) -> tuple[Keeper, Lanes, Outbox]:
+        keeper = Keeper(
+            Setup(str(self._config.dags_folder)),
+            self._runner_env(),
+            on_reports=lambda message: outbox.put(message.reports),
+            on_blocked=self._on_blocked,
+            on_change=lambda: lanes.runner_changed(),
+        )
+        lanes = Lanes(
+            self._db,
+            keeper,
+            self._me,
+            job_id,
+            capacity=self._capacity,
+            queues=self._queues,
+            wake=self._wake,
+            on_fired=self._on_fired,
+        )
+        outbox = Outbox(self._db, job_id, self._stats, partial(self._on_stored, lanes))
+        return keeper, lanes, outbox
+
+    def _register(self, tx: Tx) -> int:
+        return jobs.register(tx, "triggerer", self._me, str(self._config.run_dir))
+
+    async def _keep_lease(self, job_id: int, lanes: Lanes) -> bool:
+        """Renew until cancelled; True as soon as the lease turns out to be lost."""
+        while True:
+            self._gauge(len(lanes.running), lanes.free)
+            await anyio.sleep(jobs.LEASE_RENEW_S)
+            detail = {"running": len(lanes.running), "capacity": self._capacity}
+            renew = partial(jobs.renew, job_id=job_id, detail=msgspec.json.encode(detail).decode())
+            if not await self._db.until_done(renew):
+                log.warning("job %d lost its lease: dropping its triggers, joining anew", job_id)
+                return True
+            self._stats.incr("triggerer_heartbeat")
+
+    async def _goodbye(self, job_id: int, keeper: Keeper, outbox: Outbox) -> None:
+        """Hand over: events first, then the triggers, then let the runner clean up."""
+        self._notifier.stopping("handing triggers over")
+        await outbox.flush()
+        await self._db.until_done(partial(self._leave, job_id))
+        self._bell.ring("triggerer")
+        if keeper.pid is not None:
+            await keeper.dismiss(_CLEANUP_S)
+            while keeper.pid is not None:
+                await self._wake.wait()
+
+    def _leave(self, job_id: int, tx: Tx) -> None:
+        triggers.release(tx, job_id)
+        jobs.end(tx, job_id)
+
+    def _runner_env(self) -> dict[str, str]:
+        env = without_secrets(os.environ)
+        for name in _SERVICE_ONLY:
+            env.pop(name, None)
+        return {**env, "ROOST_TRIGGERER_TOKEN": self._me.token}
+
+    # -- news ----------------------------------------------------------------------------------
+
+    def _on_fired(self, count: int) -> None:
+        self._stats.incr("triggers.succeeded", count)
+        self._bell.ring("scheduler")
+
+    def _on_stored(self, lanes: Lanes, reports: list[TriggerReport], stored: int) -> None:
+        for report in reports:
+            if lanes.running.get(report.trigger_id) == report.epoch:
+                del lanes.running[report.trigger_id]
+        if stored:
+            self._bell.ring("scheduler")
+        if lanes.free <= len(reports):
+            self._wake.set()  # there was no room before: others may be waiting
+
+    def _on_blocked(self, note: Blocked) -> None:
+        self._stats.incr("triggers.blocked_main_thread")
+        who = "unknown code" if note.trigger_id is None else f"trigger {note.trigger_id}"
+        log.warning(
+            "%s (%s) blocks every trigger of this runner for %.2f s at %s: "
+            "await there, or move the work to asyncio.to_thread",
+            who, note.label, note.blocked_us / 1e6, note.where,
+        )  # fmt: skip
+
+    def _gauge(self, running: int, free: int) -> None:
+        host = self._me.hostname
+        self._stats.gauge("triggers.running", running, host=host)
+        self._stats.gauge("triggerer.capacity_left", free, host=host)
+
+    # -- the process ---------------------------------------------------------------------------
+
+    async def _hear(self, heard: BellSocket) -> None:
+        while True:
+            await anyio.wait_readable(heard)
+            drain(heard)
+            self._wake.set()
+
+    async def _feed_watchdog(self) -> None:
+        interval = self._notifier.watchdog_interval()
+        while interval is not None:
+            self._notifier.watchdog()
+            await anyio.sleep(interval)
+
+    async def _cancel_when_stopping(self, group: TaskGroup) -> None:
+        await self._stopping.wait()
+        group.cancel_scope.cancel()
+
+    async def _obey_signals(self) -> None:
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async for number in signals:
+                if self._stopping.is_set():
+                    self._exit_now()
+                log.info("%s: handing triggers over and stopping", signal.Signals(number).name)
+                self._stopping.set()
+                # Whatever hangs - the database, a trigger's cleanup - the stop is bounded.
+                last_resort = threading.Timer(_LAST_RESORT_S, self._exit_now)
+                last_resort.daemon = True
+                last_resort.start()
+
+    def _exit_now(self) -> None:
+        if self._keeper is not None:
+            self._keeper.kill()
+        os._exit(1)

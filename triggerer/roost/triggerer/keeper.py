@@ -1,0 +1,266 @@
+"""Keeps one runner child alive while there are triggers to run, from the supervisor's side.
+
+The runner is started when it is first wanted, replaced when it dies or falls silent, and told to
+go when it has had nothing to do for a while. Whoever gives it work learns of a new runner by
+:attr:`Keeper.generation` and sends everything again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import anyio
+import msgspec
+from anyio.abc import TaskGroup
+
+from roost.support.frames import FrameBuffer, FrameTooLarge, pack
+from roost.support.osproc import describe_exit
+from roost.triggerer.messages import (
+    Beat,
+    Blocked,
+    FromRunner,
+    Reports,
+    Setup,
+    Stop,
+    ToRunner,
+    decode_from_runner,
+)
+
+__all__ = ["Keeper", "RunnerGone"]
+
+log = logging.getLogger(__name__)
+
+SILENCE_S = 5
+_BACKOFF_S = (0.0, 0.1, 0.5, 1.5)
+_SETTLED_S = 30.0
+_CHUNK = 1 << 18
+
+
+class RunnerGone(Exception):
+    """The runner ended while it was written to; a new one is on its way."""
+
+
+class _Child:
+    """One runner process, its line and the pipe of its watchdog."""
+
+    def __init__(self, env: dict[str, str]) -> None:
+        self.line, theirs = socket.socketpair()
+        self.notes, their_notes = os.pipe()
+        try:
+            self.process = subprocess.Popen(  # from the main thread; takes some milliseconds
+                [
+                    sys.executable, "-P", "-m", "roost.triggerer.runner",
+                    str(theirs.fileno()), str(their_notes),
+                ],
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=sys.stderr.fileno(),  # what triggers print is log, wherever we log
+                pass_fds=(theirs.fileno(), their_notes),
+                start_new_session=True,
+            )  # fmt: skip
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            theirs.close()
+            os.close(their_notes)
+        self.line.setblocking(False)
+        os.set_blocking(self.notes, False)
+        self.started = time.monotonic()
+        self.writing = anyio.Lock()
+        self.silent_for = 0  # whole seconds without a frame, while we were awake to listen
+
+    def close(self) -> None:
+        self.line.close()
+        os.close(self.notes)
+
+    def kill(self) -> None:
+        """SIGKILL to the runner and to what its triggers started in its session."""
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            self.process.kill()
+
+
+class Keeper:
+    """The runner that is, or will be.
+
+    Args:
+        setup: the first message to every runner.
+        env: environment of the runner; holds no secret of ours.
+        on_reports: takes what became of triggers.
+        on_blocked: takes notes of the runner's watchdog.
+        on_change: called when a runner has started or ended.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        env: dict[str, str],
+        *,
+        on_reports: Callable[[Reports], None],
+        on_blocked: Callable[[Blocked], None],
+        on_change: Callable[[], None],
+    ) -> None:
+        self._setup = setup
+        self._env = env
+        self._on_reports = on_reports
+        self._on_blocked = on_blocked
+        self._on_change = on_change
+        self._child: _Child | None = None
+        self._wanted = anyio.Event()
+        self._failures = 0
+        self.generation = 0
+
+    @property
+    def pid(self) -> int | None:
+        """Of the runner; None while there is none."""
+        return None if self._child is None else self._child.process.pid
+
+    def want(self) -> None:
+        """Have a runner from now on."""
+        self._wanted.set()
+
+    async def dismiss(self, grace_s: float) -> None:
+        """Tell the runner to end its triggers and go; it is not replaced until wanted again."""
+        self._wanted = anyio.Event()
+        with contextlib.suppress(RunnerGone):
+            await self.send(Stop(int(grace_s * 1e6)))
+
+    def kill(self) -> None:
+        """SIGKILL the runner at once, e.g. because its triggers belong to others now."""
+        if self._child is not None:
+            self._child.kill()
+
+    async def send(self, message: ToRunner) -> None:
+        """Hand the runner a message.
+
+        Raises:
+            RunnerGone: there is no runner, or it ended meanwhile.
+        """
+        child = self._child
+        if child is None:
+            raise RunnerGone
+        data = memoryview(pack(message))
+        async with child.writing:
+            while data:
+                if self._child is not child:
+                    raise RunnerGone
+                try:
+                    data = data[child.line.send(data) :]
+                except BlockingIOError:
+                    await self._writable(child)
+                except OSError:
+                    raise RunnerGone from None
+
+    async def _writable(self, child: _Child) -> None:
+        try:
+            await anyio.wait_writable(child.line)
+        except anyio.ClosedResourceError:
+            raise RunnerGone from None
+
+    async def run(self) -> None:
+        """Start, serve and replace runners for ever; cancel it to kill the last one."""
+        while True:
+            await self._wanted.wait()
+            await anyio.sleep(_BACKOFF_S[min(self._failures, len(_BACKOFF_S) - 1)])
+            try:
+                child = _Child(self._env)
+            except OSError as error:
+                log.error("the trigger runner could not be started: %s", error)
+                self._failures += 1
+                continue
+            try:
+                await self._serve(child)
+            finally:
+                self._end(child)
+
+    async def _serve(self, child: _Child) -> None:
+        self._child = child
+        self.generation += 1
+        log.info("trigger runner %d started", child.process.pid)
+        try:
+            await self.send(self._setup)
+        except RunnerGone:
+            return
+        self._on_change()
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._read_notes, child)
+            group.start_soon(self._watch_silence, child)
+            await self._read_line(child, group)
+
+    def _end(self, child: _Child) -> None:
+        self._child = None
+        asked_to_go = not self._wanted.is_set()
+        child.kill()
+        status = child.process.wait()
+        anyio.notify_closing(child.line)  # whoever waits to write to it is told, not forgotten
+        child.close()
+        long_lived = time.monotonic() - child.started > _SETTLED_S
+        self._failures = 0 if asked_to_go or long_lived else self._failures + 1
+        if not asked_to_go:
+            what = describe_exit(-status if status < 0 else status << 8)
+            log.error("trigger runner %d %s; starting another", child.process.pid, what)
+        self._on_change()
+
+    async def _read_line(self, child: _Child, group: TaskGroup) -> None:
+        frames = FrameBuffer()
+        while True:
+            await anyio.wait_readable(child.line)
+            try:
+                data = child.line.recv(_CHUNK)
+            except BlockingIOError:
+                continue
+            except OSError:
+                data = b""
+            child.silent_for = 0
+            if not data:
+                break
+            try:
+                for body in frames.feed(data):
+                    self._take(decode_from_runner(body))
+            except (FrameTooLarge, msgspec.DecodeError) as error:
+                log.error("the trigger runner sent what is no message: %s", error)
+                break
+        group.cancel_scope.cancel()
+
+    async def _read_notes(self, child: _Child) -> None:
+        frames = FrameBuffer()
+        while True:
+            await anyio.wait_readable(child.notes)
+            data = os.read(child.notes, _CHUNK)
+            if not data:
+                return
+            for body in frames.feed(data):
+                self._take(decode_from_runner(body))
+
+    def _take(self, message: FromRunner) -> None:
+        match message:
+            case Reports():
+                self._on_reports(message)
+            case Blocked():
+                self._on_blocked(message)
+            case Beat():
+                pass
+
+    async def _watch_silence(self, child: _Child) -> None:
+        """Kill a runner that has not turned for some seconds.
+
+        Counted in turns of our own loop, not by a clock: after a suspend both sides are behind,
+        and the runner deserves its seconds too.
+        """
+        while True:
+            await anyio.sleep(1)
+            child.silent_for += 1
+            if child.silent_for > SILENCE_S:
+                log.error("trigger runner %d is silent for %d s", child.process.pid, SILENCE_S)
+                child.kill()
+                return

@@ -1,0 +1,227 @@
+"""The two lanes a triggerer works: timers it fires, poll triggers it has its runner run.
+
+One loop: look, do what there is to do, sleep until the next timer is due, the bell rings or the
+poll interval ends. The database says which poll triggers are ours; whatever the runner holds
+besides is cancelled there, whatever it lacks is sent. So a trigger that was cleared or timed out,
+a claim whose commit went unanswered and a runner that was replaced all mend the same way.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+
+import anyio
+
+from roost.models.engine import Tx
+from roost.models.queries import jobs, triggers
+from roost.support.clock import SECOND, now_us
+from roost.support.processes import Process, is_alive
+from roost.support.wire import TriggerSpec
+from roost.triggerer.database import Database
+from roost.triggerer.keeper import Keeper, RunnerGone
+from roost.triggerer.messages import Cancel, Source, Start
+from roost.triggerer.wake import Wake
+
+__all__ = ["POLL_S", "Lanes"]
+
+log = logging.getLogger(__name__)
+
+POLL_S = 5.0
+_TIMER_BATCH = 1_000
+_CLAIM_BATCH = 1_000
+_SEND_BATCH = 500
+_RUNNER_IDLE_S = 60.0
+# However often bells ring, one look serves all rings of this long.
+_BREATH_S = 0.01
+
+
+class Lanes:
+    """What one incarnation of a triggerer (one job row) works on.
+
+    Args:
+        me: this process.
+        job_id: its lease; another incarnation has another Lanes.
+        capacity: most poll triggers at once.
+        queues: queues it takes triggers of; empty: every queue.
+        wake: set by whoever has news for this loop.
+        on_fired: called after events were committed.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        keeper: Keeper,
+        me: Process,
+        job_id: int,
+        *,
+        capacity: int,
+        queues: tuple[str, ...],
+        wake: Wake,
+        on_fired: Callable[[int], None],
+    ) -> None:
+        self._db = database
+        self._keeper = keeper
+        self._me = me
+        self._job_id = job_id
+        self._capacity = capacity
+        self._queues = queues
+        self._wake = wake
+        self._on_fired = on_fired
+        self._generation = -1
+        self._sent_sources: set[str] = set()
+        self._idle_since: float | None = None
+        self._reap_at = 0.0
+        #: Epoch by id of what the present runner was given and has not ended durably.
+        self.running: dict[int, int] = {}
+
+    @property
+    def free(self) -> int:
+        """How many more poll triggers fit."""
+        return self._capacity - len(self.running)
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        while True:
+            await self._reap()
+            look = await self._db.until_done(partial(triggers.look, job_id=self._job_id))
+            due = look.next_due
+            now = now_us()
+            more = False
+            if due is not None and due <= now:
+                more = await self._fire(now)
+                due = None  # there may be a next one: look again before a long sleep
+                self._wake.set()
+            if look.held != len(self.running) or look.held_sum != sum(self.running):
+                await self._reconcile()
+            if look.waiting and self.free > 0:
+                more = await self._claim() or more
+            await self._rest_runner()
+            if not more:
+                await anyio.sleep(_BREATH_S)
+                await self._wake.wait(self._sleep_s(due))
+
+    def _sleep_s(self, next_due: int | None) -> float:
+        if next_due is None:
+            return POLL_S
+        return min(POLL_S, max(0.0, (next_due - now_us()) / SECOND))
+
+    # -- timers --------------------------------------------------------------------------------
+
+    async def _fire(self, now: int) -> bool:
+        step = partial(triggers.fire_timers, now=now, batch=_TIMER_BATCH)
+        fired = await self._db.until_done(step)
+        if fired:
+            self._on_fired(fired)
+        return fired == _TIMER_BATCH
+
+    # -- poll triggers -------------------------------------------------------------------------
+
+    async def _claim(self) -> bool:
+        """Own some waiting triggers and send them; True when there may be more to claim."""
+        batch = min(self.free, _CLAIM_BATCH)
+        step = partial(triggers.claim, job_id=self._job_id, batch=batch, queues=self._queues)
+        claimed = await self._db.until_done(step)
+        if claimed:
+            await self._send(claimed)
+        return len(claimed) == batch
+
+    async def _reconcile(self) -> None:
+        """Make the runner run what the database says is ours, and nothing else."""
+        before = dict(self.running)
+        held = await self._db.until_done(partial(triggers.held, job_id=self._job_id))
+        gone = [
+            trigger_id
+            for trigger_id, epoch in before.items()
+            if held.get(trigger_id) != epoch and self.running.get(trigger_id) == epoch
+        ]
+        for trigger_id in gone:
+            del self.running[trigger_id]
+        try:
+            if gone:
+                await self._keeper.send(Cancel(gone))
+        except RunnerGone:
+            pass
+        missing = {key: epoch for key, epoch in held.items() if key not in before}
+        if missing:
+            await self._send(missing)
+
+    async def _send(self, claimed: dict[int, int]) -> None:
+        """Have the runner run these; what it does not get is sent at the next look."""
+        self._keeper.want()
+        self._idle_since = None
+        if self._keeper.pid is None:
+            return  # its start wakes this loop, and the look finds what it lacks
+        ids = sorted(claimed)
+        for start in range(0, len(ids), _SEND_BATCH):
+            chunk = ids[start : start + _SEND_BATCH]
+            self._forget_old_runner()
+            generation = self._generation
+            specs = await self._db.until_done(partial(self._specs, chunk))
+            sources = await self._sources(specs)
+            if generation != self._keeper.generation:
+                return
+            try:
+                # Noted first: the report of a trigger that fires at once must find it here.
+                self.running.update((spec.trigger_id, spec.epoch) for spec in specs)
+                await self._keeper.send(Start(specs, sources))
+            except RunnerGone:
+                return
+            self._sent_sources.update(source.code_hash for source in sources)
+
+    def _specs(self, trigger_ids: Iterable[int], tx: Tx) -> list[TriggerSpec]:
+        return triggers.specs(tx, self._job_id, trigger_ids)
+
+    async def _sources(self, specs: list[TriggerSpec]) -> list[Source]:
+        wanted = {spec.code_hash for spec in specs} - self._sent_sources
+        if not wanted:
+            return []
+        found = await self._db.until_done(lambda tx: triggers.sources(tx, wanted))
+        return [Source(*row) for row in found]
+
+    def _forget_old_runner(self) -> None:
+        if self._generation != self._keeper.generation:
+            self._generation = self._keeper.generation
+            self._sent_sources.clear()
+            self.running.clear()
+
+    def runner_changed(self) -> None:
+        """The runner started or ended: a new one holds nothing yet."""
+        self._forget_old_runner()
+        if self._keeper.pid is None:
+            self.running.clear()
+        self._wake.set()
+
+    async def _rest_runner(self) -> None:
+        """Let a runner go that has had nothing to do for a while."""
+        if self.running or self._keeper.pid is None:
+            self._idle_since = None
+        elif self._idle_since is None:
+            self._idle_since = time.monotonic()
+        elif time.monotonic() - self._idle_since > _RUNNER_IDLE_S:
+            self._idle_since = None
+            await self._keeper.dismiss(1.0)
+
+    # -- other triggerers ----------------------------------------------------------------------
+
+    async def _reap(self) -> None:
+        """Free the triggers of triggerers that are gone; at every poll, not at every bell."""
+        if time.monotonic() < self._reap_at:
+            return
+        self._reap_at = time.monotonic() + POLL_S
+        # After an outage of the database nobody has renewed: give everybody time to do so first.
+        patient = time.monotonic() - self._db.failed_at < jobs.LEASE_TTL_S
+        freed = await self._db.until_done(partial(self._free_orphans, patient))
+        if freed:
+            log.warning("took over %d triggers of triggerers that are gone", freed)
+
+    def _free_orphans(self, patient: bool, tx: Tx) -> int:
+        for job in jobs.live(tx):
+            if job.kind != "triggerer" or job.id == self._job_id:
+                continue
+            here = job.host_id == self._me.host_id
+            if (here and not is_alive(job.pid, job.pid_start)) or (job.lapsed and not patient):
+                jobs.end(tx, job.id)
+        return sum(triggers.release(tx, owner) for owner in triggers.owners_without_job(tx))

@@ -1,0 +1,99 @@
+"""What a triggerer and its runner child say to each other, in frames of roost.support.frames.
+
+The runner receives work on one socketpair and reports on the same; its watchdog thread speaks on
+a pipe of its own, because it must be heard while the runner's loop is blocked.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from roost.support.wire import TriggerReport, TriggerSpec
+
+__all__ = [
+    "Beat",
+    "Blocked",
+    "Cancel",
+    "FromRunner",
+    "Reports",
+    "Setup",
+    "Source",
+    "Start",
+    "Stop",
+    "ToRunner",
+    "decode_from_runner",
+    "decode_to_runner",
+]
+
+
+class Source(msgspec.Struct):
+    """One version of a DAG file, sent to a runner once: its text, and what it may load.
+
+    Attributes:
+        triggers: ``module:qualname`` of every trigger class that a parser found in it.
+    """
+
+    code_hash: str
+    fileloc: str
+    source: str
+    triggers: list[str]
+
+
+class Setup(msgspec.Struct, tag=True):
+    """The first message to a runner."""
+
+    dags_folder: str
+
+
+class Start(msgspec.Struct, tag=True):
+    """Triggers to run, with the DAG file versions they need that were not sent before."""
+
+    specs: list[TriggerSpec]
+    sources: list[Source] = []
+
+
+class Cancel(msgspec.Struct, tag=True):
+    """Triggers whose rows are gone, or claimed by another triggerer: end them, report nothing."""
+
+    trigger_ids: list[int]
+
+
+class Stop(msgspec.Struct, tag=True):
+    """End every trigger and exit within ``grace_us`` microseconds."""
+
+    grace_us: int
+
+
+class Beat(msgspec.Struct, tag=True):
+    """The runner's loop turns: sent once a second, and first as soon as it does."""
+
+    running: int
+
+
+class Reports(msgspec.Struct, tag=True):
+    """What became of triggers, oldest first."""
+
+    reports: list[TriggerReport]
+
+
+class Blocked(msgspec.Struct, tag=True):
+    """One trigger keeps the loop from turning (D20), told by the runner's watchdog thread.
+
+    Attributes:
+        trigger_id: None when the loop is blocked outside every trigger's task.
+        label: ``dag_id.task_id run run_id`` of it.
+        where: ``file:line in function``, the innermost frame of the user's code.
+        blocked_us: for how long it was seen so far.
+    """
+
+    trigger_id: int | None
+    label: str
+    where: str
+    blocked_us: int
+
+
+ToRunner = Setup | Start | Cancel | Stop
+FromRunner = Beat | Reports | Blocked
+
+decode_to_runner = msgspec.json.Decoder(ToRunner).decode
+decode_from_runner = msgspec.json.Decoder(FromRunner).decode

@@ -1,0 +1,82 @@
+"""Reports of triggers on their way to the database, which has them before anybody acts on them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+
+from roost.models.queries import triggers
+from roost.support.clock import now_us
+from roost.support.stats import Stats
+from roost.support.wire import TriggerReport
+from roost.triggerer.database import Database
+from roost.triggerer.wake import Wake
+
+__all__ = ["Outbox"]
+
+log = logging.getLogger(__name__)
+
+_BATCH = 1_000
+_BATCH_BYTES = 4 << 20
+
+
+class Outbox:
+    """Stores reports in batches, one transaction each, in the order they came.
+
+    Args:
+        job_id: the claim under which the triggers ran.
+        on_stored: called with reports that need no more care, stored or refused, and with how
+            many of them were stored.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        job_id: int,
+        stats: Stats,
+        on_stored: Callable[[list[TriggerReport], int], None],
+    ) -> None:
+        self._db = database
+        self._job_id = job_id
+        self._stats = stats
+        self._on_stored = on_stored
+        self._pending: list[TriggerReport] = []
+        self._wake = Wake()
+
+    def put(self, reports: list[TriggerReport]) -> None:
+        """Take reports; they are stored soon."""
+        self._pending += reports
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Store what comes until cancelled."""
+        while True:
+            await self.flush()
+            await self._wake.wait()
+
+    async def flush(self) -> None:
+        """Store everything that is pending."""
+        while self._pending:
+            batch = self._next_batch()
+            step = partial(triggers.store, job_id=self._job_id, reports=batch, now=now_us())
+            stored = set(await self._db.until_done(step))
+            del self._pending[: len(batch)]
+            for report in batch:
+                if report.trigger_id not in stored:
+                    log.info("the event of trigger %d came too late", report.trigger_id)
+                elif report.kind == "fired":
+                    self._stats.incr("triggers.succeeded")
+                else:
+                    self._stats.incr("triggers.failed")
+                    line = (report.error or "").rstrip().rpartition("\n")[2]
+                    log.warning("trigger %d failed: %s", report.trigger_id, line)
+            self._on_stored(batch, len(stored))
+
+    def _next_batch(self) -> list[TriggerReport]:
+        size = 0
+        for count, report in enumerate(self._pending[:_BATCH]):
+            size += len(bytes(report.payload)) + len(report.error or "")
+            if size > _BATCH_BYTES and count:
+                return self._pending[:count]
+        return self._pending[:_BATCH]

@@ -1,0 +1,291 @@
+"""The runner: one process, one asyncio loop, the user's triggers.
+
+``python -m roost.triggerer.runner`` knows no database. Its supervisor sends it triggers over a
+socketpair and takes its reports; when the supervisor goes away it ends. asyncio here, not anyio:
+triggers are asyncio code (D8), and a waiting trigger costs half the memory that an anyio task
+takes. Every trigger lives in one ``asyncio.TaskGroup`` and ends as a report
+(:mod:`roost.triggerer.case`), so none can take the group down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any
+
+from roost.support.frames import FrameBuffer, pack
+from roost.support.wire import TriggerReport
+from roost.triggerer.case import CURRENT, Case, explain, live
+from roost.triggerer.messages import (
+    Beat,
+    Cancel,
+    Reports,
+    Setup,
+    Start,
+    Stop,
+    decode_to_runner,
+)
+from roost.triggerer.registry import Registry
+from roost.triggerer.watchdog import Watchdog
+
+__all__ = ["Runner", "main"]
+
+log = logging.getLogger(__name__)
+
+BEAT_S = 1.0
+_INSIST_S = 1.0
+_INSIST_TIMES = 5
+_ORPHAN_GRACE_S = 5.0
+_BATCH = 500
+_BATCH_BYTES = 4 << 20
+
+
+class Runner(asyncio.Protocol):
+    """The triggers of this process and the line to their supervisor."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._pid = os.getpid()
+        self._frames = FrameBuffer()
+        self._transport: asyncio.Transport | None = None
+        self._group: asyncio.TaskGroup | None = None
+        self._registry: Registry | None = None
+        self._labels: dict[str, str] = {}  # one copy of each string that many triggers share
+        self.cases: dict[int, Case] = {}
+        self._reports: list[TriggerReport] = []
+        self._reported = asyncio.Event()
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._stopping = asyncio.Event()
+        self._gone = asyncio.Event()
+        self._grace_s = _ORPHAN_GRACE_S
+
+    async def serve(self, line: socket.socket) -> None:
+        """Run triggers until the supervisor says stop or is gone."""
+        async with asyncio.TaskGroup() as own:
+            own.create_task(self._beat(), name="beat")
+            own.create_task(self._send_reports(), name="reports")
+            async with asyncio.TaskGroup() as self._group:
+                # Only now: the first triggers may be in the socket already.
+                await self._loop.create_connection(lambda: self, sock=line)
+                await self._stopping.wait()
+                self._group = None
+                await self._cancel_all()
+                await self._flush()
+                await self._hang_up()
+                # What still refuses to end dies with the process; its row outlives it.
+                os._exit(0)
+
+    # -- the line ------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]  # a stream socket's transport
+
+    def data_received(self, data: bytes) -> None:
+        for body in self._frames.feed(data):
+            match decode_to_runner(body):
+                case Start() as start:
+                    self._start(start)
+                case Cancel() as cancel:
+                    for trigger_id in cancel.trigger_ids:
+                        if (case := self.cases.get(trigger_id)) is not None:
+                            self._cancel(case)
+                case Setup() as setup:
+                    self._registry = Registry(setup.dags_folder)
+                case Stop() as stop:
+                    self._grace_s = stop.grace_us / 1e6
+                    self._stopping.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._writable.set()
+        self._stopping.set()
+        self._gone.set()
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    # -- triggers ------------------------------------------------------------------------------
+
+    def _start(self, start: Start) -> None:
+        if self._group is None or self._registry is None:
+            return  # stopping; the rows are claimed anew later
+        for source in start.sources:
+            self._registry.add(source)
+        for spec in start.specs:
+            old = self.cases.get(spec.trigger_id)
+            if old is not None:
+                if old.epoch >= spec.epoch:
+                    continue  # sent twice: it runs
+                self._cancel(old)
+            case = Case(spec, self._labels)
+            self.cases[spec.trigger_id] = case
+            name = f"trigger-{spec.trigger_id}"
+            case.task = self._group.create_task(self._live(case, self._registry), name=name)
+
+    async def _live(self, case: Case, registry: Registry) -> None:
+        try:
+            await live(case, registry.resolve, self._report)
+        finally:
+            if self.cases.get(case.trigger_id) is case:
+                del self.cases[case.trigger_id]
+
+    def _report(self, report: TriggerReport) -> None:
+        if os.getpid() != self._pid:
+            os._exit(1)  # a trigger forked: its copy of us must not speak for the runner
+        self._reports.append(report)
+        self._reported.set()
+
+    def _cancel(self, case: Case, times: int = 0) -> None:
+        """End a trigger without a report; ask again while it ignores being cancelled."""
+        case.leaving = True
+        task = case.task
+        if task is None or task.done() or not case.started or case.cleaning:
+            return  # a case that has not started yet sees that it is leaving
+        if times >= _INSIST_TIMES:
+            log.error(
+                "trigger %d (%s) does not end when cancelled; let CancelledError pass in run()",
+                case.trigger_id, case.label,
+            )  # fmt: skip
+            return
+        task.cancel()
+        self._loop.call_later(_INSIST_S, self._cancel, case, times + 1)
+
+    async def _cancel_all(self) -> None:
+        for count, case in enumerate(list(self.cases.values())):
+            self._cancel(case)
+            if count % _BATCH == 0:
+                await asyncio.sleep(0)
+        tasks = [case.task for case in self.cases.values() if case.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=self._grace_s)
+
+    # -- reports -------------------------------------------------------------------------------
+
+    async def _beat(self) -> None:
+        while True:
+            self._write(pack(Beat(len(self.cases))))
+            await asyncio.sleep(BEAT_S)
+
+    async def _send_reports(self) -> None:
+        while True:
+            await self._reported.wait()
+            await self._flush()
+
+    async def _flush(self) -> None:
+        while self._reports:
+            await self._writable.wait()
+            batch: list[TriggerReport] = []
+            size = 0
+            for report in self._reports[:_BATCH]:
+                batch.append(report)
+                size += len(bytes(report.payload)) + len(report.error or "")
+                if size > _BATCH_BYTES:
+                    break
+            del self._reports[: len(batch)]
+            self._write(pack(Reports(batch)))
+        self._reported.clear()
+
+    async def _hang_up(self) -> None:
+        if self._transport is not None:
+            self._transport.close()  # sends what is buffered first
+            await asyncio.wait_for(self._gone.wait(), _ORPHAN_GRACE_S)
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(data)
+
+    # -- names ---------------------------------------------------------------------------------
+
+    def name_task(self, task: asyncio.Task[object]) -> tuple[int | None, str]:
+        """Which trigger a task belongs to; called by the watchdog's thread."""
+        kind, _, number = task.get_name().partition("-")
+        if kind != "trigger" or not number.isdigit():
+            return None, task.get_name()
+        case = self.cases.get(int(number))
+        return int(number), "" if case is None else case.label
+
+
+def _task_factory(
+    loop: asyncio.AbstractEventLoop,
+    coro: Coroutine[Any, Any, Any] | Generator[Any, None, Any],
+    **kwargs: Any,
+) -> asyncio.Task[Any]:
+    """Tasks that a trigger starts carry its name, so that the watchdog can tell whose they are."""
+    task: asyncio.Task[Any] = asyncio.Task(coro, loop=loop, **kwargs)
+    trigger_id = CURRENT.get(None)
+    if trigger_id is not None:
+        task.set_name(f"trigger-{trigger_id}")
+    return task
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop  # an optional package, and only this process has a use for it
+    except ImportError:
+        return asyncio.new_event_loop()
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop
+
+
+def _complain(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What a trigger's own tasks and callbacks leave uncaught: one log entry, nobody else hurt."""
+    error = context.get("exception")
+    text = "" if error is None else f"\n{explain(error)}"
+    log.error("a trigger's callback or task failed: %s%s", context.get("message"), text)
+
+
+def _run(loop: asyncio.AbstractEventLoop, start: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Turn the loop to the end of ``start()``, whatever a trigger's callbacks raise into it."""
+    main_task = asyncio.ensure_future(start(), loop=loop)
+    while not main_task.done():
+        try:
+            loop.run_until_complete(main_task)
+        except (SystemExit, KeyboardInterrupt) as error:
+            # asyncio lets these two fly out of a task or callback. The loop is intact: go on.
+            log.error("a trigger's task or callback raised %r; the runner goes on", error)
+
+
+def _prepare_process() -> None:
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        # Only the supervisor stops a runner: systemd and Ctrl-C signal the whole group. A handler,
+        # not SIG_IGN, because children that a trigger starts would inherit that.
+        signal.signal(number, lambda *_: None)
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # a socket for each trigger
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def main() -> None:
+    """``python -m roost.triggerer.runner LINE_FD NOTES_FD``."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    _prepare_process()
+    line_fd, notes = int(sys.argv[1]), int(sys.argv[2])
+    for fd in (line_fd, notes):
+        os.set_inheritable(fd, False)
+    line = socket.socket(fileno=line_fd)
+    line.setblocking(False)
+    loop = _new_loop()
+    asyncio.set_event_loop(loop)
+    loop.set_task_factory(_task_factory)
+    loop.set_exception_handler(_complain)
+    runner = Runner(loop)
+    watchdog = Watchdog(loop, runner.name_task, notes)
+    watchdog.start()
+    _run(loop, lambda: runner.serve(line))
+    os._exit(0)  # threads that triggers left behind do not keep the process
+
+
+if __name__ == "__main__":
+    main()
