@@ -17,14 +17,16 @@ __all__ = [
     "children",
     "describe_exit",
     "die_with_parent",
+    "environ_address",
     "hide_memory",
     "mark_environ",
-    "environ_address",
     "read_environ",
+    "rename",
 ]
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
+_PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -36,18 +38,25 @@ def _set(option: int, value: int, what: str) -> None:
         raise OSError(ctypes.get_errno(), f"prctl could not {what}")
 
 
-def die_with_parent(parent: int) -> None:
-    """Have the kernel SIGKILL this process when its parent ends, however the parent ends.
+def die_with_parent(parent: int, number: int = signal.SIGKILL) -> None:
+    """Have the kernel signal this process when its parent ends, however the parent ends.
 
     The signal follows the *thread* that forked: call this in children of a main thread only. A
     parent that is gone already is noticed here, and the process exits at once.
 
     Args:
         parent: the pid that forked this process.
+        number: the signal.
     """
-    _set(_PR_SET_PDEATHSIG, signal.SIGKILL, "bind this process to its parent")
+    _set(_PR_SET_PDEATHSIG, number, "bind this process to its parent")
     if os.getppid() != parent:
         os._exit(1)
+
+
+def rename(name: str) -> None:
+    """Show this process as ``name`` (15 bytes at most) in ``ps`` and ``top``."""
+    buffer = ctypes.create_string_buffer(name.encode())
+    _set(_PR_SET_NAME, ctypes.addressof(buffer), "rename this process")
 
 
 def adopt_orphans() -> None:
