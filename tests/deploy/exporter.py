@@ -79,14 +79,16 @@ def exposition(mapped: list[Mapped], at_ms: int, factor: float = 1.0) -> str:
     """Prometheus text of what was mapped, as scraped at ``at_ms``; counts are times ``factor``."""
     lines = []
     for one in mapped:
-        pairs = "".join(f'{label}="{value}",' for label, value in one.labels)
+        given = [f'{label}="{value}"' for label, value in one.labels]
+        pairs = "{" + ",".join(given) + "}"
         if one.kind == "observer":
+            quantile = "{" + ",".join([*given, 'quantile="0.99"']) + "}"
             lines += [
-                f"{one.name}_sum{{{pairs}}} {one.value * factor} {at_ms}",
-                f"{one.name}_count{{{pairs}}} {factor} {at_ms}",
-                f'{one.name}{{{pairs}quantile="0.99"}} {one.value} {at_ms}',
+                f"{one.name}_sum{pairs} {one.value * factor} {at_ms}",
+                f"{one.name}_count{pairs} {factor} {at_ms}",
+                f"{one.name}{quantile} {one.value} {at_ms}",
             ]
         else:
             value = one.value * factor if one.kind == "counter" else one.value
-            lines.append(f"{one.name}{{{pairs}}} {value} {at_ms}")
+            lines.append(f"{one.name}{pairs} {value} {at_ms}")
     return "\n".join(lines) + "\n"

@@ -12,7 +12,7 @@ from deploy.generate import HERE, PREFIXES
 from deploy.panels import PANELS
 from roost.support.metrics import METRICS, exporter_labels, exporter_name
 from tests.deploy.emitted import wire_lines
-from tests.deploy.graphite import render, statsd_paths
+from tests.deploy.minigraphite import render, statsd_paths
 from tests.deploy.panels import expected
 
 KINDS = ("prometheus", "graphite")
