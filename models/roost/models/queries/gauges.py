@@ -26,7 +26,7 @@ class TaskCount(NamedTuple):
     dag_id: str
     task_id: str
     state: str
-    count: int
+    instances: int
 
 
 class PoolCount(NamedTuple):
@@ -60,7 +60,7 @@ class Totals(NamedTuple):
 
 _LIVE_STATES = "('scheduled', 'queued', 'running', 'deferred')"
 _TASKS = Sql(
-    "SELECT t.queue, r.dag_id, t.task_id, t.state, count(*) AS count "
+    "SELECT t.queue, r.dag_id, t.task_id, t.state, count(*) "
     "FROM dag_run r JOIN task_instance t ON t.dag_run_id = r.id "
     f"WHERE r.end_date IS NULL AND t.state IN {_LIVE_STATES} "
     "GROUP BY t.queue, r.dag_id, t.task_id, t.state"

@@ -85,7 +85,7 @@ _RELEASE_ENDED = Sql(
 _MARK_CHANGED = Sql("UPDATE dag_run SET changed = {true} WHERE id = :id AND end_date IS NULL")
 _REREAD = Sql("UPDATE dag_run SET changed = {true} WHERE job_id = :me AND end_date IS NULL")
 _ROOM = Sql(
-    "SELECT dag_id, max_runs - runs FROM dag_usage "
+    "SELECT dag_id, max_runs - runs AS room FROM dag_usage "
     "WHERE dag_id IN (SELECT r.dag_id FROM {rows:r | dag_id text}) ORDER BY dag_id {for_update}"
 )
 _CHANGE_SLOTS = Sql(
@@ -135,7 +135,7 @@ def reread(tx: Tx, job_id: int) -> None:
 def lock_run_slots(tx: Tx, dag_ids: Iterable[str]) -> dict[str, int]:
     """How many more runs of each DAG may be active; locked to the end of the transaction (S9)."""
     rows = tx.rows([{"dag_id": dag_id} for dag_id in dag_ids])
-    return {row[0]: row[1] for row in tx.all(_ROOM, rows=rows)}
+    return {row.dag_id: row.room for row in tx.all(_ROOM, rows=rows)}
 
 
 def change_run_slots(tx: Tx, changes: Mapping[str, int]) -> None:

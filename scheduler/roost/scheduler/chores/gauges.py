@@ -35,7 +35,7 @@ def snapshot(tx: Tx, parallelism: int, executable: int, starving: Mapping[str, i
     totals = gauges.totals(tx)
     tasks: dict[TaskKey, dict[str, int]] = defaultdict(dict)
     for row in gauges.task_counts(tx):
-        tasks[row.queue, row.dag_id, row.task_id][row.state] = row.count
+        tasks[row.queue, row.dag_id, row.task_id][row.state] = row.instances
     return Snapshot(
         parallelism=parallelism * max(1, totals.schedulers),
         tasks=tasks,
