@@ -6,7 +6,7 @@ import functools
 import inspect
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, NoReturn, ParamSpec, TypeVar, overload
+from typing import Any, NoReturn, ParamSpec, overload
 
 from roost.dag import scope
 from roost.dag.context import CONTEXT_KEYS
@@ -19,19 +19,23 @@ from roost.exceptions import DagError
 __all__ = ["TaskFunction", "dag", "task"]
 
 _P = ParamSpec("_P")
-_R = TypeVar("_R")
 
 
-class TaskFunction(Generic[_P, _R]):
+class TaskFunction:
     """A function that makes a task of its DAG each time it is called while the DAG is defined.
 
     Calling it returns the task's future result: given to another task, it draws the edge and is
     replaced by the value when that one runs. The plain function is ``function``.
+
+    The call takes anything a type checker knows of: future results stand for values, and
+    parameters named like context keys may be left out. Wrong calls are refused at run time.
     """
+
+    __name__: str
 
     def __init__(
         self,
-        function: Callable[_P, _R],
+        function: Callable[..., Any],
         operator: type[PythonOperator],
         arguments: Mapping[str, Any],
     ) -> None:
@@ -42,7 +46,7 @@ class TaskFunction(Generic[_P, _R]):
         self._arguments = dict(arguments)
         functools.update_wrapper(self, function)
 
-    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> XComArg:
+    def __call__(self, *args: Any, **kwargs: Any) -> XComArg:
         op_args, op_kwargs = _bind(self.function, args, kwargs)
         arguments = dict(self._arguments)
         name = arguments.pop("task_id", None) or self.function.__name__
@@ -57,7 +61,7 @@ class TaskFunction(Generic[_P, _R]):
         )
         return XComArg(operator)
 
-    def override(self, **arguments: Any) -> TaskFunction[_P, _R]:
+    def override(self, **arguments: Any) -> TaskFunction:
         """The same function with other task arguments, e.g. ``f.override(task_id="g")(1)``."""
         return TaskFunction(self.function, self._operator, {**self._arguments, **arguments})
 
@@ -78,9 +82,9 @@ class _TaskDecorator:
         self._operator = operator
 
     @overload
-    def __call__(self, function: Callable[_P, _R], /) -> TaskFunction[_P, _R]: ...
+    def __call__(self, function: Callable[..., Any], /) -> TaskFunction: ...
     @overload
-    def __call__(self, **arguments: Any) -> Callable[[Callable[_P, _R]], TaskFunction[_P, _R]]: ...
+    def __call__(self, **arguments: Any) -> Callable[[Callable[..., Any]], TaskFunction]: ...
     def __call__(self, *functions: Any, **arguments: Any) -> Any:
         """Make a task of a function.
 
