@@ -114,21 +114,17 @@ class Hub:
 
     @property
     def dispatch_ids(self) -> list[int]:
-        """The dispatches behind :attr:`running`."""
-        return list(self._attendants)
+        """The dispatches whose outcome is still to come."""
+        return [id_ for id_, attendant in self._attendants.items() if not attendant.settled]
 
-    def knows(self, fileloc: str, code_hash: str) -> bool:
-        """True when :meth:`start` needs no source text for this version."""
-        return self._nursery.find(Version(fileloc, code_hash)) is not None
-
-    def start(self, spec: TaskSpec, source: str | None) -> None:
+    def start(self, spec: TaskSpec, source: str) -> None:
         """Start a task process for a dispatch. Needs the main thread (see Nursery).
 
         Its end arrives in :attr:`ended`, whatever happens to it.
 
         Args:
             spec: the dispatch.
-            source: text of its DAG file; may be None while :meth:`knows` says so.
+            source: text of its DAG file.
         """
         near, far = socket.socketpair()
         near.setblocking(False)
@@ -138,10 +134,6 @@ class Hub:
         if attendant.blocked:
             self._reactor.want_writable(near, True)
         template = self._template_for(Version(spec.fileloc, spec.code_hash), source)
-        if template is None:
-            far.close()
-            self._finish(attendant, attendant.final_outcome(None, "its DAG file's text is missing"))
-            return
         attendant.template = template.number
         template.tasks.add(spec.dispatch_id)
         if template.idle is not None:
@@ -172,6 +164,13 @@ class Hub:
         else:  # ordered, and not reported as forked
             self._arm(attendant, self._settings.kill_grace_us, self._kill_template)
 
+    def kill(self, dispatch_id: int, why: Why) -> None:
+        """End a task at once, without SIGTERM first."""
+        attendant = self._attendants.get(dispatch_id)
+        if attendant is not None:
+            self.terminate(dispatch_id, why)
+            self._kill(dispatch_id)
+
     def turn(self) -> None:
         """Handle everything that is ready, and everything that is due; never waits."""
         self._reactor.turn()
@@ -183,9 +182,9 @@ class Hub:
 
     # ------------------------------------------------------------------ templates
 
-    def _template_for(self, version: Version, source: str | None) -> Template | None:
+    def _template_for(self, version: Version, source: str) -> Template:
         template = self._nursery.find(version)
-        if template is not None or source is None:
+        if template is not None:
             return template
         if self._nursery.line is None:
             self._reactor.watch(self._nursery.start_zygote(), self._hear_zygote)

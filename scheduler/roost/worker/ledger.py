@@ -1,0 +1,288 @@
+"""The worker's part of the database: each method is one transaction, run in a thread.
+
+claim   the queue's best rows -> task specs
+store   outcomes and XComs -> the scheduler's inbox
+answer  requests of tasks -> replies
+beat    the lease, and which dispatches still are this worker's
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+from sqlalchemy import Engine
+
+from roost.dag.model import SerializedDag, SerializedTask
+from roost.models.engine import Tx, read, transact
+from roost.models.queries import connections, dispatches, jobs, variables, xcoms
+from roost.models.queries.dispatches import Claimed, DagCode
+from roost.support.clock import now_us
+from roost.support.processes import Process, is_alive
+from roost.support.wire import (
+    ConnectionGet,
+    Outcome,
+    Reply,
+    TaskSpec,
+    VariableDelete,
+    VariableGet,
+    VariableSet,
+    XComPull,
+    XComPush,
+)
+from roost.worker.hub import Asked, Ended
+
+__all__ = ["Beat", "Ledger", "Start"]
+
+log = logging.getLogger("roost.worker")
+_KEPT_VERSIONS = 64
+_NULL = msgspec.Raw(b"null")
+_decode_dag = msgspec.json.Decoder(SerializedDag).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class Start(NamedTuple):
+    """A dispatch to start and the text of its DAG file."""
+
+    spec: TaskSpec
+    source: str
+
+
+class Beat(NamedTuple):
+    """What a heartbeat found.
+
+    Attributes:
+        alive: False when others have ended this worker's job.
+        held: dispatches that are this worker's by the database.
+    """
+
+    alive: bool
+    held: set[int]
+
+
+class _Code(NamedTuple):
+    fileloc: str
+    code_hash: str
+    source: str
+    tasks: dict[str, SerializedTask]
+
+
+class Ledger:
+    """The database as this worker uses it. Called from several threads.
+
+    Args:
+        engine: the metadata database.
+        me: this process.
+        queues: which queues' dispatches to take.
+        run_dir: where this daemon's bell is.
+    """
+
+    def __init__(self, engine: Engine, me: Process, queues: Sequence[str], run_dir: str) -> None:
+        self._engine = engine
+        self._me = me
+        self._queues = tuple(queues)
+        self._run_dir = run_dir
+        self._codes: OrderedDict[int, _Code] = OrderedDict()
+        self.job_id = 0
+
+    # ------------------------------------------------------------------ the job
+
+    def join(self) -> int:
+        """Register as a new job; gives its id."""
+        detail = _encode({"queues": self._queues}).decode()
+
+        def step(tx: Tx) -> int:
+            return jobs.register(tx, "worker", self._me, self._run_dir, detail=detail)
+
+        self.job_id = transact(self._engine, step)
+        return self.job_id
+
+    def leave(self) -> None:
+        """Say goodbye. What is still held is lost, and dispatched anew."""
+        transact(self._engine, lambda tx: jobs.end(tx, self.job_id))
+
+    def dead_neighbours(self) -> list[str]:
+        """Tokens of workers of this host that ended without saying so."""
+        with read(self._engine) as tx:
+            live = jobs.live(tx)
+        return [
+            job.token
+            for job in live
+            if job.kind == "worker"
+            and job.host_id == self._me.host_id
+            and not is_alive(job.pid, job.pid_start)
+        ]
+
+    def beat(self) -> Beat:
+        """Renew the lease and look at what is held."""
+        detail = _encode({"queues": self._queues}).decode()
+
+        def step(tx: Tx) -> Beat:
+            alive = jobs.renew(tx, self.job_id, detail=detail)
+            return Beat(alive, dispatches.held(tx, self.job_id))
+
+        return transact(self._engine, step)
+
+    # ------------------------------------------------------------------ claims
+
+    def claim(self, limit: int) -> list[Start]:
+        """Take dispatches from the queue, at most ``limit``, and move them to running."""
+        return transact(self._engine, lambda tx: self._claim(tx, limit))
+
+    def _claim(self, tx: Tx, limit: int) -> list[Start]:
+        claimed = dispatches.claim(tx, self.job_id, self._queues, limit)
+        if not claimed:
+            return []
+        now = now_us()
+        actor = f"worker:{self.job_id}"
+        moved = dispatches.start(tx, claimed, now=now, hostname=self._me.hostname, actor=actor)
+        stale = [one.id for one in claimed if one.id not in moved]
+        if stale:  # somebody moved the task instance meanwhile; its dispatch means nothing
+            outcome = _encode(_lost("the task instance was moved by others")).decode()
+            dispatches.end_dispatches(tx, self.job_id, dict.fromkeys(stale, outcome))
+        codes = self._codes_of(tx, {one.version_id for one in claimed})
+        return [
+            Start(_spec(one, codes[one.version_id], now), codes[one.version_id].source)
+            for one in claimed
+            if one.id in moved
+        ]
+
+    def _codes_of(self, tx: Tx, version_ids: set[int]) -> dict[int, _Code]:
+        missing = [id_ for id_ in version_ids if id_ not in self._codes]
+        if missing:
+            for row in dispatches.dag_codes(tx, missing):
+                self._codes[row.version_id] = _code(row)
+        found = {}
+        for id_ in version_ids:
+            found[id_] = self._codes[id_]
+            self._codes.move_to_end(id_)
+        while len(self._codes) > _KEPT_VERSIONS:
+            self._codes.popitem(last=False)
+        return found
+
+    # ------------------------------------------------------------------ outcomes
+
+    def store(self, ended: Sequence[Ended]) -> int:
+        """Write outcomes and what they return, once; gives how many were taken.
+
+        May be repeated when the answer to its commit was lost: what is written stays as it is.
+        """
+        return transact(self._engine, lambda tx: self._store(tx, ended))
+
+    def _store(self, tx: Tx, ended: Sequence[Ended]) -> int:
+        values = [
+            xcoms.XComValue(
+                one.spec.ti_id, one.spec.dispatch_id, write.key, bytes(write.value).decode()
+            )
+            for one in ended
+            for write in one.outcome.xcoms
+        ]
+        xcoms.push(tx, self.job_id, values)
+        outcomes = {}
+        for one in ended:
+            outcome = one.outcome
+            if outcome.xcoms:
+                outcome = msgspec.structs.replace(outcome, xcoms=[])
+            outcomes[one.spec.dispatch_id] = _encode(outcome).decode()
+        return len(dispatches.end_dispatches(tx, self.job_id, outcomes))
+
+    def give_up(self, dispatch_ids: Sequence[int], error: str) -> None:
+        """End dispatches that this worker holds by the database but does not run."""
+        outcome = _encode(_lost(error)).decode()
+        transact(
+            self._engine,
+            lambda tx: dispatches.end_dispatches(
+                tx, self.job_id, dict.fromkeys(dispatch_ids, outcome)
+            ),
+        )
+
+    # ------------------------------------------------------------------ requests
+
+    def answer(self, asked: Sequence[Asked]) -> list[Reply]:
+        """Answers to requests, in their order, each as it was asked by that very task."""
+        if any(isinstance(one.request, XComPush | VariableSet | VariableDelete) for one in asked):
+            return transact(self._engine, lambda tx: [self._reply(tx, one) for one in asked])
+        with read(self._engine) as tx:
+            return [self._reply(tx, one) for one in asked]
+
+    def _reply(self, tx: Tx, asked: Asked) -> Reply:
+        spec, request = asked
+        match request:
+            case XComPull():
+                return Reply(values=_pull(tx, spec, request))
+            case XComPush(key, value):
+                row = xcoms.XComValue(spec.ti_id, spec.dispatch_id, key, bytes(value).decode())
+                if xcoms.push(tx, self.job_id, [row]):
+                    return Reply()
+                return Reply(error="this dispatch is not valid any more; nothing was stored")
+            case VariableGet(key):
+                return Reply(text=variables.get_variable(tx, key))
+            case VariableSet(key, text, description):
+                variables.set_variable(tx, key, text, description)
+                return Reply()
+            case VariableDelete(key):
+                return Reply(count=variables.delete_variable(tx, key))
+            case ConnectionGet(conn_id):
+                found = connections.get_connections(tx, conn_id)
+                # Picking one of several spreads the load (S47).
+                return Reply(connection=random.choice(found) if found else None)  # noqa: S311
+
+
+def _pull(tx: Tx, spec: TaskSpec, request: XComPull) -> list[msgspec.Raw]:
+    values = xcoms.pull(
+        tx,
+        dag_id=request.dag_id or spec.dag_id,
+        run_id=request.run_id or spec.run_id,
+        task_ids=request.task_ids,
+        key=request.key,
+        map_index=request.map_index,
+        include_prior_dates=request.include_prior_dates,
+    )
+    return [_NULL if value is None else msgspec.Raw(value.encode()) for value in values]
+
+
+def _code(row: DagCode) -> _Code:
+    dag = _decode_dag(row.data)
+    return _Code(row.fileloc, row.code_hash, row.source, {task.task_id: task for task in dag.tasks})
+
+
+def _lost(error: str) -> Outcome:
+    now = now_us()
+    return Outcome("lost", started_at=now, ended_at=now, error=error)
+
+
+def _spec(one: Claimed, code: _Code, now: int) -> TaskSpec:
+    task = code.tasks.get(one.task_id)
+    return TaskSpec(
+        dispatch_id=one.id,
+        ti_id=one.ti_id,
+        dag_id=one.dag_id,
+        run_id=one.run_id,
+        task_id=one.task_id,
+        map_index=one.map_index,
+        try_number=one.try_number,
+        max_tries=1 + (task.retries if task else 0),
+        run_type=one.run_type,
+        operator=task.operator if task else "",
+        code_hash=code.code_hash,
+        fileloc=code.fileloc,
+        logical_date=one.logical_date,
+        interval_start=one.interval_start,
+        interval_end=one.interval_end,
+        run_queued_at=one.run_queued_at,
+        run_start_date=one.run_start_date,
+        start_date=one.start_date or now,
+        pool=one.pool,
+        pool_slots=one.pool_slots,
+        queue=one.queue,
+        priority_weight=one.priority_weight,
+        conf=msgspec.Raw(one.conf.encode()),
+        next_method=one.next_method,
+        next_kwargs=msgspec.Raw((one.next_kwargs or "{}").encode()),
+        run_us=one.run_us,
+        execution_timeout_us=task.execution_timeout_us if task else None,
+    )
