@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from datetime import datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import click
 from sqlalchemy import Engine
@@ -15,43 +12,20 @@ from roost.cli.lookup import find_dag
 from roost.cli.output import emit, iso, output_option
 from roost.cli.session import database, ring
 from roost.cli.watch import follow_run
+from roost.cli.words import conf_of, moment_of
 from roost.dag.timetable import infer_manual_interval
 from roost.exceptions import RoostException
 from roost.models.engine import Tx, transact
 from roost.models.queries import listing
 from roost.models.queries.event_tail import EventTail
 from roost.models.transitions import NewRun, create_run
-from roost.support import typedjson
-from roost.support.clock import now_us, to_us
+from roost.support.clock import now_us
 from roost.support.config import Config
 
 __all__ = ["trigger"]
 
 _COLUMNS = ("dag_id", "run_id", "run_type", "state", "logical_date")
 _RESERVED = ("scheduled__", "backfill__")
-
-
-def _conf(_ctx: click.Context, _param: click.Parameter, text: str | None) -> str:
-    """``--conf`` as the database stores it: a JSON object."""
-    if text is None:
-        return "{}"
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise click.BadParameter(f"not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise click.BadParameter('give a JSON object such as {"day": "2026-01-31"}')
-    return typedjson.encode(value, name="conf").decode()
-
-
-def _moment(text: str, zone: str) -> int:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise click.UsageError(
-            f"--logical-date {text!r} is no ISO 8601 moment such as 2026-01-31T06:00"
-        ) from None
-    return to_us(moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(zone)))
 
 
 def _check_run_id(_ctx: click.Context, _param: click.Parameter, run_id: str | None) -> str | None:
@@ -67,7 +41,7 @@ def _check_run_id(_ctx: click.Context, _param: click.Parameter, run_id: str | No
 
 @click.command(cls=Command)
 @click.argument("dag_id")
-@click.option("--conf", callback=_conf, help="JSON object for the run's conf.")
+@click.option("--conf", callback=conf_of, help="JSON object for the run's conf.")
 @click.option("--run-id", callback=_check_run_id, help="Instead of manual__<logical date>.")
 @click.option(
     "--logical-date", help="ISO 8601, by default now; without a zone in core.default_timezone."
@@ -91,7 +65,7 @@ def trigger(
     table = output == "table"
     with database() as (config, engine):
         zone = config.core.default_timezone
-        at = now_us() if logical_date is None else _moment(logical_date, zone)
+        at = now_us() if logical_date is None else moment_of(logical_date, zone)
         run, tail, warnings = _create(engine, config, dag_id, run_id, at, conf)
         ring(config)
         for warning in warnings:

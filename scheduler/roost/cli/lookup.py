@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from roost.cli.session import not_found
+from roost.cli.words import not_found
 from roost.dag.model import SerializedDag
 from roost.exceptions import NotFound
 from roost.models.engine import Tx

@@ -8,7 +8,8 @@ import click
 
 from roost.cli.base import Command, Lazy, LazyGroup
 from roost.cli.output import emit, output_option
-from roost.cli.session import database, not_found, reading, ring
+from roost.cli.session import database, reading, ring
+from roost.cli.words import not_found
 from roost.exceptions import RoostException
 from roost.models.engine import Tx, transact
 from roost.models.queries.edits import delete_pool, set_pool

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import Engine
 
-from roost.exceptions import NotFound
 from roost.models.engine import Tx, open_engine, read
 from roost.models.schema import require_schema
 from roost.support.config import Config, load_config
 from roost.support.doorbell import Doorbell
 
-__all__ = ["database", "engine_of", "not_found", "reading", "ring"]
+__all__ = ["database", "engine_of", "reading", "ring"]
 
 
 def engine_of(config: Config) -> Engine:
@@ -52,10 +50,3 @@ def ring(config: Config, kind: str = "scheduler") -> None:
     """Wake the daemons of a kind on this host; those elsewhere see it when they poll."""
     with Doorbell(config.run_dir) as bell:
         bell.ring(kind)
-
-
-def not_found(what: str, name: str, known: Iterable[str], remedy: str) -> NotFound:
-    """The error for a name that does not exist, with the nearest one that does."""
-    nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    hint = f"did you mean {nearest[0]!r}?" if nearest else remedy
-    return NotFound(f"there is no {what} {name!r}; {hint}")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import select
 import socket
-from collections import Counter
-from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -14,6 +12,7 @@ import click
 from sqlalchemy import Engine
 
 from roost.cli.output import paint
+from roost.cli.words import counted
 from roost.exceptions import NotFound
 from roost.models.engine import read
 from roost.models.queries import listing
@@ -22,7 +21,7 @@ from roost.support.clock import SECOND, from_us
 from roost.support.config import Config
 from roost.support.doorbell import Doorbell, drain
 
-__all__ = ["Pace", "counted", "event_line", "follow_run"]
+__all__ = ["Pace", "event_line", "follow_run"]
 
 _FIRST_S = 0.03
 # States that a person waits for; scheduled and queued are passed through in between.
@@ -98,11 +97,6 @@ def event_line(row: Any, *, with_run: bool) -> str | None:
     if not row.task_id:
         name = "run" if not with_run else ""
     return f"{at}  {where}{name:<24} {paint(row.to_state)}{tail}".rstrip()
-
-
-def counted(states: Iterable[str]) -> str:
-    """``3 success, 1 skipped``."""
-    return ", ".join(f"{count} {paint(state)}" for state, count in Counter(states).most_common())
 
 
 def follow_run(config: Config, engine: Engine, run: Any, tail: EventTail, *, err: bool) -> Any:

@@ -1,0 +1,57 @@
+"""What several commands read and say, without a database: moments, conf, names, counts."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections import Counter
+from collections.abc import Iterable
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import click
+
+from roost.cli.output import paint
+from roost.exceptions import NotFound
+from roost.support import typedjson
+from roost.support.clock import to_us
+
+__all__ = ["conf_of", "counted", "moment_of", "not_found"]
+
+
+def conf_of(_ctx: click.Context, _param: click.Parameter, text: str | None) -> str:
+    """Callback of ``--conf``: a JSON object, as the database stores it."""
+    if text is None:
+        return "{}"
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise click.BadParameter(f"not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise click.BadParameter('give a JSON object such as {"day": "2026-01-31"}')
+    return typedjson.encode(value, name="conf").decode()
+
+
+def moment_of(text: str, zone: str) -> int:
+    """A logical date in ISO 8601 as microseconds; ``zone`` is meant where it names none.
+
+    Raises:
+        UsageError: it is none.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.UsageError(f"{text!r} is no ISO 8601 moment such as 2026-01-31T06:00") from None
+    return to_us(moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(zone)))
+
+
+def counted(states: Iterable[str]) -> str:
+    """``3 success, 1 skipped``."""
+    return ", ".join(f"{count} {paint(state)}" for state, count in Counter(states).most_common())
+
+
+def not_found(what: str, name: str, known: Iterable[str], remedy: str) -> NotFound:
+    """The error for a name that does not exist, with the nearest one that does."""
+    nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    hint = f"did you mean {nearest[0]!r}?" if nearest else remedy
+    return NotFound(f"there is no {what} {name!r}; {hint}")
