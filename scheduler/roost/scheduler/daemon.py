@@ -97,6 +97,7 @@ class SchedulerDaemon:
         """Run until asked to stop."""
         job_id = await self._patience.until_done(partial(transact, self._engine, self._register))
         self._scheduler.join(job_id)
+        self._executor.start()
         log.info(
             "scheduler job %d ready: %s executor with %d slots, DAGs in %s",
             job_id,
@@ -131,6 +132,7 @@ class SchedulerDaemon:
         return jobs.register(tx, "scheduler", self._me, str(self._config.run_dir))
 
     def _leave(self, tx: Tx) -> None:
+        self._executor.end()
         jobs.end(tx, self._scheduler.job_id)
 
     # -- turns ---------------------------------------------------------------------------------
@@ -139,13 +141,19 @@ class SchedulerDaemon:
         while True:
             began = time.perf_counter()
             try:
-                report = await self._patience.until_done(self._scheduler.take_turn)
+                report = await self._patience.until_done(self._turn_and_submit)
             except LeaseLost:
                 await self._rejoin()
                 continue
             self._publish(report, time.perf_counter() - began)
             if not report.more:
                 await self._wake.wait(self._sleep_s(report))
+
+    def _turn_and_submit(self) -> Report:
+        report = self._scheduler.take_turn()
+        if report.handoffs:
+            self._executor.submit(report.handoffs)
+        return report
 
     async def _rejoin(self) -> None:
         log.warning(
@@ -162,8 +170,6 @@ class SchedulerDaemon:
         return min(poll, max(0.0, (report.next_due - now_us()) / SECOND))
 
     def _publish(self, report: Report, took_s: float) -> None:
-        if report.handoffs:
-            self._executor.submit(report.handoffs)
         if report.deferred:
             self._bell.ring("triggerer")
         self._starving = report.starving
