@@ -40,7 +40,7 @@ class Interrupts:
         self._limit_s = (limit_us or 0) / SECOND
         self._killed = False
         self._before: list[tuple[signal.Signals, Any]] = []
-        self._timer_before = (0.0, 0.0)
+        self._timer_before: tuple[float, float] | None = None
 
     def __enter__(self) -> None:
         if self._timeout_us is not None and self._timeout_us <= 0:
@@ -56,7 +56,7 @@ class Interrupts:
         self._timer_before = signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN_S)
 
     def __exit__(self, *_: object) -> None:
-        if self._timeout_us is not None:
+        if self._timer_before is not None:
             signal.setitimer(signal.ITIMER_REAL, *self._timer_before)
         while self._before:
             number, handler = self._before.pop()
