@@ -43,8 +43,26 @@ def start_ticks(pid: int) -> int | None:
 
 
 def is_alive(pid: int, started: int) -> bool:
-    """True while that very process runs, not another one under its pid."""
-    return start_ticks(pid) == started
+    """True while that very process runs, not another one under its pid.
+
+    Where ``/proc`` hides a living process (``hidepid``, systemd's ``ProtectProc=``, which hide a
+    supervisor that has made itself undumpable even from its own user) this says True: its lease
+    tells in the end, and a living peer must not be taken for dead.
+    """
+    ticks = start_ticks(pid)
+    return ticks == started or (ticks is None and _is_hidden(pid))
+
+
+def _is_hidden(pid: int) -> bool:
+    if os.path.exists(f"/proc/{pid}"):
+        return False  # a zombie: start_ticks() has looked
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def me() -> Process:
