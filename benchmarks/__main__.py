@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 import traceback
@@ -29,6 +30,7 @@ def main(
     cases: tuple[str, ...], kinds: tuple[str, ...], runs: int, scale: float, out: Path | None
 ) -> None:
     """Measure CASES (all of them by default) and print them beside Airflow's figures."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     results = Results(out or _RESULTS / f"{stamp}.jsonl")
     server = Server()

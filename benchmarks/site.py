@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -132,9 +133,9 @@ class Site:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is not None:
-            for daemon in self.running.values():
-                print(f"--- {daemon.name}\n{daemon.output[-3000:]}")
+        for daemon in self.running.values():
+            if complaints := daemon.output[-3000:]:  # they write warnings only
+                print(f"--- {daemon.name}\n{complaints}", file=sys.stderr)
         self._bell.close()
         try:
             self.daemons.close()
@@ -245,7 +246,7 @@ class Site:
         """Wake a daemon as another one would."""
         self._bell.ring(kind)
 
-    def wait_runs(self, runs: str, timeout: float = 600) -> None:
+    def wait_runs(self, runs: str, timeout: float = 180) -> None:
         """Until every run whose id is LIKE ``runs`` has ended, and all of it succeeded.
 
         Raises:

@@ -10,11 +10,13 @@ import socket
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from roost.support.osproc import die_with_parent
 from tests.support.processes import descendants, kill_leftovers, with_environment
 
 __all__ = ["Daemon", "Daemons", "clean_environment"]
@@ -58,6 +60,8 @@ class Daemon:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                # However the test ends, its daemons are asked to stop.
+                preexec_fn=partial(die_with_parent, os.getpid(), signal.SIGTERM),
             )
 
     @property
