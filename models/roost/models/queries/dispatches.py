@@ -101,7 +101,7 @@ _CODES = Sql(
 _END = Sql(
     "UPDATE dispatch AS d SET ended_at = {now}, outcome = r.outcome "
     "FROM {rows:r | id bigint, outcome text} "
-    "WHERE d.id = r.id AND d.job_id = :me AND d.ended_at IS NULL RETURNING id"
+    "WHERE d.id = r.id AND d.job_id = :me AND d.ended_at IS NULL RETURNING d.id"
 )
 _HELD = Sql("SELECT id FROM dispatch WHERE job_id = :me AND ended_at IS NULL")
 _WAITING = Sql(
