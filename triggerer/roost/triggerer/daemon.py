@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import threading
 from collections.abc import Sequence
 from functools import partial
@@ -27,9 +26,10 @@ from roost.models.queries import jobs, triggers
 from roost.models.schema import require_schema
 from roost.support import osproc
 from roost.support.config import Config, without_secrets
-from roost.support.doorbell import BellSocket, Doorbell, drain
+from roost.support.doorbell import BellSocket, Doorbell
 from roost.support.notify import Notifier
 from roost.support.processes import Process, me
+from roost.support.service import Stop, Wake, feed_watchdog, hear, set_up_logging
 from roost.support.stats import Stats, open_stats
 from roost.support.wire import TriggerReport
 from roost.triggerer.database import Database
@@ -37,7 +37,6 @@ from roost.triggerer.keeper import Keeper
 from roost.triggerer.lanes import Lanes
 from roost.triggerer.messages import Blocked, Setup
 from roost.triggerer.outbox import Outbox
-from roost.triggerer.wake import Wake
 
 __all__ = ["run_triggerer"]
 
@@ -66,6 +65,7 @@ def run_triggerer(
         SchemaError: the database is missing, or older or newer than this Roost.
         ConfigError: ``database.url`` cannot be used.
     """
+    set_up_logging(config.logging.level, "triggerer")
     osproc.hide_memory()  # the runner executes user code and must not read our database URL
     engine = open_engine(config.database.url, sqlite_synchronous=config.database.sqlite_synchronous)
     statsd = config.statsd
@@ -111,16 +111,17 @@ class Triggerer:
         self._me: Process = me()
         self._notifier = Notifier()
         self._wake = Wake()
-        self._stopping = anyio.Event()
+        self._stop = Stop("handing triggers over and stopping")
         self._keeper: Keeper | None = None
 
     async def serve(self, heard: BellSocket) -> None:
         """Live one incarnation after the other until asked to stop."""
         async with anyio.create_task_group() as group:
-            group.start_soon(self._obey_signals, name="signals")
-            group.start_soon(self._hear, heard, name="bell")
-            group.start_soon(self._feed_watchdog, name="watchdog")
-            while not self._stopping.is_set():
+            group.start_soon(self._stop.obey_signals, name="signals")
+            group.start_soon(self._bound_the_stop, name="last resort")
+            group.start_soon(hear, heard, self._wake, name="bell")
+            group.start_soon(feed_watchdog, self._notifier, name="watchdog")
+            while not self._stop.asked.is_set():
                 await self._live()
             group.cancel_scope.cancel()
 
@@ -132,7 +133,7 @@ class Triggerer:
             group.start_soon(self._cancel_when_stopping, group)
             job_id = await self._db.until_done(self._register)
             group.cancel_scope.cancel()
-        if job_id is None or self._stopping.is_set():
+        if job_id is None or self._stop.asked.is_set():
             return
         keeper, lanes, outbox = self._assemble(job_id)
         self._keeper = keeper
@@ -203,10 +204,12 @@ class Triggerer:
         jobs.end(tx, job_id)
 
     def _runner_env(self) -> dict[str, str]:
-        env = without_secrets(os.environ)
-        for name in _SERVICE_ONLY:
-            env.pop(name, None)
-        return {**env, "ROOST_TRIGGERER_TOKEN": self._me.token}
+        env = {
+            name: value
+            for name, value in without_secrets(os.environ).items()
+            if name not in _SERVICE_ONLY and not name.startswith("ROOST__DATABASE__")
+        }
+        return env | {"ROOST_TRIGGERER_TOKEN": self._me.token}
 
     # -- news ----------------------------------------------------------------------------------
 
@@ -239,33 +242,16 @@ class Triggerer:
 
     # -- the process ---------------------------------------------------------------------------
 
-    async def _hear(self, heard: BellSocket) -> None:
-        while True:
-            await anyio.wait_readable(heard)
-            drain(heard)
-            self._wake.set()
-
-    async def _feed_watchdog(self) -> None:
-        interval = self._notifier.watchdog_interval()
-        while interval is not None:
-            self._notifier.watchdog()
-            await anyio.sleep(interval)
-
     async def _cancel_when_stopping(self, group: TaskGroup) -> None:
-        await self._stopping.wait()
+        await self._stop.asked.wait()
         group.cancel_scope.cancel()
 
-    async def _obey_signals(self) -> None:
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            async for number in signals:
-                if self._stopping.is_set():
-                    self._exit_now()
-                log.info("%s: handing triggers over and stopping", signal.Signals(number).name)
-                self._stopping.set()
-                # Whatever hangs - the database, a trigger's cleanup - the stop is bounded.
-                last_resort = threading.Timer(_LAST_RESORT_S, self._exit_now)
-                last_resort.daemon = True
-                last_resort.start()
+    async def _bound_the_stop(self) -> None:
+        """Whatever hangs - the database, a trigger's cleanup - a stop ends in time."""
+        await self._stop.asked.wait()
+        last_resort = threading.Timer(_LAST_RESORT_S, self._exit_now)
+        last_resort.daemon = True
+        last_resort.start()
 
     def _exit_now(self) -> None:
         if self._keeper is not None:

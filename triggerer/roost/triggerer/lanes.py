@@ -19,11 +19,11 @@ from roost.models.engine import Tx
 from roost.models.queries import jobs, triggers
 from roost.support.clock import SECOND, now_us
 from roost.support.processes import Process, is_alive
+from roost.support.service import Wake
 from roost.support.wire import TriggerSpec
 from roost.triggerer.database import Database
 from roost.triggerer.keeper import Keeper, RunnerGone
 from roost.triggerer.messages import Cancel, Source, Start
-from roost.triggerer.wake import Wake
 
 __all__ = ["POLL_S", "Lanes"]
 

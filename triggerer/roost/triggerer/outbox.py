@@ -8,10 +8,10 @@ from functools import partial
 
 from roost.models.queries import triggers
 from roost.support.clock import now_us
+from roost.support.service import Wake
 from roost.support.stats import Stats
 from roost.support.wire import TriggerReport
 from roost.triggerer.database import Database
-from roost.triggerer.wake import Wake
 
 __all__ = ["Outbox"]
 

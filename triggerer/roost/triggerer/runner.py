@@ -267,8 +267,9 @@ def _prepare_process() -> None:
 
 def main() -> None:
     """``python -m roost.triggerer.runner LINE_FD NOTES_FD``."""
+    stamp = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
     logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+        level=logging.INFO, format=f"{stamp}runner[%(process)d] %(levelname)s %(message)s"
     )
     _prepare_process()
     line_fd, notes = int(sys.argv[1]), int(sys.argv[2])

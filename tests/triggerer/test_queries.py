@@ -1,0 +1,271 @@
+"""What a triggerer reads and writes, on both databases: timers, claims, events, plans."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import pytest
+from sqlalchemy import Engine
+
+from roost.models.engine import Sql, Tx, open_engine, transact
+from roost.models.queries import jobs, triggers
+from roost.support import typedjson
+from roost.support.clock import SECOND, now_us, to_us
+from roost.support.processes import me
+from roost.support.wire import TriggerReport
+from tests.triggerer.world import HASH, World
+
+T = TypeVar("T")
+CODE = """
+from roost.dag.trigger import BaseTrigger, TriggerEvent
+class Waits(BaseTrigger):
+    def serialize(self): return ("Waits", {})
+    async def run(self): yield TriggerEvent()
+"""
+
+
+@pytest.fixture
+def world(database_url: str, tmp_path: Path) -> World:
+    return World(database_url, tmp_path, CODE)
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    made = open_engine(database_url)
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def run(engine: Engine) -> Callable[[Callable[[Tx], T]], T]:
+    return lambda step: transact(engine, step)
+
+
+Run = Callable[[Callable[[Tx], Any]], Any]
+
+
+def join(run: Run) -> int:
+    return int(run(lambda tx: jobs.register(tx, "triggerer", me(), "run")))
+
+
+def fired(trigger_id: int, epoch: int, value: object = None) -> TriggerReport:
+    payload = msgspec.Raw(typedjson.encode(value))
+    return TriggerReport(trigger_id, epoch, "fired", payload=payload)
+
+
+# -- timers ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        datetime(2026, 3, 29, 1, 30, 0, 7, tzinfo=UTC),
+        datetime(2026, 1, 1, tzinfo=UTC),
+        datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC),
+        datetime(1901, 2, 3, 4, 5, 6, 1, tzinfo=UTC),
+    ],
+)
+def test_timer_event_is_the_due_moment(world: World, run: Run, moment: datetime) -> None:
+    """The payload is what DateTimeTrigger yields: the moment itself, to the microsecond."""
+    (number,) = world.defer([{"due_at": to_us(moment)}])
+    assert run(lambda tx: triggers.fire_timers(tx, max(now_us(), to_us(moment)), 10)) == 1
+    event = world.events()[number]
+    assert (event["kind"], event["value"], event["error"]) == ("fired", moment, None)
+    assert event["value"].utcoffset() == timedelta(0)
+
+
+def test_timers_fire_in_due_order_once_and_never_early(world: World, run: Run) -> None:
+    """S3: a batch takes the earliest, a second pass takes none of them again."""
+    now = now_us()
+    late, early, future = world.defer(
+        [{"due_at": now - 1}, {"due_at": now - SECOND}, {"due_at": now + 1}]
+    )
+    assert run(lambda tx: triggers.fire_timers(tx, now, 1)) == 1
+    assert set(world.events()) == {early}
+    assert run(lambda tx: triggers.fire_timers(tx, now, 10)) == 1
+    assert run(lambda tx: triggers.fire_timers(tx, now, 10)) == 0
+    assert set(world.events()) == {early, late}
+    assert run(lambda tx: triggers.look(tx, 0)).next_due == now + 1
+    assert world.count("fired_at IS NULL") == 1
+    assert future not in world.events()
+
+
+def test_timer_with_an_event_already_gets_no_second(world: World, run: Run) -> None:
+    """S3: when a time-out was written first, the timer's own event is dropped and it is done."""
+    now = now_us()
+    (number,) = world.defer([{"due_at": now}])
+    world.rows(
+        "INSERT INTO trigger_event (trigger_id, epoch, kind, created_at) "
+        "VALUES (:id, 0, 'timeout', :now)",
+        id=number, now=now,
+    )  # fmt: skip
+    run(lambda tx: triggers.fire_timers(tx, now, 10))
+    assert world.events()[number]["kind"] == "timeout"
+    assert run(lambda tx: triggers.look(tx, 0)).next_due is None
+
+
+# -- claims ------------------------------------------------------------------------------------
+
+
+def test_claim_takes_the_oldest_and_raises_the_epoch(world: World, run: Run) -> None:
+    """Rule 3: every claim has an epoch of its own; timers are never claimed."""
+    first, second, third = world.defer([{"cls": "Waits"}] * 3)
+    world.defer([{"due_at": now_us()}])
+    mine, other = join(run), join(run)
+    assert run(lambda tx: triggers.claim(tx, mine, 2)) == {first: 1, second: 1}
+    assert run(lambda tx: triggers.claim(tx, other, 9)) == {third: 1}
+    assert run(lambda tx: triggers.claim(tx, other, 9)) == {}
+    look = run(lambda tx: triggers.look(tx, mine))
+    assert (look.waiting, look.held, look.held_sum) == (False, 2, first + second)
+    run(lambda tx: triggers.release(tx, mine))
+    assert run(lambda tx: triggers.claim(tx, other, 9)) == {first: 2, second: 2}
+
+
+def test_claim_of_some_queues_only(world: World, run: Run) -> None:
+    """D18: a triggerer with queues takes triggers of those alone."""
+    _, gpu, big = world.defer(
+        [{"cls": "Waits", "queue": queue} for queue in ("default", "gpu", "big")]
+    )
+    mine = join(run)
+    assert run(lambda tx: triggers.claim(tx, mine, 9, ("gpu", "big"))) == {gpu: 1, big: 1}
+
+
+def test_job_that_ended_claims_and_stores_nothing(world: World, run: Run) -> None:
+    """S15: what a triggerer does after others have ended its job has no effect."""
+    (number,) = world.defer([{"cls": "Waits"}])
+    mine = join(run)
+    run(lambda tx: triggers.claim(tx, mine, 1))
+    run(lambda tx: jobs.end(tx, mine))
+    assert run(lambda tx: triggers.store(tx, mine, [fired(number, 1)], now_us())) == []
+    run(lambda tx: triggers.release(tx, mine))
+    assert run(lambda tx: triggers.claim(tx, mine, 1)) == {}
+    assert world.events() == {}
+
+
+def test_orphans_are_found_by_owner(world: World, run: Run) -> None:
+    """Triggers of jobs that ended, or whose row was pruned, are seen; those of live ones not."""
+    world.defer([{"cls": "Waits"}] * 6)
+    live, ended, pruned = join(run), join(run), join(run)
+    for job_id in (live, ended, pruned):
+        run(partial(triggers.claim, job_id=job_id, batch=2))
+    run(lambda tx: jobs.end(tx, ended))
+    world.rows("DELETE FROM job WHERE id = :id", id=pruned)
+    assert run(triggers.owners_without_job) == [ended, pruned]
+
+
+def test_specs_and_sources_of_claimed_triggers(world: World, run: Run) -> None:
+    """What a runner gets; a trigger that is not ours any more is left out."""
+    first, second = world.defer(
+        [{"cls": "Waits", "kwargs": {"at": datetime(2026, 1, 1, tzinfo=UTC)}}] * 2
+    )
+    mine, other = join(run), join(run)
+    run(lambda tx: triggers.claim(tx, mine, 1))
+    run(lambda tx: triggers.claim(tx, other, 1))
+    (spec,) = run(lambda tx: triggers.specs(tx, mine, [first, second]))
+    assert (spec.trigger_id, spec.epoch, spec.dag_id, spec.run_id) == (first, 1, "waits", "r")
+    assert (spec.map_index, spec.try_number, spec.code_hash) == (-1, 1, HASH)
+    assert typedjson.decode(spec.kwargs) == {"at": datetime(2026, 1, 1, tzinfo=UTC)}
+    (source,) = run(lambda tx: triggers.sources(tx, [HASH, "c" * 64]))
+    assert source.source == CODE
+    assert f"{world.module}:Waits" in source.triggers
+
+
+# -- events ------------------------------------------------------------------------------------
+
+
+def test_event_of_a_stale_claim_is_refused(world: World, run: Run) -> None:
+    """S2, S3: after a takeover only the new owner's event counts, and only with its epoch."""
+    (number,) = world.defer([{"cls": "Waits"}])
+    stale, owner = join(run), join(run)
+    run(lambda tx: triggers.claim(tx, stale, 1))
+    run(lambda tx: triggers.release(tx, stale))
+    run(lambda tx: triggers.claim(tx, owner, 1))
+
+    def store(job_id: int, epoch: int, value: str) -> object:
+        return run(lambda tx: triggers.store(tx, job_id, [fired(number, epoch, value)], now_us()))
+
+    assert store(stale, 1, "stale owner, old epoch") == []
+    assert store(stale, 2, "stale owner, new epoch") == []
+    assert store(owner, 1, "owner, old epoch") == []
+    assert store(owner, 2, "owner") == [number]
+    assert store(owner, 2, "again") == []
+    assert world.events()[number]["value"] == "owner"
+
+
+def test_events_of_cleared_triggers_are_left_out(world: World, run: Run) -> None:
+    """An event that races a clear is no error, and does not hold up the others of its batch."""
+    cleared, kept, failed = world.defer([{"cls": "Waits"}] * 3)
+    mine = join(run)
+    run(lambda tx: triggers.claim(tx, mine, 9))
+    world.settle([cleared])
+    error = TriggerReport(failed, 1, "failed", error="why 'it' \\ failed\n☃")
+    reports = [fired(cleared, 1), fired(kept, 1, {"rows": [1, None, "ä"]}), error]
+    assert run(lambda tx: triggers.store(tx, mine, reports, now_us())) == [kept, failed]
+    events = world.events()
+    assert events[kept]["value"] == {"rows": [1, None, "ä"]}
+    assert (events[failed]["kind"], events[failed]["error"]) == ("failed", error.error)
+    assert world.count("fired_at IS NULL") == 0
+    assert run(lambda tx: triggers.look(tx, mine)).held == 0
+
+
+# -- plans -------------------------------------------------------------------------------------
+
+_ROWS = 50_000
+
+
+@pytest.fixture
+def crowd(world: World) -> World:
+    """Many rows of each lane, most of them not what a statement looks for."""
+    far = now_us() + 10**12
+    world.defer([{"due_at": far + number} for number in range(_ROWS)])
+    world.defer([{"cls": "Waits", "job_id": 10**6 + number % 3} for number in range(_ROWS)])
+    if world.engine.dialect.name == "postgresql":
+        world.rows("ANALYZE trigger")
+    return world
+
+
+def plan(tx: Tx, sql: Sql, **params: Any) -> str:
+    explain = "EXPLAIN " if tx.dialect == "postgresql" else "EXPLAIN QUERY PLAN "
+    rows = tx.connection.exec_driver_sql(explain + sql.text(tx.dialect), params)
+    return "\n".join(str(row[-1]) for row in rows)
+
+
+@pytest.mark.timeout(120)
+def test_no_statement_reads_the_whole_trigger_table(crowd: World, run: Run) -> None:
+    """A million waiting rows must stay cheap: every statement goes by a partial index."""
+    mine = join(run)
+    now = now_us()
+    statements: list[tuple[Sql, dict[str, Any]]] = [
+        (triggers._LOOK, {"job_id": mine}),
+        (triggers._OWNERS, {}),
+        (triggers._CLAIM_FREE, {"job_id": mine, "batch": 100}),
+        (triggers._HELD, {"job_id": mine}),
+        (triggers._DISOWN, {"job_id": mine}),
+    ]
+
+    def check(tx: Tx) -> None:
+        postgres = tx.dialect == "postgresql"
+        fire = [triggers._FIRE_POSTGRES] if postgres else [triggers._FIRE_SQLITE]
+        fire += [] if postgres else [triggers._MARK_SQLITE]
+        for sql, params in [*statements, *((sql, {"now": now, "batch": 9}) for sql in fire)]:
+            text = plan(tx, sql, **params)
+            assert "ix_trigger_" in text, text
+            assert "Seq Scan on trigger" not in text, text
+            assert "SCAN trigger\n" not in f"{text}\n", text
+
+    run(check)
+    few: dict[str, Any] = {"rows": '[{"id": 1}]'}
+    told: dict[str, Any] = {"rows": "[]", "job_id": mine, "now": now}
+
+    def check_by_id(tx: Tx) -> None:
+        for sql, params in [(triggers._SPECS, few), (triggers._STORE, told)]:
+            text = plan(tx, sql, **params)
+            assert "Seq Scan on trigger" not in text, text
+            assert "SCAN t\n" not in f"{text}\n", text
+
+    run(check_by_id)
