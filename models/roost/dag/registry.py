@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Collection
-from importlib import metadata
 
 from roost.dag.loader import LoadedFile
 from roost.dag.trigger import BaseTrigger
@@ -22,6 +21,8 @@ def entry_point_sources() -> frozenset[str]:
     """Classes that installed packages offer in the entry-point group ``roost.triggers``."""
     global _entry_points
     if _entry_points is None:
+        from importlib import metadata  # 40 modules that every task process would carry
+
         found = metadata.entry_points(group=ENTRY_POINT_GROUP)
         _entry_points = frozenset(point.value.replace(" ", "") for point in found)
     return _entry_points

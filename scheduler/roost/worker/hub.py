@@ -295,9 +295,9 @@ class Hub:
                 continue
             if template.line is not None:  # what it said last may still be in its line
                 self._hear_template(template)
+            self._bury(template, message.status)
             self._retire(template)
             self._nursery.gone(template)
-            self._bury(template, message.status)
             if not self._nursery.templates:
                 self._reactor.after(self._settings.template_idle_us, self._stop_idle_zygote)
 

@@ -10,6 +10,8 @@ task's own line. Tasks themselves speak frames of :mod:`roost.support.wire`.
 
 from __future__ import annotations
 
+import socket
+
 import msgspec
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "decode_template_gone",
     "decode_to_zygote",
     "encode",
+    "receive",
 ]
 
 MAX_PACKET = 128 * 1024
@@ -89,6 +92,15 @@ class Report(msgspec.Struct, array_like=True, tag=2):
     forked: list[tuple[int, int]] = []
     exited: list[tuple[int, int]] = []
     failed: list[tuple[int, str]] = []
+
+
+def receive(line: socket.socket, descriptors: int) -> tuple[bytes, list[int]]:
+    """The next packet and what rode along; empty when the other side is gone."""
+    try:
+        packet, handles, _flags, _from = socket.recv_fds(line, MAX_PACKET, descriptors)
+    except ConnectionError:
+        return b"", []
+    return packet, handles
 
 
 _encoder = msgspec.json.Encoder()

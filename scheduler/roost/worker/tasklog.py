@@ -12,6 +12,7 @@ import os
 import re
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,12 +81,12 @@ def _open(path: str) -> int:
 def _make_folder(folder: str) -> None:
     """``mkdir -p`` from the leaf upwards: mostly only the leaf is missing, one call then."""
     try:
-        os.mkdir(folder, 0o750)
-    except FileExistsError:
-        pass
+        with suppress(FileExistsError):
+            os.mkdir(folder, 0o750)
     except FileNotFoundError:
         _make_folder(os.path.dirname(folder))
-        _make_folder(folder)
+        with suppress(FileExistsError):
+            os.mkdir(folder, 0o750)
 
 
 class _LogFile(io.FileIO):

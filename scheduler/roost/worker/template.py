@@ -121,7 +121,7 @@ class _Template:
         One packet at a time: descriptors still in the socket are in nobody's table, so a task
         inherits no line but its own.
         """
-        packet, handles, _flags, _from = socket.recv_fds(self._line, protocol.MAX_PACKET, 1)
+        packet, handles = protocol.receive(self._line, 1)
         if not packet:
             return False
         dispatch_id = protocol.decode_fork(packet).dispatch_id

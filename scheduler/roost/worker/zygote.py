@@ -75,7 +75,7 @@ def _obey(
     line: socket.socket, templates: dict[int, int], context: template.Context, ours: tuple[int, ...]
 ) -> bool:
     """Carry out one order; False when the supervisor has closed the line."""
-    packet, handles, _flags, _from = socket.recv_fds(line, protocol.MAX_PACKET, 2)
+    packet, handles = protocol.receive(line, 2)
     if not packet:
         return False
     order = protocol.decode_to_zygote(packet)
