@@ -27,6 +27,7 @@ log = logging.getLogger("roost")
 T = TypeVar("T")
 _FIRST_WAIT_S = 0.2
 _LONGEST_WAIT_S = 30.0
+_TELL_EVERY_S = 30.0
 
 
 class Wake:
@@ -63,6 +64,8 @@ class Patience:
     def __init__(self, is_passing: Callable[[Exception], bool]) -> None:
         self._is_passing = is_passing
         self.failed_at = float("-inf")
+        self._away_since: float | None = None
+        self._told_at = float("-inf")
 
     async def once(self, step: Callable[[], T]) -> T:
         """One attempt. A cancelled caller leaves; the step ends by itself, whole."""
@@ -76,17 +79,34 @@ class Patience:
         wait = _FIRST_WAIT_S
         while True:
             try:
-                return await self.once(step)
+                result = await self.once(step)
             except Exception as error:
                 if not self._is_passing(error):
                     raise
-                self.failed_at = time.monotonic()
-                log.warning(
-                    "the database cannot be reached, trying again: %s",
-                    str(error).partition("\n")[0],
-                )
+                self._note(error)
+            else:
+                if self._away_since is not None:
+                    log.info("the database is back after %.1f s", self._away_s())
+                    self._away_since = None
+                return result
             await anyio.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311 - only spreads load
             wait = min(wait * 2, _LONGEST_WAIT_S)
+
+    def _note(self, error: Exception) -> None:
+        """Say it once when the outage begins, then at most every half minute."""
+        now = self.failed_at = time.monotonic()
+        if self._away_since is None:
+            self._away_since, self._told_at = now, float("-inf")
+        if now - self._told_at >= _TELL_EVERY_S:
+            self._told_at = now
+            log.warning(
+                "the database cannot be reached for %.0f s, trying again: %s",
+                self._away_s(),
+                str(error).partition("\n")[0],
+            )
+
+    def _away_s(self) -> float:
+        return 0.0 if self._away_since is None else time.monotonic() - self._away_since
 
 
 class Stop:
