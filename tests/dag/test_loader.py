@@ -144,10 +144,12 @@ def test_the_hash_is_the_same_in_another_process(tmp_path: Path) -> None:
     assert there["helpers"] == ["extra_names.py"]
 
 
-def test_an_installed_package_of_the_same_name_wins(tmp_path: Path) -> None:
-    (tmp_path / "json.py").write_text("raise RuntimeError('not me')")
-    (tmp_path / "msgspec.py").write_text("raise RuntimeError('nor me')")
-    loaded = load_text(tmp_path, "import json, msgspec\n" + PLAIN)
+def test_an_installed_module_of_the_same_name_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+    (tmp_path / "colorsys.py").write_text("raise RuntimeError('not me')")
+    loaded = load_text(tmp_path, "import colorsys\n" + PLAIN)
     assert list(loaded.dags) == ["plain"]
 
 

@@ -316,16 +316,19 @@ def test_d7_time_spent_before_the_wait_counts() -> None:
 def test_d7_a_swallowed_timeout_comes_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("roost.dag.interrupt._AGAIN_S", 0.05)
     caught: list[TaskTimeout] = []
+    Sleeps.killed = 0
 
-    def stubborn(context: dict[str, Any]) -> None:
-        try:
+    class Stubborn(Sleeps):
+        def execute(self, context: dict[str, Any]) -> None:
+            try:
+                time.sleep(60)
+            except TaskTimeout as error:
+                caught.append(error)
             time.sleep(60)
-        except TaskTimeout as error:
-            caught.append(error)
-        time.sleep(60)
 
-    outcome, _ = run(probe("t", stubborn, dag=a_dag()), execution_timeout_us=20_000)
+    outcome, _ = run(Stubborn(task_id="t", dag=a_dag()), execution_timeout_us=20_000)
     assert len(caught) == 1
+    assert Stubborn.killed == 1
     assert "TaskTimeout" in (outcome.error or "")
 
 

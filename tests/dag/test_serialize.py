@@ -175,4 +175,4 @@ def test_edges_set_by_late_arguments_are_found() -> None:
         late = Late(task_id="a")
     late.value = [first.output]
     made = serialize_dag(dag)
-    assert [task.task_id for task in made.tasks] == ["z", "a"]
+    assert [(task.task_id, task.downstream) for task in made.tasks] == [("z", ["a"]), ("a", [])]

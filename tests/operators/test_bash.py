@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -144,3 +147,22 @@ def test_sigterm_ends_the_group_and_the_task(tmp_path: Path) -> None:
     outcome, _ = bash(f"echo go > {fifo}; sleep 60")
     helper.join()
     assert "told to stop (SIGTERM)" in (outcome.error or "")
+
+
+def test_the_command_dies_with_a_task_that_is_killed(tmp_path: Path) -> None:
+    script = (
+        "from tests.dag.case import a_dag, run\n"
+        "from roost.operators import BashOperator\n"
+        "run(BashOperator(task_id='b', bash_command='echo $$; exec sleep 60', dag=a_dag()))\n"
+    )
+    command = [sys.executable, "-c", script]
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=root, text=True) as task:
+        assert task.stdout is not None
+        pid = int(task.stdout.readline())
+        gone = os.pidfd_open(pid)
+        task.kill()
+    try:
+        assert select.select([gone], [], [], 20)[0] == [gone]
+    finally:
+        os.close(gone)

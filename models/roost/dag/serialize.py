@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -161,8 +161,6 @@ def _zone_name(zone: tzinfo | None) -> str:
     """The IANA name of the zone that a DAG's cron is read in: that of its start_date."""
     if zone is None:
         return default_timezone()
-    if zone is UTC:
-        return "UTC"
     # zoneinfo has key, pendulum has name, pytz and dateutil-likes have zone.
     for attribute in ("key", "name", "zone"):
         name = getattr(zone, attribute, None)
