@@ -100,8 +100,8 @@ _CODES = Sql(
 )
 _END = Sql(
     "UPDATE dispatch AS d SET ended_at = {now}, outcome = r.outcome "
-    "FROM {rows:r | id bigint, outcome text} "
-    "WHERE d.id = r.id AND d.job_id = :me AND d.ended_at IS NULL RETURNING d.id"
+    "FROM {rows:r | dispatch_id bigint, outcome text} "
+    "WHERE d.id = r.dispatch_id AND d.job_id = :me AND d.ended_at IS NULL RETURNING id"
 )
 _HELD = Sql("SELECT id FROM dispatch WHERE job_id = :me AND ended_at IS NULL")
 _WAITING = Sql(
@@ -173,7 +173,7 @@ def end_dispatches(tx: Tx, job_id: int, outcomes: Mapping[int, str]) -> set[int]
 
     Gives the ids that took theirs: not those that others have ended meanwhile (S2).
     """
-    rows = [{"id": id_, "outcome": outcome} for id_, outcome in sorted(outcomes.items())]
+    rows = [{"dispatch_id": id_, "outcome": out} for id_, out in sorted(outcomes.items())]
     return {row.id for row in tx.all(_END, me=job_id, rows=tx.rows(rows))} if rows else set()
 
 
