@@ -70,7 +70,9 @@ def list_import_errors(output: str) -> None:
 
 @click.command("list-runs", cls=Command)
 @click.argument("dag_id")
-@click.option("--state", type=click.Choice(list(RunState)), help="Only runs in this state.")
+@click.option(
+    "--state", type=click.Choice([state.value for state in RunState]), help="Only in this state."
+)
 @output_option
 def list_runs(dag_id: str, state: str | None, output: str) -> None:
     """List the runs of a DAG, newest first."""
@@ -147,7 +149,10 @@ def details(dag_id: str, output: str) -> None:
 
 @click.command("next-execution", cls=Command)
 @click.argument("dag_id")
-@click.option("-n", "--num-executions", type=click.IntRange(1), default=1, show_default=True)
+@click.option(
+    "-n", "--num-executions", type=click.IntRange(1), default=1, show_default=True,
+    help="How many of the next runs.",
+)  # fmt: skip
 def next_execution(dag_id: str, num_executions: int) -> None:
     """Print when the next scheduled runs start.
 

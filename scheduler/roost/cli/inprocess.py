@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 
@@ -179,6 +180,9 @@ class InProcessRun:
             return resolve_trigger(case.source, self._loaded.triggers, self._loaded)
 
         case = Case(_trigger_spec(spec, deferred), {})
+        if limit is not None:
+            # Just before the time-out: what is cancelled then is ours and reports nothing.
+            asyncio.get_running_loop().call_later(limit, partial(setattr, case, "leaving", True))
         try:
             async with asyncio.timeout(limit):
                 await live(case, resolve, report)

@@ -26,6 +26,8 @@ _COMMANDS = {
 }
 
 
-@click.group(cls=Root, lazy=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    "roost", cls=Root, lazy=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]}
+)
 def cli() -> None:
     """Roost schedules DAGs of tasks; a task that waits costs nothing."""

@@ -1,0 +1,62 @@
+"""``tasks logs``: the bytes a task wrote, or why there are none."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from pathlib import Path
+
+from roost.worker.tasklog import log_path
+from tests.cli.seed import MOMENT, Seed, chain
+
+
+def write(seed: Seed, number: int, data: bytes) -> Path:
+    path = Path(log_path(seed.home / "logs", "a", "r", "x", -1, number))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+def test_the_last_try_or_the_one_asked_for(seed: Seed) -> None:
+    seed.dags(chain("a", "x"))
+    key = seed.run("a", "r")
+    seed.instance(key, "x", state="success", try_number=2, start_date=MOMENT)
+    write(seed, 1, b"first\n")
+    write(seed, 2, b"second \xff\n")
+    assert seed.cli("tasks", "logs", "a", "r", "x").stdout_bytes == b"second \xff\n"
+    assert seed.cli("tasks", "logs", "a", "r", "x", "--try", "1").stdout == "first\n"
+    assert "there is attempt=1.log, attempt=2.log" in (
+        seed.cli("tasks", "logs", "a", "r", "x", "--try", "3").stderr
+    )
+
+
+def test_why_there_is_none(seed: Seed) -> None:
+    seed.dags(chain("a", "x"))
+    key = seed.run("a", "r")
+    assert "has not started (none): there is no log; `roost tasks why a r x` says why" in (
+        seed.cli("tasks", "logs", "a", "r", "x").stderr
+    )
+    seed.instance(key, "x", state="skipped")
+    assert "is skipped without having run" in seed.cli("tasks", "logs", "a", "r", "x").stderr
+    seed.instance(key, "x", state="failed", start_date=MOMENT, hostname="elsewhere")
+    assert "the log is on host elsewhere" in seed.cli("tasks", "logs", "a", "r", "x").stderr
+    seed.instance(key, "x", hostname=socket.gethostname())
+    assert "is logging.folder right?" in seed.cli("tasks", "logs", "a", "r", "x").stderr
+
+
+def test_follow_ends_with_the_task_and_misses_nothing(seed: Seed) -> None:
+    seed.dags(chain("a", "x"))
+    key = seed.run("a", "r")
+    seed.instance(key, "x", state="running", try_number=1, start_date=MOMENT)
+    path = write(seed, 1, b"one\n")
+
+    def finish() -> None:
+        with path.open("ab") as log:
+            log.write(b"two\n")
+        seed.instance(key, "x", state="success")
+
+    timer = threading.Timer(0.3, finish)
+    timer.start()
+    result = seed.cli("tasks", "logs", "a", "r", "x", "-f")
+    timer.join()
+    assert result.stdout == "one\ntwo\n"

@@ -1,0 +1,80 @@
+"""Pools by command (S37-S41, H5)."""
+
+from __future__ import annotations
+
+from tests.cli.seed import Seed, chain
+
+
+def test_list_counts_slots_by_state(seed: Seed) -> None:
+    seed.dags(chain("a", "w", "x", "y", "z"))
+    key = seed.run("a", "r")
+    for task, state in (("w", "running"), ("x", "queued"), ("y", "deferred"), ("z", "scheduled")):
+        seed.instance(key, task, state=state, pool_slots=2)
+    seed.sql("UPDATE pool SET used = 4")
+    assert seed.json("pools", "list") == [
+        {
+            "pool": "default_pool",
+            "slots": 128,
+            "include_deferred": False,
+            "running": 2,
+            "queued": 2,
+            "deferred": 2,
+            "scheduled": 2,
+            "open": 124,
+            "description": "Tasks that name no pool",
+        }
+    ]
+
+
+def test_set_creates_and_changes_only_what_is_given(seed: Seed) -> None:
+    created = seed.cli("pools", "set", "w", "5", "the warehouse", "--include-deferred")
+    assert created.stdout == "pool w created: 5 slots\n"
+    assert seed.cli("pools", "set", "w", "6").stdout == "pool w changed: 6 slots\n"
+    (row,) = seed.json("pools", "get", "w")
+    assert (row["slots"], row["include_deferred"], row["description"]) == (6, True, "the warehouse")
+    seed.cli("pools", "set", "w", "-1", "--exclude-deferred")
+    (row,) = seed.json("pools", "get", "w")
+    assert (row["slots"], row["open"], row["include_deferred"]) == (-1, -1, False)
+
+
+def test_a_pool_may_shrink_below_what_it_uses(seed: Seed) -> None:
+    seed.dags(chain("a", "x", "y"))
+    key = seed.run("a", "r")
+    for task in ("x", "y"):
+        seed.instance(key, task, state="running", pool_slots=3)
+    seed.sql("UPDATE pool SET used = 6")
+    assert seed.cli("pools", "set", "default_pool", "4").exit_code == 0
+    assert seed.json("pools", "get", "default_pool")[0]["open"] == 0
+    assert seed.scalar("SELECT used FROM pool") == 6
+    assert seed.scalar("SELECT shrinking FROM pool") in (1, True)
+
+
+def test_including_deferred_counts_them_anew(seed: Seed) -> None:
+    seed.dags(chain("a", "w", "x", "y", "z"))
+    key = seed.run("a", "r")
+    seed.instance(key, "w", state="running")
+    seed.instance(key, "x", state="deferred", pool_slots=3)
+    seed.instance(key, "y", state="scheduled", next_method="execute_complete", pool_slots=5)
+    seed.instance(key, "z", state="scheduled", pool_slots=7)
+    seed.cli("pools", "set", "default_pool", "20", "--include-deferred")
+    assert seed.scalar("SELECT used FROM pool") == 9
+    seed.cli("pools", "set", "default_pool", "20", "--exclude-deferred")
+    assert seed.scalar("SELECT used FROM pool") == 1
+
+
+def test_delete(seed: Seed) -> None:
+    seed.cli("pools", "set", "w", "5")
+    seed.sql("UPDATE pool SET used = 1 WHERE pool = 'w'")
+    assert "1 slots of pool w are in use" in seed.cli("pools", "delete", "w").stderr
+    seed.sql("UPDATE pool SET used = 0")
+    assert seed.cli("pools", "delete", "w").stdout == "pool w deleted\n"
+    assert "there is no pool 'w'" in seed.cli("pools", "delete", "w").stderr
+    refused = seed.cli("pools", "delete", "default_pool")  # S38
+    assert refused.exit_code == 2
+    assert "cannot be deleted" in refused.stderr
+
+
+def test_wrong_slots_are_wrong_usage(seed: Seed) -> None:
+    result = seed.cli("pools", "set", "w", "-2")
+    assert result.exit_code == 2
+    assert "-2 is not in the range x>=-1" in result.stderr

@@ -1,0 +1,121 @@
+"""``tasks why``: the first thing in a task instance's way, with its numbers."""
+
+from __future__ import annotations
+
+import msgspec
+
+from roost.dag.model import SerializedTask
+from tests.cli.seed import MOMENT, Seed, chain
+
+AT = "2026-01-05T06:00:00+00:00"
+
+
+def why(seed: Seed, task: str = "x") -> str:
+    result = seed.cli("tasks", "why", "a", "r", task)
+    assert result.exit_code == 0, result.stderr
+    return result.stdout.rstrip("\n")
+
+
+def ready(seed: Seed, *tasks: str, **knobs: int) -> int:
+    """A DAG with a running run, and every daemon alive."""
+    seed.dags(chain("a", *(tasks or ("x",)), **knobs))
+    for kind in ("scheduler", "worker", "triggerer"):
+        seed.job(kind)
+    return seed.run("a", "r")
+
+
+def test_a_run_that_waits_for_its_turn(seed: Seed) -> None:
+    seed.dags(chain("a", "x", max_active_runs=1))
+    seed.run("a", "r", state="queued")
+    assert why(seed) == "no scheduler is running; start `roost scheduler`"
+    seed.job("scheduler")
+    assert why(seed).startswith("nothing is in its way")
+    seed.sql("UPDATE dag_usage SET runs = 1")
+    assert why(seed) == "its run waits: 1 of max_active_runs=1 runs are active"
+    seed.cli("dags", "pause", "a")
+    assert why(seed) == "DAG a is paused; `roost dags unpause a`"
+
+
+def test_upstream(seed: Seed) -> None:
+    key = ready(seed, "v", "x")
+    seed.instance(key, "v", state="running")
+    assert why(seed) == "it waits for 1 of 1 upstream tasks: v (running); its rule is all_success"
+
+
+def test_the_past(seed: Seed) -> None:
+    task = SerializedTask(task_id="x", operator="O", depends_on_past=True)
+    dag = chain("a", "x")
+    seed.dags(msgspec.structs.replace(dag, tasks=[task]))
+    seed.job("scheduler")
+    before = seed.run("a", "before", date=MOMENT - 1)
+    seed.run("a", "r")
+    seed.instance(before, "x", state="running")
+    assert why(seed) == "it depends on its past: running in run before"
+    seed.instance(before, "x", state="skipped", end_date=MOMENT)  # S76
+    assert why(seed).startswith("nothing is in its way")
+
+
+def test_a_full_pool_tells_the_place_in_line(seed: Seed) -> None:
+    key = ready(seed, "w", "x")
+    seed.cli("pools", "set", "default_pool", "2")
+    seed.instance(key, "w", state="scheduled")
+    seed.instance(key, "x", state="scheduled")
+    seed.sql("UPDATE pool SET used = 2")
+    assert why(seed) == (
+        "pool default_pool has no room: 2 of 2 slots in use, it needs 1; number 2 in line"
+    )
+    seed.instance(key, "x", priority_weight=9)
+    assert why(seed).endswith("number 1 in line")
+    seed.instance(key, "x", pool_slots=3)
+    assert why(seed) == "it needs 3 slots of pool default_pool, which has 2 in all"
+    seed.instance(key, "x", pool="gone")
+    assert why(seed) == "there is no pool 'gone'; `roost pools set gone SLOTS`"  # S41
+
+
+def test_limits_of_tasks(seed: Seed) -> None:
+    key = ready(seed, "w", "x", max_active_tasks=1)
+    seed.instance(key, "x", state="scheduled")
+    seed.dispatch(seed.instance(key, "w", state="queued"), key)
+    assert why(seed) == "1 of max_active_tasks=1 tasks of its run are active"
+    seed.dags(chain("a", "w", "x"))
+    seed.sql("UPDATE dag_run SET version_id = (SELECT version_id FROM dag)")
+    seed.env["ROOST__CORE__PARALLELISM"] = "1"
+    assert why(seed) == ("1 of core.parallelism=1 tasks are queued or running; number 1 in line")
+
+
+def test_queued(seed: Seed) -> None:
+    key = ready(seed, "w", "x")
+    seed.dispatch(seed.instance(key, "w", state="queued"), key, number=1)
+    seed.dispatch(seed.instance(key, "x", state="queued"), key, number=2)
+    assert why(seed) == f"queued since {AT} in queue default, number 2 in line of 1 workers"
+    seed.sql("UPDATE job SET detail = '{\"queues\": [\"gpu\"]}' WHERE kind = 'worker'")
+    assert why(seed).endswith("none of 1 workers takes it: `roost worker -q default`")
+    seed.sql("DELETE FROM job WHERE kind = 'worker'")
+    assert why(seed).endswith("no worker is running: start `roost worker`")
+
+
+def test_deferred(seed: Seed) -> None:
+    key = ready(seed)
+    ti = seed.instance(key, "x", state="deferred")
+    trigger = seed.trigger(ti, key, timeout_at=MOMENT)
+    since = f"deferred since {AT} on trigger {trigger} (mypkg.JobTrigger)"
+    assert why(seed) == f"{since}: no triggerer has taken it yet, times out at {AT}"
+    job = seed.scalar("SELECT id FROM job WHERE kind = 'triggerer'")
+    pid = seed.scalar("SELECT pid FROM job WHERE kind = 'triggerer'")
+    seed.sql("UPDATE trigger SET job_id = :job, timeout_at = NULL", job=job)
+    assert why(seed) == f"{since}: polled by triggerer here:{pid}"
+    seed.sql("UPDATE trigger SET job_id = NULL, lane = 'timer', due_at = :at", at=MOMENT)
+    assert why(seed) == f"{since}: due at {AT}"
+    seed.sql("DELETE FROM trigger_event")
+    seed.sql("UPDATE job SET ended_at = 1 WHERE kind = 'triggerer'")
+    assert why(seed) == f"{since}: no triggerer is running, start `roost triggerer`"
+
+
+def test_retry_running_and_finished(seed: Seed) -> None:
+    key = ready(seed)
+    seed.instance(key, "x", state="up_for_retry", try_number=1, retry_at=MOMENT)
+    assert why(seed) == f"try 1 of 1 failed; the next is due at {AT}"
+    seed.instance(key, "x", state="running", hostname="h", start_date=MOMENT)
+    assert why(seed) == f"it is running on h since {AT}, try 1"
+    seed.instance(key, "x", state="success", end_date=MOMENT)
+    assert why(seed) == f"it is not waiting: success since {AT}"
