@@ -100,6 +100,9 @@ def _expand(dialect: str, match: re.Match[str]) -> str:
             return "TRUE" if postgres else "1"
         case "false":
             return "FALSE" if postgres else "0"
+        case "json_list":
+            kind = "json_agg" if postgres else "json_group_array"
+            return f"CAST({kind}({argument}) AS text)"
         case "rows":
             return _rows_table(postgres, argument)
         case _:

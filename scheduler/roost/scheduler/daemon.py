@@ -185,8 +185,9 @@ class SchedulerDaemon:
         self._executable = len(report.handoffs)
         stats = self._stats
         stats.timing("scheduler.scheduler_loop_duration", took_s * 1000)
-        stats.gauge("scheduler.tasks.executable", len(report.handoffs))
-        stats.gauge("scheduler.tasks.starving", sum(report.starving.values()))
+        if stats.reporting:  # every pass, and by the one scheduler that speaks for all
+            stats.gauge("scheduler.tasks.executable", len(report.handoffs))
+            stats.gauge("scheduler.tasks.starving", sum(report.starving.values()))
         for name, count in report.counts.items():
             if name in ("ti.success", "ti.failed"):
                 stats.incr("ti_successes" if name == "ti.success" else "ti_failures", count)
@@ -219,7 +220,6 @@ class SchedulerDaemon:
         try:
             while True:
                 if await self._patience.until_done(watcher.look):
-                    self._scheduler.dags_changed()
                     self._wake.set()
                 await anyio.sleep(config.scheduler.parse_interval)
         finally:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import NamedTuple
 
 from sqlalchemy import Engine
 
 from roost.models.engine import Tx, transact
-from roost.models.queries import dags, handoffs, jobs, runs
+from roost.models.queries import handoffs, runs
 from roost.models.queries.handoffs import Handoff
+from roost.models.queries.look import look
 from roost.scheduler.steps.adopt import adopt_runs
 from roost.scheduler.steps.create_runs import create_runs, start_runs
 from roost.scheduler.steps.decide import decide, finish_runs
@@ -48,14 +50,23 @@ class Scheduler:
         engine: the metadata database.
         parallelism: most task instances queued or running at once.
         max_losses: how often a task instance may be lost by its workers before that costs a try.
+        clock: the wall clock in microseconds; it decides what is due, nothing else.
     """
 
-    def __init__(self, engine: Engine, *, parallelism: int, max_losses: int = 5) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        parallelism: int,
+        max_losses: int = 5,
+        clock: Callable[[], int] = now_us,
+    ) -> None:
         self._engine = engine
         self._parallelism = parallelism
         self._max_losses = max_losses
+        self._clock = clock
         self._memory = Memory()
-        self._next_run_after: int | None = None
+        self._not_before = 0
         self.job_id = 0
 
     def join(self, job_id: int) -> None:
@@ -67,10 +78,6 @@ class Scheduler:
         """Drop all memory; the next turn reads the unfinished runs of this job again."""
         self._memory = Memory()
         self._reclaim = True
-
-    def dags_changed(self) -> None:
-        """DAG files were stored: ask again when the next scheduled run is due."""
-        self._next_run_after = None
 
     def take_turn(self) -> Report:
         """Settle, decide, hand over, in one transaction.
@@ -86,14 +93,15 @@ class Scheduler:
             raise
 
     def _turn(self, tx: Tx) -> Report:
-        if not jobs.owns_lease(tx, self.job_id):
+        seen = look(tx, self.job_id)
+        if seen is None:
             raise LeaseLost
         memory = self._memory
         turn = Turn(
             tx=tx,
             memory=memory,
             job_id=self.job_id,
-            now=now_us(),
+            now=self._clock(),
             parallelism=self._parallelism,
             max_losses=self._max_losses,
         )
@@ -102,24 +110,29 @@ class Scheduler:
                 row.pool for row in handoffs.pool_rows(tx) if row.include_deferred
             )
             runs.reread(tx, self.job_id)
-        self._note_pauses(turn)
-        adopt_runs(turn)
+        self._note_pauses(turn, seen.paused)
+        if seen.unclaimed or self._reclaim:
+            adopt_runs(turn)
         settle_outcomes(turn)
-        settle_events(turn)
+        if seen.fired:
+            settle_events(turn)
         settle_alarms(turn)
-        if self._next_run_after is None or self._next_run_after <= turn.now:
+        due = seen.next_run_after
+        if due is not None and max(due, self._not_before) <= turn.now:
             create_runs(turn)
         start_runs(turn)
         decide(turn)
         enqueue(turn)
         finish_runs(turn)
-        self._next_run_after = self._plan_creation(turn)
+        # When all that is due must wait for a run to end, looking again at once is of no use.
+        waits = turn.blocked and not turn.finished
+        self._not_before = turn.now + _BLOCKED_US if waits else 0
         self._reclaim = False
-        return self._report(turn)
+        return self._report(turn, None if due is None else max(due, self._not_before))
 
-    def _note_pauses(self, turn: Turn) -> None:
+    @staticmethod
+    def _note_pauses(turn: Turn, paused: frozenset[str]) -> None:
         """Hold back the runs of paused DAGs, let go those that are paused no longer (S13)."""
-        paused = handoffs.paused_dags(turn.tx)
         if paused == turn.memory.paused:
             return
         turn.memory.paused = paused
@@ -128,18 +141,12 @@ class Scheduler:
             run.paused = run.dag_id in paused
             turn.memory.ready.unpark(run)
 
-    def _plan_creation(self, turn: Turn) -> int | None:
-        """When to create runs next; not before a while when all that is due must wait."""
-        due = dags.next_due(turn.tx)
-        if due is not None and turn.blocked and not turn.finished:
-            return max(due, turn.now + _BLOCKED_US)
-        return due
-
-    def _report(self, turn: Turn) -> Report:
+    @staticmethod
+    def _report(turn: Turn, next_run_after: int | None) -> Report:
         alarms = turn.book.alarms
         due = [alarms[0].due_at] if alarms else []
-        if self._next_run_after is not None:
-            due.append(self._next_run_after)
+        if next_run_after is not None:
+            due.append(next_run_after)
         return Report(
             more=turn.more,
             handoffs=turn.handoffs,

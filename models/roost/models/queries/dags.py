@@ -17,7 +17,6 @@ __all__ = [
     "files",
     "forget_stamps",
     "last_scheduled_interval",
-    "next_due",
     "plan_next",
     "record_file",
     "save_dag",
@@ -103,7 +102,6 @@ _LAST_INTERVAL = Sql(
     "SELECT interval_end FROM dag_run WHERE dag_id = :dag_id AND run_type = 'scheduled' "
     "ORDER BY interval_start DESC LIMIT 1"
 )
-_NEXT_DUE = Sql("SELECT min(next_run_after) FROM dag WHERE NOT is_paused AND is_active")
 _DUE = Sql(
     "SELECT d.dag_id, d.version_id, d.next_run_after, v.data FROM dag d "
     "JOIN dag_version v ON v.id = d.version_id "
@@ -199,12 +197,6 @@ def deactivate_dags(tx: Tx, dag_ids: list[str]) -> None:
 def last_scheduled_interval(tx: Tx, dag_id: str) -> int | None:
     """End of the newest interval that has a scheduled run, or None."""
     value = tx.scalar(_LAST_INTERVAL, dag_id=dag_id)
-    return None if value is None else int(value)
-
-
-def next_due(tx: Tx) -> int | None:
-    """When the next scheduled run of any DAG is due, or None."""
-    value = tx.scalar(_NEXT_DUE)
     return None if value is None else int(value)
 
 

@@ -15,7 +15,6 @@ __all__ = [
     "create_dispatches",
     "end_lost_dispatches",
     "lock_pools",
-    "paused_dags",
     "pool_rows",
 ]
 
@@ -61,7 +60,6 @@ _CHANGE_POOLS = Sql(
     "shrinking = p.shrinking AND p.slots >= 0 AND p.used + r.change > p.slots "
     "FROM {rows:r | pool text, change integer} WHERE p.pool = r.pool"
 )
-_PAUSED = Sql("SELECT dag_id FROM dag WHERE is_paused")
 _END_LOST = Sql(
     "UPDATE dispatch SET ended_at = {now}, outcome = :outcome "
     "WHERE ended_at IS NULL AND job_id IS NOT NULL "
@@ -106,11 +104,6 @@ def change_pools(tx: Tx, changes: Mapping[str, int]) -> None:
     rows = [{"pool": pool, "change": n} for pool, n in sorted(changes.items()) if n]
     if rows:
         tx.run(_CHANGE_POOLS, rows=tx.rows(rows))
-
-
-def paused_dags(tx: Tx) -> frozenset[str]:
-    """DAGs of which no new task may be queued (S13)."""
-    return frozenset(row[0] for row in tx.all(_PAUSED))
 
 
 def _pool(row: object) -> PoolRow:

@@ -18,9 +18,8 @@ __all__ = [
     "clear_xcoms",
     "create_triggers",
     "delete_triggers",
-    "ended_dispatches",
     "fired_triggers",
-    "settle_dispatches",
+    "take_ended_dispatches",
 ]
 
 
@@ -66,19 +65,18 @@ class NewTrigger(NamedTuple):
     external_key: str | None
 
 
-_ENDED = Sql(
-    "SELECT d.id, d.ti_id, d.dag_run_id, d.outcome FROM dispatch d "
-    "JOIN dag_run r ON r.id = d.dag_run_id "
-    "WHERE d.ended_at IS NOT NULL AND NOT d.settled AND r.job_id = :me ORDER BY d.id LIMIT :limit"
-)
-_SETTLE = Sql(
-    "UPDATE dispatch AS d SET settled = {true} FROM {rows:r | id bigint} "
-    "WHERE d.id = r.id AND NOT d.settled"
+# Runs marked as changed are read again first: what their rows meant may have changed with them.
+_TAKE_ENDED = Sql(
+    "UPDATE dispatch SET settled = {true} WHERE id IN ("
+    "SELECT d.id FROM dispatch d JOIN dag_run r ON r.id = d.dag_run_id "
+    "WHERE d.ended_at IS NOT NULL AND NOT d.settled AND r.job_id = :me AND NOT r.changed "
+    "ORDER BY d.id LIMIT :limit) RETURNING id, ti_id, dag_run_id, outcome"
 )
 _FIRED = Sql(
     "SELECT t.id, t.ti_id, t.dag_run_id, e.kind, e.payload, e.error, t.next_method, t.next_kwargs "
     "FROM trigger_event e JOIN trigger t ON t.id = e.trigger_id "
-    "JOIN dag_run r ON r.id = t.dag_run_id WHERE r.job_id = :me ORDER BY e.id LIMIT :limit"
+    "JOIN dag_run r ON r.id = t.dag_run_id WHERE r.job_id = :me AND NOT r.changed "
+    "ORDER BY e.id LIMIT :limit"
 )
 _COLUMNS = (
     "ti_id, dag_run_id, dispatch_id, lane, classpath, source, kwargs, next_method, next_kwargs, "
@@ -95,15 +93,10 @@ _DELETE = Sql("DELETE FROM trigger WHERE id IN (SELECT r.id FROM {rows:r | id bi
 _CLEAR_XCOMS = Sql("DELETE FROM xcom WHERE ti_id IN (SELECT r.id FROM {rows:r | id bigint})")
 
 
-def ended_dispatches(tx: Tx, job_id: int, limit: int) -> list[EndedDispatch]:
-    """Outcomes in the runs of this scheduler that nobody has settled, oldest hand-off first."""
-    return [EndedDispatch._make(row) for row in tx.all(_ENDED, me=job_id, limit=limit)]
-
-
-def settle_dispatches(tx: Tx, ids: Sequence[int]) -> None:
-    """Take outcomes out of the inbox."""
-    if ids:
-        tx.run(_SETTLE, rows=_ids(tx, ids))
+def take_ended_dispatches(tx: Tx, job_id: int, limit: int) -> list[EndedDispatch]:
+    """Take outcomes in the runs of this scheduler out of the inbox, oldest hand-off first."""
+    taken = tx.all(_TAKE_ENDED, me=job_id, limit=limit)
+    return sorted(EndedDispatch._make(row) for row in taken)
 
 
 def fired_triggers(tx: Tx, job_id: int, limit: int) -> list[FiredTrigger]:

@@ -44,12 +44,12 @@ _RENEW = Sql(
     "WHERE id = :id AND ended_at IS NULL"
 )
 _END = Sql("UPDATE job SET ended_at = {now} WHERE id = :id AND ended_at IS NULL")
+_OWNS = Sql("SELECT 1 FROM job WHERE id = :id AND ended_at IS NULL {for_share}")
 _LIVE = Sql(
     "SELECT id, kind, hostname, host_id, pid, pid_start, run_dir, token, "
     "lease_until < {now} AS lapsed, "
     "detail FROM job WHERE ended_at IS NULL ORDER BY id"
 )
-_OWNS = Sql("SELECT 1 FROM job WHERE id = :id AND ended_at IS NULL {for_share}")
 
 
 def register(tx: Tx, kind: str, me: Process, run_dir: str, *, detail: str = "{}") -> int:

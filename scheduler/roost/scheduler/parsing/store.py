@@ -7,6 +7,7 @@ it first; another file that defines it too gets an import error that names both.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import msgspec
 
@@ -21,7 +22,14 @@ __all__ = ["forget_file", "store_file"]
 
 
 def store_file(
-    tx: Tx, fileloc: str, parsed: ParsedFile, *, stamp: str, took_us: int, paused: bool
+    tx: Tx,
+    fileloc: str,
+    parsed: ParsedFile,
+    *,
+    stamp: str,
+    took_us: int,
+    paused: bool,
+    clock: Callable[[], int] = now_us,
 ) -> str | None:
     """Store the result of one parse in the caller's transaction.
 
@@ -32,13 +40,14 @@ def store_file(
         stamp: what the file looked like, to tell a later change.
         took_us: how long the parse took.
         paused: whether a DAG seen for the first time starts out paused.
+        clock: tells from when on runs are due.
 
     Returns:
         The import error, or None.
     """
     error = parsed.error
     if error is None:
-        error = _store_dags(tx, fileloc, parsed, paused)
+        error = _store_dags(tx, fileloc, parsed, paused, clock())
     dags.record_file(
         tx,
         fileloc,
@@ -57,7 +66,7 @@ def forget_file(tx: Tx, fileloc: str) -> None:
     _deactivate(tx, [d.dag_id for d in dags.active_dags(tx).values() if d.fileloc == fileloc])
 
 
-def _store_dags(tx: Tx, fileloc: str, parsed: ParsedFile, paused: bool) -> str | None:
+def _store_dags(tx: Tx, fileloc: str, parsed: ParsedFile, paused: bool, now: int) -> str | None:
     active = dags.active_dags(tx)
     triggers = msgspec.json.encode(parsed.triggers).decode()
     dags.save_source(tx, parsed.code_hash, fileloc, parsed.source, triggers)
@@ -70,7 +79,7 @@ def _store_dags(tx: Tx, fileloc: str, parsed: ParsedFile, paused: bool) -> str |
                 f"{owner.fileloc} keeps it: rename one of them"
             )
         else:
-            _store_dag(tx, fileloc, dag, parsed.code_hash, owner, paused)
+            _store_dag(tx, fileloc, dag, parsed.code_hash, owner, paused, now)
     defined = {dag.dag_id for dag in parsed.dags}
     _deactivate(
         tx, [d.dag_id for d in active.values() if d.fileloc == fileloc and d.dag_id not in defined]
@@ -85,7 +94,13 @@ def _deactivate(tx: Tx, dag_ids: list[str]) -> None:
 
 
 def _store_dag(
-    tx: Tx, fileloc: str, dag: SerializedDag, code_hash: str, owner: DagRow | None, paused: bool
+    tx: Tx,
+    fileloc: str,
+    dag: SerializedDag,
+    code_hash: str,
+    owner: DagRow | None,
+    paused: bool,
+    now: int,
 ) -> None:
     data = msgspec.json.encode(dag)
     hash_ = hashlib.sha256(data + code_hash.encode()).hexdigest()
@@ -100,7 +115,7 @@ def _store_dag(
         data=data.decode(),
     )
     last = dags.last_scheduled_interval(tx, dag.dag_id)
-    upcoming = next_run(dag.timetable, last, dag.start_date, dag.end_date, dag.catchup, now_us())
+    upcoming = next_run(dag.timetable, last, dag.start_date, dag.end_date, dag.catchup, now)
     starts_paused = dag.is_paused_upon_creation
     dags.save_dag(
         tx,

@@ -67,23 +67,19 @@ _END = ("end_date",)
 
 def settle_outcomes(turn: Turn) -> None:
     """Move every task instance whose dispatch ended, guarded by that very dispatch (S2)."""
-    ended = inbox.ended_dispatches(turn.tx, turn.job_id, turn.batch)
+    ended = inbox.take_ended_dispatches(turn.tx, turn.job_id, turn.batch)
     if not ended:
         return
     turn.more |= len(ended) == turn.batch
-    settled = []
     success = _Batch(Event.SUCCEED, sets=_END, adds=("run_us",), guards=_BY_DISPATCH)
     skipped = _Batch(Event.END_SKIPPED, sets=_END, adds=("run_us",), guards=_BY_DISPATCH)
     failing: list[_Ended] = []
     deferring: list[_Ended] = []
     for dispatch in ended:
         run = turn.book.runs.get(dispatch.dag_run_id)
-        if run is None:
-            continue  # the run is not in memory yet; the row waits
-        settled.append(dispatch.id)
-        index = run.board.index_of(dispatch.ti_id)
-        if index is None:
-            continue
+        index = None if run is None else run.board.index_of(dispatch.ti_id)
+        if run is None or index is None:
+            continue  # the run has ended, or the task instance is none of its version's
         item = _Ended(run, index, dispatch, _OUTCOME.decode(dispatch.outcome))
         match item.outcome.kind:
             case "success":
@@ -100,7 +96,6 @@ def settle_outcomes(turn: Turn) -> None:
     skipped.flush(turn)
     _fail(turn, failing)
     _defer(turn, deferring)
-    inbox.settle_dispatches(turn.tx, settled)
 
 
 def _ending(item: _Ended) -> dict[str, Any]:

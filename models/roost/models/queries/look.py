@@ -1,0 +1,48 @@
+"""The one statement with which a scheduler's turn begins, and all that an idle turn costs."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from roost.models.engine import Sql, Tx
+
+__all__ = ["Look", "look"]
+
+
+class Look(NamedTuple):
+    """What there is to do, and what must not be done.
+
+    Attributes:
+        unclaimed: runs wait for a scheduler, or to be read again.
+        fired: triggers have events.
+        next_run_after: when the next scheduled run of any DAG is due, in microseconds, or None.
+        paused: DAGs of which no new task may be queued (S13).
+    """
+
+    unclaimed: bool
+    fired: bool
+    next_run_after: int | None
+    paused: frozenset[str]
+
+
+# The job's row stays share-locked to the end of the transaction, so whoever wants to end this job
+# waits until the transaction is over: a stale owner cannot commit after a take-over (S15).
+_LOOK = Sql(
+    "SELECT EXISTS (SELECT 1 FROM dag_run WHERE end_date IS NULL AND (job_id IS NULL OR changed)) "
+    "AS unclaimed, "
+    "EXISTS (SELECT 1 FROM trigger_event) AS fired, "
+    "(SELECT min(next_run_after) FROM dag WHERE NOT is_paused AND is_active) AS next_run_after, "
+    "(SELECT {json_list:dag_id} FROM dag WHERE is_paused) AS paused "
+    "FROM job WHERE id = :me AND ended_at IS NULL {for_share}"
+)
+
+
+def look(tx: Tx, job_id: int) -> Look | None:
+    """See what there is to do; None when the job was ended by others."""
+    row = tx.first(_LOOK, me=job_id)
+    if row is None:
+        return None
+    paused = frozenset(msgspec.json.decode(row.paused or "[]"))
+    return Look(bool(row.unclaimed), bool(row.fired), row.next_run_after, paused)
