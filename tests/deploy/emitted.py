@@ -7,7 +7,8 @@ from itertools import product
 from typing import NamedTuple
 
 from roost.support.metrics import METRICS, Metric
-from roost.support.stats import Stats, StatsdStats
+from roost.support.stats import Stats
+from roost.support.statsd_client import StatsdStats
 
 # Some of each need mending before they can be part of a name.
 VALUES = {

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 import pytest
 
 from roost.support.metrics import MAX_NAME, METRICS, UnknownMetric, find, wire_name
-from roost.support.stats import NullStats, Reading, StatsdStats, open_stats
+from roost.support.stats import NullStats, Reading, open_stats
+from roost.support.statsd_client import StatsdStats
 from roost.support.statsd_wire import MAX_DATAGRAM, Sender
 
 LINE = re.compile(r"[A-Za-z0-9_.-]{1,200}:-?[0-9]+(\.[0-9]+)?\|(g|c|ms)")

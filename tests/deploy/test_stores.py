@@ -21,7 +21,7 @@ import pytest
 from deploy.generate import HERE
 from deploy.panels import PANELS, Query
 from roost.support.metrics import METRICS, exporter_mapping, wire_name
-from roost.support.stats import StatsdStats
+from roost.support.statsd_client import StatsdStats
 from tests.deploy.emitted import Emitted, emit_all, wire_lines
 from tests.deploy.exporter import Exporter, exposition
 from tests.deploy.minigraphite import Series, render, statsd_paths

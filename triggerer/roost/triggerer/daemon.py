@@ -179,7 +179,6 @@ class Triggerer:
     async def _keep_lease(self, job_id: int, lanes: Lanes) -> bool:
         """Renew until cancelled; True as soon as the lease turns out to be lost."""
         while True:
-            self._gauge(len(lanes.running), lanes.free)
             await anyio.sleep(jobs.LEASE_RENEW_S)
             detail = {"running": len(lanes.running), "capacity": self._capacity}
             renew = partial(jobs.renew, job_id=job_id, detail=msgspec.json.encode(detail).decode())
@@ -234,11 +233,6 @@ class Triggerer:
             "await there, or move the work to asyncio.to_thread",
             who, note.label, note.blocked_us / 1e6, note.where,
         )  # fmt: skip
-
-    def _gauge(self, running: int, free: int) -> None:
-        host = self._me.hostname
-        self._stats.gauge("triggers.running", running, host=host)
-        self._stats.gauge("triggerer.capacity_left", free, host=host)
 
     # -- the process ---------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ __all__ = [
     "TriggererCount",
     "is_reporter",
     "pool_counts",
+    "recent_tasks",
     "task_counts",
     "totals",
     "triggerer_counts",
@@ -46,6 +47,7 @@ class TriggererCount(NamedTuple):
     hostname: str
     running: int
     detail: str
+    ended: bool
 
 
 class Totals(NamedTuple):
@@ -75,9 +77,14 @@ _POOLS = Sql(
     ") u ON u.pool = p.pool ORDER BY p.pool"
 )
 _TRIGGERERS = Sql(
-    "SELECT j.hostname, j.detail, "
+    "SELECT j.hostname, j.detail, j.ended_at IS NOT NULL AS ended, "
     "(SELECT count(*) FROM trigger t WHERE t.job_id = j.id AND t.fired_at IS NULL) AS running "
-    "FROM job j WHERE j.kind = 'triggerer' AND j.ended_at IS NULL"
+    "FROM job j WHERE j.kind = 'triggerer' AND (j.ended_at IS NULL OR j.ended_at >= :since)"
+)
+_RECENT = Sql(
+    "SELECT DISTINCT t.queue, r.dag_id, t.task_id "
+    "FROM dag_run r JOIN task_instance t ON t.dag_run_id = r.id "
+    "WHERE r.end_date IS NULL OR r.end_date >= :since"
 )
 _TOTALS = Sql(
     "SELECT "
@@ -106,9 +113,17 @@ def pool_counts(tx: Tx) -> list[PoolCount]:
     return [PoolCount._make(row) for row in tx.all(_POOLS)]
 
 
-def triggerer_counts(tx: Tx) -> list[TriggererCount]:
-    """The live triggerers and what they run."""
-    return [TriggererCount(row.hostname, row.running, row.detail) for row in tx.all(_TRIGGERERS)]
+def triggerer_counts(tx: Tx, *, since: int) -> list[TriggererCount]:
+    """The triggerers that live, or ended at ``since`` or later, and what they run."""
+    return [
+        TriggererCount(row.hostname, row.running, row.detail, bool(row.ended))
+        for row in tx.all(_TRIGGERERS, since=since)
+    ]
+
+
+def recent_tasks(tx: Tx, *, since: int) -> list[tuple[str, str, str]]:
+    """(queue, dag_id, task_id) of every run that is unfinished or ended at ``since`` or later."""
+    return [(row.queue, row.dag_id, row.task_id) for row in tx.all(_RECENT, since=since)]
 
 
 def totals(tx: Tx) -> Totals:
