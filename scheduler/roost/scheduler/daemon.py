@@ -124,7 +124,7 @@ class SchedulerDaemon:
     async def _say_goodbye(self) -> None:
         """End the job; where the database is away, others notice that this process is gone."""
         try:
-            await self._patience.once(partial(transact, self._engine, self._leave))
+            await self._patience.once(self._leave)
         except Exception as error:
             if not is_passing(error):
                 raise
@@ -140,9 +140,9 @@ class SchedulerDaemon:
                     )
         return jobs.register(tx, "scheduler", self._me, str(self._config.run_dir))
 
-    def _leave(self, tx: Tx) -> None:
-        self._executor.end()
-        jobs.end(tx, self._scheduler.job_id)
+    def _leave(self) -> None:
+        self._executor.end()  # has transactions of its own, and SQLite has one writer
+        transact(self._engine, partial(jobs.end, job_id=self._scheduler.job_id))
 
     # -- turns ---------------------------------------------------------------------------------
 
