@@ -24,6 +24,7 @@ __all__ = [
     "rename",
 ]
 
+_SIGKILL = int(signal.SIGKILL)
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_NAME = 15

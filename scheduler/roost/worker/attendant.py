@@ -32,6 +32,7 @@ class Attendant:
 
     Attributes:
         line: the supervisor's end of the task's line; None once it is closed.
+        log_path: of its log file.
         template: number of the template it is forked from.
         pid: of the task process, once it is known.
         why: set when the supervisor has asked the task to end.
@@ -50,6 +51,7 @@ class Attendant:
         "at_end",
         "blocked",
         "line",
+        "log_path",
         "outcome",
         "pid",
         "settled",
@@ -59,8 +61,9 @@ class Attendant:
         "why",
     )
 
-    def __init__(self, spec: TaskSpec, line: socket.socket) -> None:
+    def __init__(self, spec: TaskSpec, line: socket.socket, log_path: str) -> None:
         self.spec = spec
+        self.log_path = log_path
         self.line: socket.socket | None = line
         self.template = 0
         self.pid: int | None = None

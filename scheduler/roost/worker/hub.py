@@ -29,6 +29,7 @@ from roost.worker.attendant import Attendant, Why
 from roost.worker.leftovers import kill_leftovers
 from roost.worker.nursery import Nursery, Template, Version, task_environ
 from roost.worker.reactor import Reactor
+from roost.worker.tasklog import task_log_path
 
 __all__ = ["Asked", "Ended", "Hub", "HubSettings"]
 
@@ -90,7 +91,7 @@ class Hub:
         self._settings = settings
         self._token = token
         self._nursery = Nursery(
-            protocol.Setup(settings.dags_folder, settings.log_folder, settings.log_level),
+            protocol.Setup(settings.dags_folder, settings.log_level),
             task_environ(environ, token),
         )
         self._reactor = Reactor()
@@ -128,7 +129,7 @@ class Hub:
         """
         near, far = socket.socketpair()
         near.setblocking(False)
-        attendant = Attendant(spec, near)
+        attendant = Attendant(spec, near, task_log_path(self._settings.log_folder, spec))
         self._attendants[spec.dispatch_id] = attendant
         self._reactor.watch(near, functools.partial(self._hear_task, attendant))
         if attendant.blocked:

@@ -49,7 +49,7 @@ class Template:
         """Order what waits, as far as the socket takes it; the rest goes with the next report."""
         while self.waiting and self.state == "ready" and self.line is not None:
             attendant, far_end = self.waiting[0]
-            order = protocol.encode(protocol.Fork(attendant.spec.dispatch_id))
+            order = protocol.encode(protocol.Fork(attendant.spec.dispatch_id, attendant.log_path))
             try:
                 socket.send_fds(self.line, [order], [far_end.fileno()])
             except BlockingIOError:

@@ -41,12 +41,10 @@ class Setup(msgspec.Struct, array_like=True):
 
     Attributes:
         dags_folder: absolute; on ``sys.path`` of every template.
-        log_folder: absolute; below it every task has its log file.
         log_level: of the tasks' root logger.
     """
 
     dags_folder: str
-    log_folder: str
     log_level: str
 
 
@@ -72,9 +70,15 @@ class TemplateGone(msgspec.Struct, array_like=True):
 
 
 class Fork(msgspec.Struct, array_like=True):
-    """Fork a task process. One descriptor: its end of the line on which its spec waits."""
+    """Fork a task process. One descriptor: its end of the line on which its spec waits.
+
+    Attributes:
+        dispatch_id: whose process it is.
+        log_path: absolute; made with its folders if it does not exist.
+    """
 
     dispatch_id: int
+    log_path: str
 
 
 class Loaded(msgspec.Struct, array_like=True, tag=1):

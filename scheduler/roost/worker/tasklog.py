@@ -16,10 +16,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from roost.support.wire import TaskSpec
+
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-__all__ = ["log_path", "prepare_streams", "redirect"]
+__all__ = ["log_path", "open_log", "prepare_streams", "task_log_path"]
 
 _PLAIN = re.compile(r"[\w.:+~@ -]{1,200}", re.ASCII)
 _FORMAT = "[%(asctime)s] {%(filename)s:%(lineno)d} %(levelname)s - %(message)s"
@@ -57,19 +59,17 @@ def log_path(
     )
 
 
-def redirect(path: str) -> None:
-    """Make ``path`` this process's stdout and stderr, appending.
+def task_log_path(folder: str, spec: TaskSpec) -> str:
+    """The log file of one dispatch."""
+    return log_path(folder, spec.dag_id, spec.run_id, spec.task_id, spec.map_index, spec.try_number)
+
+
+def open_log(path: str) -> int:
+    """A descriptor that appends to ``path``; missing folders are made.
 
     Raises:
         OSError: the file cannot be made or opened.
     """
-    log = _open(path)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.close(log)
-
-
-def _open(path: str) -> int:
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
         return os.open(path, flags, 0o640)

@@ -7,26 +7,22 @@ and exit is the hot path of the whole worker, so it does nothing twice and nothi
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # the C half of signal
 import gc
 import os
 import signal
 import socket
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 import msgspec
 
 from roost.dag.loader import LoadedFile
 from roost.dag.run import run_task
 from roost.support.frames import read_frame, write_frame
-from roost.support.osproc import die_with_parent, mark_environ
+from roost.support.osproc import die_with_parent
 from roost.support.wire import Finished, Reply, Request, TaskSpec
-from roost.worker.marks import MARK, task_mark
-from roost.worker.tasklog import log_path, redirect
-
-if TYPE_CHECKING:
-    from roost.worker.template import Context
 
 __all__ = ["kill_group", "main"]
 
@@ -58,55 +54,44 @@ class Line:
         return _decode_reply(body)
 
 
-def main(sock: socket.socket, parent: int, loaded: LoadedFile, context: Context) -> NoReturn:
+def main(sock: socket.socket, parent: int, log: int, loaded: LoadedFile) -> NoReturn:
     """Run one dispatch and exit; never returns.
 
     Args:
         sock: this task's line; its spec is the first frame on it.
         parent: pid of the template.
+        log: descriptor of the log file; -1: there is none, output goes to the worker's log.
         loaded: the executed DAG file.
-        context: what the zygote prepared.
     """
     die_with_parent(parent)
     os.setsid()
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # ends us at once until user code may answer
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # The functions of the C module: those of ``signal`` wrap every handler into an enumeration,
+    # which costs a process that is this young more than all system calls of its start.
+    _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)  # ends it until user code may answer
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+    _signal.signal(_signal.SIGINT, _signal.default_int_handler)
+    if log >= 0:
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.close(log)
     body = read_frame(sock)
     if body is None:
         os._exit(1)
     spec = _decode_spec(body)
-    mark = task_mark(spec.dispatch_id)
-    mark_environ(context.mark_address, mark)
-    os.environb[MARK.encode()] = mark
-    _to_log(spec, context)
     _reseed()
     gc.enable()
     outcome = run_task(spec, loaded, Line(sock))
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # the task may have closed them
-            stream.flush()
-    # Once this is sent the process may be killed at any moment: nothing comes after it.
-    with suppress(OSError):
-        write_frame(sock, Finished(outcome))
-        os._exit(0)
-    os._exit(1)
-
-
-def _to_log(spec: TaskSpec, context: Context) -> None:
-    path = log_path(
-        context.setup.log_folder,
-        spec.dag_id,
-        spec.run_id,
-        spec.task_id,
-        spec.map_index,
-        spec.try_number,
-    )
     try:
-        redirect(path)
-    except OSError as error:
-        # A full or read-only log disk must not fail the task: its log goes to the worker's.
-        sys.stderr.write(f"cannot log to {path} ({error}); the task's output follows here\n")
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):  # the task may have closed them
+        pass
+    # Once this is sent the process may be killed at any moment: nothing comes after it.
+    try:
+        write_frame(sock, Finished(outcome))
+    except OSError:
+        os._exit(1)
+    os._exit(0)
 
 
 def _reseed() -> None:

@@ -21,13 +21,15 @@ from typing import NamedTuple, NoReturn
 
 from roost.dag.loader import LoadedFile, load_dag_file
 from roost.dag.template import prewarm
-from roost.support.osproc import adopt_orphans
+from roost.support.osproc import adopt_orphans, mark_environ
 from roost.worker import orphans, protocol, taskproc
-from roost.worker.marks import MARK
+from roost.worker.marks import MARK, NO_TASK, task_mark
+from roost.worker.tasklog import open_log
 
 __all__ = ["Context", "main"]
 
 log = logging.getLogger("roost.worker")
+_MARK = MARK.encode()
 
 
 class Context(NamedTuple):
@@ -124,26 +126,45 @@ class _Template:
         packet, handles = protocol.receive(self._line, 1)
         if not packet:
             return False
-        dispatch_id = protocol.decode_fork(packet).dispatch_id
+        order = protocol.decode_fork(packet)
+        log_file = self._open_log(order.log_path)
+        # Done here, where the code is warm, and inherited: it would cost the child much more.
+        self._mark(task_mark(order.dispatch_id))
         try:
             pid = os.fork()
         except OSError as error:  # no memory, too many processes: that task's trouble, not ours
-            self._report.failed.append((dispatch_id, f"no process could be forked: {error}"))
+            self._report.failed.append((order.dispatch_id, f"it could not be forked: {error}"))
         else:
             if pid == 0:
-                self._become_task(handles[0])
-            self._running[pid] = dispatch_id
-            self._report.forked.append((dispatch_id, pid))
+                self._become_task(handles[0], log_file)
+            self._running[pid] = order.dispatch_id
+            self._report.forked.append((order.dispatch_id, pid))
+        self._mark(NO_TASK)
         os.close(handles[0])
+        if log_file >= 0:
+            os.close(log_file)
         return True
 
-    def _become_task(self, handle: int) -> NoReturn:
+    @staticmethod
+    def _open_log(path: str) -> int:
+        try:
+            return open_log(path)
+        except OSError as error:
+            # A full or read-only log disk must not fail the task: it logs where we do.
+            log.error("cannot log to %s (%s): the task's output follows here", path, error)
+            return -1
+
+    def _mark(self, mark: bytes) -> None:
+        mark_environ(self._context.mark_address, mark)
+        os.environb[_MARK] = mark
+
+    def _become_task(self, handle: int, log_file: int) -> NoReturn:
         try:
             signal.set_wakeup_fd(-1)
             self._line.close()
             os.close(self._woken)
             os.close(self._wake)
-            taskproc.main(socket.socket(fileno=handle), self._pid, self._loaded, self._context)
+            taskproc.main(socket.socket(fileno=handle), self._pid, log_file, self._loaded)
         finally:
             os._exit(1)
 
