@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
-from roost.support.metrics import find, wire_name
+from roost.support.metrics import Kind, find, wire_name
 from roost.support.statsd_client import StatsdStats
 
 __all__ = ["NullStats", "Reading", "Stats", "open_stats"]
@@ -80,18 +80,21 @@ class NullStats:
     dropped = 0
     reporting = False
 
+    def __init__(self) -> None:
+        self._checked: set[tuple[str, ...]] = set()
+
     def gauge(self, name: str, value: float, **labels: str) -> None:
-        wire_name(find(name, "gauge"), labels)
+        self._check(name, "gauge", labels)
 
     def incr(self, name: str, n: int = 1, **labels: str) -> None:
-        wire_name(find(name, "counter"), labels)
+        self._check(name, "counter", labels)
 
     def timing(self, name: str, ms: float, **labels: str) -> None:
-        wire_name(find(name, "timer"), labels)
+        self._check(name, "timer", labels)
 
     def report(self, readings: Iterable[Reading]) -> None:
         for name, _, labels in readings:
-            wire_name(find(name, "gauge"), labels)
+            self._check(name, "gauge", labels)
 
     def forget(self) -> None:
         """Nothing to forget."""
@@ -104,3 +107,9 @@ class NullStats:
 
     def close(self, timeout: float = 1.0) -> None:
         """Nothing to close."""
+
+    def _check(self, name: str, kind: Kind, labels: dict[str, str]) -> None:
+        call = (name, kind, *labels)  # the labels' values may be endless, their names are not
+        if call not in self._checked:
+            wire_name(find(name, kind), labels)
+            self._checked.add(call)
