@@ -87,16 +87,14 @@ def event_line(row: Any, *, with_run: bool) -> str | None:
     if row.to_state not in _SHOWN:
         return None
     at = from_us(row.at).astimezone().strftime("%H:%M:%S.%f")[:-3]
-    name = row.task_id or "run"
-    if row.task_id and row.map_index >= 0:
-        name += f"[{row.map_index}]"
     where = f"{row.dag_id} {row.run_id} " if with_run else ""
-    tail = f"  (try {row.try_number})" if row.task_id and (row.try_number or 0) > 1 else ""
-    if row.reason and row.task_id:
-        tail += f"  {row.reason.strip().splitlines()[-1]}"
     if not row.task_id:
-        name = "run" if not with_run else ""
-    return f"{at}  {where}{name:<24} {paint(row.to_state)}{tail}".rstrip()
+        return f"{at}  {where}{'(run)' if with_run else 'run':<24} {paint(row.to_state)}"
+    name = row.task_id if row.map_index < 0 else f"{row.task_id}[{row.map_index}]"
+    remark = f"  (try {row.try_number})" if (row.try_number or 0) > 1 else ""
+    if row.reason:
+        remark += f"  {row.reason.strip().splitlines()[-1]}"
+    return f"{at}  {where}{name:<24} {paint(row.to_state)}{remark}"
 
 
 def follow_run(config: Config, engine: Engine, run: Any, tail: EventTail, *, err: bool) -> Any:
