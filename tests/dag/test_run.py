@@ -20,7 +20,7 @@ from roost.dag.trigger import BaseTrigger, TriggerEvent
 from roost.exceptions import DagError, FailTask, SkipTask, TaskTimeout, ValueNotStorable
 from roost.support import typedjson
 from roost.support.clock import to_us
-from roost.support.wire import TRIGGER_TIMEOUT
+from roost.support.wire import TRIGGER_TIMEOUT, Reply, Request
 from roost.triggers import DateTimeTrigger, FileTrigger, TimeDeltaTrigger
 from tests.dag.case import FakeSupervisor, a_dag, load_text, probe, raw, run, spec_for
 
@@ -277,7 +277,7 @@ class Sleeps(BaseOperator):
 
     killed = 0
 
-    def execute(self, context: dict[str, Any]) -> None:
+    def execute(self, context: dict[str, Any]) -> Any:
         time.sleep(60)
 
     def on_kill(self) -> None:
@@ -355,3 +355,55 @@ def test_sigterm_stops_the_task_even_in_a_bare_handler() -> None:
     assert outcome.kind == "failed"
     assert "told to stop (SIGTERM)" in (outcome.error or "")
     assert Stubborn.killed == 1
+
+
+class SlowSupervisor(FakeSupervisor):
+    """Is interrupted in the middle of each request."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__()
+        self.number = number
+        self.answered = 0
+
+    def call(self, request: Request) -> Reply:
+        os.kill(os.getpid(), self.number)
+        time.sleep(0.03)
+        self.answered += 1
+        return super().call(request)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGALRM])
+def test_a_request_is_never_cut_in_two(number: signal.Signals) -> None:
+    supervisor = SlowSupervisor(number)
+
+    def ask_and_sleep(context: dict[str, Any]) -> None:
+        context["ti"].xcom_pull("a")
+        time.sleep(60)
+
+    outcome, _ = run(probe("t", ask_and_sleep, dag=a_dag()), supervisor)
+    assert supervisor.answered == 1
+    assert outcome.kind == "failed"
+    assert ("SIGTERM" in (outcome.error or "")) == (number == signal.SIGTERM)
+
+
+def test_a_child_that_the_task_forks_can_be_terminated() -> None:
+    Sleeps.killed = 0
+
+    class Forks(Sleeps):
+        def execute(self, context: dict[str, Any]) -> Any:
+            ready, say = os.pipe()
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    os.write(say, b"x")
+                    time.sleep(60)
+                finally:
+                    os._exit(7)
+            os.read(ready, 1)  # a signal during the fork itself would be lost
+            os.close(ready)
+            os.close(say)
+            os.kill(pid, signal.SIGTERM)
+            return os.waitpid(pid, 0)[1]
+
+    assert run(Forks(task_id="t", dag=a_dag()))[1] == {"return_value": signal.SIGTERM}
+    assert Forks.killed == 0

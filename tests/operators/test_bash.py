@@ -128,6 +128,11 @@ def test_d7_what_ignores_sigterm_is_killed(
     assert not is_alive(int(capfd.readouterr().out))
 
 
+def test_an_error_of_our_own_ends_the_command_too() -> None:
+    outcome, _ = bash("echo x; sleep 60", output_encoding="nonsense")
+    assert "unknown encoding: nonsense" in (outcome.error or "")
+
+
 def bash_for(command: str, limit_us: int) -> Any:
     task = BashOperator(task_id="b", bash_command=command, dag=a_dag())
     return run(task, execution_timeout_us=limit_us)

@@ -3,22 +3,43 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from roost.dag import runtime
 from roost.exceptions import TaskTerminated, TaskTimeout
 from roost.support.clock import SECOND
 
 if TYPE_CHECKING:
     from roost.dag.operator import BaseOperator
 
-__all__ = ["Interrupts"]
+__all__ = ["Interrupts", "holding"]
 
-# A timeout that the task's own code swallowed is raised again after this.
+# What the task's own code swallowed is raised again after this.
 _AGAIN_S = 5.0
+# A request to the supervisor is not cut in two; look again after this.
+_SOON_S = 0.01
+
+_SIGNALS = (signal.SIGTERM, signal.SIGALRM)
 
 log = logging.getLogger("roost.task")
+
+
+@contextmanager
+def holding() -> Iterator[set[signal.Signals]]:
+    """Hold interrupts back during a few lines that must not be left half done.
+
+    Yields the signal mask from before; a process started inside has to set it for itself.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield {signal.Signals(number) for number in before}
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Interrupts:
@@ -38,21 +59,21 @@ class Interrupts:
         self._task = task
         self._timeout_us = timeout_us
         self._limit_s = (limit_us or 0) / SECOND
+        self._pid = os.getpid()
+        self._told = False
         self._killed = False
         self._before: list[tuple[signal.Signals, Any]] = []
         self._timer_before: tuple[float, float] | None = None
 
     def __enter__(self) -> None:
         if self._timeout_us is not None and self._timeout_us <= 0:
-            raise self._too_long()
+            raise self._error()
         try:
-            self._catch(signal.SIGTERM, self._terminated)
-            if self._timeout_us is None:
-                return
-            self._catch(signal.SIGALRM, self._timed_out)
+            for number in _SIGNALS:
+                self._before.append((number, signal.signal(number, self._signalled)))
         except ValueError:  # not the main thread
             return
-        seconds = max(self._timeout_us / SECOND, 1e-6)
+        seconds = 0.0 if self._timeout_us is None else max(self._timeout_us / SECOND, 1e-6)
         self._timer_before = signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN_S)
 
     def __exit__(self, *_: object) -> None:
@@ -62,20 +83,25 @@ class Interrupts:
             number, handler = self._before.pop()
             signal.signal(number, handler)
 
-    def _catch(self, number: signal.Signals, handler: Any) -> None:
-        self._before.append((number, signal.signal(number, handler)))
+    def _signalled(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._pid:
+            # A child that the task forked inherits this handler, but it is not the task.
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        self._told = self._told or number == signal.SIGTERM
+        if runtime.is_asking(frame):
+            # Half a frame, or an answer left unread, would garble all that follows on the line.
+            signal.setitimer(signal.ITIMER_REAL, _SOON_S, _AGAIN_S)
+            return
+        signal.setitimer(signal.ITIMER_REAL, _AGAIN_S, _AGAIN_S)
+        self._kill()
+        raise self._error()
 
-    def _too_long(self) -> TaskTimeout:
+    def _error(self) -> BaseException:
+        if self._told:
+            return TaskTerminated("the task was told to stop (SIGTERM)")
         return TaskTimeout(f"the task ran longer than its execution_timeout ({self._limit_s:g} s)")
-
-    def _timed_out(self, _number: int, _frame: FrameType | None) -> None:
-        self._kill()
-        raise self._too_long()
-
-    def _terminated(self, _number: int, _frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        self._kill()
-        raise TaskTerminated("the task was told to stop (SIGTERM)")
 
     def _kill(self) -> None:
         if self._killed:

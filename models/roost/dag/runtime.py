@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any, Protocol
 
 from roost.exceptions import RoostException
 from roost.support.wire import Reply, Request
 
-__all__ = ["Supervisor", "ask", "get_current_context", "has_supervisor", "using"]
+__all__ = ["Supervisor", "ask", "get_current_context", "has_supervisor", "is_asking", "using"]
 
 
 class Supervisor(Protocol):
@@ -63,6 +64,15 @@ def ask(request: Request, what: str) -> Reply:
     if reply.error is not None:
         raise RoostException(f"{what}: {reply.error}")
     return reply
+
+
+def is_asking(frame: FrameType | None) -> bool:
+    """Whether the code at ``frame`` was interrupted while it waits for the supervisor."""
+    while frame is not None:
+        if frame.f_code is ask.__code__:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def get_current_context() -> dict[str, Any]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Container, Mapping
 from contextlib import nullcontext, suppress
 from typing import IO, Any
 
+from roost.dag.interrupt import holding
 from roost.dag.operator import BaseOperator
 from roost.exceptions import DagError, RoostException, SkipTask
 from roost.support.osproc import die_with_parent
@@ -116,9 +117,29 @@ class BashOperator(BaseOperator):
 
     def _run(self, folder: str | None, context: dict[str, Any]) -> tuple[int, str | None]:
         """Exit code and last line."""
+        with holding() as mask:
+            self._process = process = self._start(folder, context, mask)
+        with process:
+            try:
+                last = self._stream(process)
+            except BaseException:
+                # Before the block's end, which waits for the command.
+                self.on_kill()
+                raise
+        return process.returncode, last
+
+    def _start(
+        self, folder: str | None, context: dict[str, Any], mask: set[signal.Signals]
+    ) -> subprocess.Popen[bytes]:
         parent = os.getpid()
+
+        def prepare() -> None:
+            """Runs between fork and exec."""
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            die_with_parent(parent)
+
         try:
-            process = subprocess.Popen(
+            return subprocess.Popen(
                 ["bash", "-c", str(self.bash_command)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -126,19 +147,10 @@ class BashOperator(BaseOperator):
                 cwd=folder,
                 env=self._environ(context),
                 process_group=0,
-                # Runs between fork and exec of a process with one thread.
-                preexec_fn=lambda: die_with_parent(parent),
+                preexec_fn=prepare,
             )
         except (OSError, ValueError) as error:
             raise RoostException(f"bash could not be started: {error}") from error
-        self._process = process
-        try:
-            with process:
-                last = self._stream(process)
-        except BaseException:
-            self.on_kill()
-            raise
-        return process.returncode, last
 
     def _stream(self, process: subprocess.Popen[bytes]) -> str | None:
         """Copy the output to the log as it comes; its last line, None when there is none."""
