@@ -17,7 +17,6 @@ from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
 from roost.support.metrics import Kind, find, wire_name
-from roost.support.statsd_client import StatsdStats
 
 __all__ = ["NullStats", "Reading", "Stats", "open_stats"]
 
@@ -71,7 +70,11 @@ def open_stats(host: str, port: int = 8125, prefix: str = "roost") -> Stats:
 
     Neither resolves the host nor starts a thread before the first metric.
     """
-    return StatsdStats(host, port, prefix) if host else NullStats()
+    if not host:
+        return NullStats()
+    from roost.support.statsd_client import StatsdStats  # start-up cost, off by default
+
+    return StatsdStats(host, port, prefix)
 
 
 class NullStats:
