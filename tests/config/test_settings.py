@@ -35,7 +35,7 @@ ALIASES = {"dags_folder": ("core", "dags_folder"), "log_folder": ("logging", "fo
 
 def reads() -> set[tuple[str, str]]:
     """Every ``….section.key`` in the source outside the configuration's own modules."""
-    found = set()
+    found: set[tuple[str, str]] = set()
     for root in ("models", "scheduler", "triggerer", "migrations"):
         for file in (ROOT / root).rglob("*.py"):
             if file.name in ("settings.py", "config.py"):
@@ -43,7 +43,7 @@ def reads() -> set[tuple[str, str]]:
             for node in ast.walk(ast.parse(file.read_text())):
                 if isinstance(node, ast.Attribute):
                     of = node.value
-                    name = getattr(of, "attr", None) or getattr(of, "id", "")
+                    name = str(getattr(of, "attr", None) or getattr(of, "id", ""))
                     found.add(ALIASES.get(node.attr, (name, node.attr)))
     return found
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from sqlalchemy import Connection, Engine, text
 
 from roost.exceptions import SchemaError
-from roost.models import schema, tables
+from roost.models import schema
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -79,6 +79,8 @@ def downgrade(engine: Engine, revision: str) -> Change:
 
 def reset(engine: Engine) -> Change:
     """Drop every table of ours with all that it holds, and make the schema anew."""
+    from roost.models import tables  # start-up cost: see roost.models.schema
+
     with _alone(engine) as connection:
         before = schema.current_revision(connection)
         tables.metadata.drop_all(connection)

@@ -13,7 +13,6 @@ from sqlalchemy import Connection, Engine, insert, inspect, text
 from sqlalchemy.exc import DBAPIError
 
 from roost.exceptions import SchemaError
-from roost.models import tables
 
 __all__ = ["HEAD", "REVISIONS", "create", "current_revision", "is_empty", "require_schema"]
 
@@ -43,6 +42,9 @@ def is_empty(connection: Connection) -> bool:
 
 def create(connection: Connection) -> None:
     """Give an empty database the newest schema, inside the caller's transaction."""
+    # The tables load both dialects; every other process does without them (start-up cost).
+    from roost.models import tables
+
     tables.metadata.create_all(connection, checkfirst=False)
     connection.execute(insert(tables.pool).values(DEFAULT_POOL))
     connection.execute(

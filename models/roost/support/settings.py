@@ -44,7 +44,11 @@ class Core(_Section):
         Path, Meta(description="Folder that is searched, with its subfolders, for DAG files.")
     ] = Path("$ROOST_HOME/dags")
     executor: Annotated[
-        str, Meta(description="What runs the tasks: `local` hands them to `roost worker`.")
+        str,
+        Meta(
+            description="What runs the tasks: `local` (workers, in parallel), `sequential` "
+            "(workers, one task at a time) or `package.module:Class`."
+        ),
     ] = "local"
     parallelism: Annotated[
         int,

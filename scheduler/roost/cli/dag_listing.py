@@ -13,12 +13,10 @@ from roost.cli.lookup import find_dag, find_run
 from roost.cli.output import emit, iso, output_option
 from roost.cli.session import reading
 from roost.dag.model import SerializedDag
-from roost.dag.timetable import next_run
 from roost.models.queries import listing
 from roost.models.states import RunState
-from roost.support.clock import now_us
 
-__all__ = ["details", "list_", "list_import_errors", "list_runs", "next_execution", "state"]
+__all__ = ["details", "list_", "list_import_errors", "list_runs", "state"]
 
 _RUN_COLUMNS = (
     "dag_id", "run_id", "run_type", "state", "logical_date", "data_interval_start",
@@ -145,35 +143,3 @@ def details(dag_id: str, output: str) -> None:
         ("property_name", "property_value"),
         output,
     )
-
-
-@click.command("next-execution", cls=Command)
-@click.argument("dag_id")
-@click.option(
-    "-n", "--num-executions", type=click.IntRange(1), default=1, show_default=True,
-    help="How many of the next runs.",
-)  # fmt: skip
-def next_execution(dag_id: str, num_executions: int) -> None:
-    """Print when the next scheduled runs start.
-
-    One ISO 8601 moment in UTC a line, and None where there is no further run.
-    """
-    with reading() as (config, tx):
-        row, dag = find_dag(tx, config, dag_id)
-    if row.is_paused:
-        click.echo(f"{dag_id} is paused; this is when it would run", err=True)
-    for moment in _next_moments(row, dag, num_executions):
-        click.echo(iso(moment) or "None")
-
-
-def _next_moments(row: Any, dag: SerializedDag, wanted: int) -> Iterator[int | None]:
-    moment, end = row.next_run_after, row.next_interval_end
-    for _ in range(wanted):
-        yield moment
-        if moment is None:
-            return
-        # What follows is asked as of the moment at which the one before starts.
-        info = next_run(
-            dag.timetable, end, dag.start_date, dag.end_date, dag.catchup, max(moment, now_us())
-        )
-        moment, end = (None, None) if info is None else (info.run_after, info.interval_end)

@@ -25,6 +25,7 @@ from roost.support.config import Config
 __all__ = ["trigger"]
 
 _COLUMNS = ("dag_id", "run_id", "run_type", "state", "logical_date")
+_BY_WORKERS = ("local", "sequential")
 _RESERVED = ("scheduled__", "backfill__")
 
 
@@ -118,12 +119,12 @@ def _create(
             raise RoostException(
                 f"run {name!r} of {dag_id} exists already{state}; give another --run-id"
             )
-        return listing.run_row(tx, dag_id, name), tail, _warnings(tx, row)
+        return listing.run_row(tx, dag_id, name), tail, _warnings(tx, config, row)
 
     return transact(engine, step)
 
 
-def _warnings(tx: Tx, dag: Any) -> list[str]:
+def _warnings(tx: Tx, config: Config, dag: Any) -> list[str]:
     found = []
     if dag.is_paused:
         found.append(
@@ -132,6 +133,7 @@ def _warnings(tx: Tx, dag: Any) -> list[str]:
     if any(row.fileloc == dag.fileloc for row in listing.import_errors(tx)):
         found.append(f"{dag.fileloc} cannot be imported now; the run uses its last good version")
     kinds = {job.kind for job in listing.live_jobs(tx)}
-    missing = [kind for kind in ("scheduler", "worker") if kind not in kinds]
+    needed = ("scheduler", "worker") if config.core.executor in _BY_WORKERS else ("scheduler",)
+    missing = [kind for kind in needed if kind not in kinds]
     found += [f"no {kind} is running: the run waits until one is started" for kind in missing]
     return found

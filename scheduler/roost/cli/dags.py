@@ -18,7 +18,7 @@ _COMMANDS = {
     "show": Lazy("roost.cli.dag_show:show", "Draw a DAG's tasks and what follows what."),
     "state": Lazy("roost.cli.dag_listing:state", "Print the state of a run."),
     "next-execution": Lazy(
-        "roost.cli.dag_listing:next_execution", "Print when the next scheduled runs start."
+        "roost.cli.dag_next:next_execution", "Print when the next scheduled runs start."
     ),
     "trigger": Lazy("roost.cli.dag_trigger:trigger", "Start a run by hand."),
     "pause": Lazy("roost.cli.dag_pause:pause", "Stop creating and starting runs of a DAG."),
