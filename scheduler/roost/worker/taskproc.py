@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from contextlib import suppress
 from typing import NoReturn
 
@@ -41,12 +42,14 @@ class Line:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self._turn = threading.Lock()  # a task may ask from several threads
 
     def call(self, request: Request) -> Reply:
         """Send one request and wait for its answer. The process ends if the supervisor has."""
         try:
-            write_frame(self._sock, request)
-            body = read_frame(self._sock)
+            with self._turn:
+                write_frame(self._sock, request)
+                body = read_frame(self._sock)
         except OSError:
             body = None
         if body is None:
