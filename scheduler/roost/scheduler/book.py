@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -81,8 +82,10 @@ class ActiveRun:
         "max_active_tasks",
         "parked",
         "paused",
+        "resumed",
         "run_id",
         "serial",
+        "started_at",
         "tries",
         "version",
         "waiting",
@@ -99,6 +102,7 @@ class ActiveRun:
         self.key = row.id
         self.dag_id = row.dag_id
         self.run_id = row.run_id
+        self.started_at = row.start_date
         self.version = version
         # Runs without a logical date stand in line by the moment they were asked for.
         self.logical_date = row.run_after if row.logical_date is None else row.logical_date
@@ -108,12 +112,13 @@ class ActiveRun:
         )
         self.alive = True
         self.paused = False
-        self.in_line = 0
+        self.in_line: Counter[str] = Counter()
         self.in_flight = 0
-        self.parked: list[Candidate] = []
+        self.parked: dict[str, list[Candidate]] = {}
         self.waiting: dict[int, Waiting] = {}
         self.fresh: list[int] = []
         self.holding: set[int] = set()
+        self.resumed: set[int] = set()  # goes on after a deferral, in this try
         self.losses: dict[int, int] = {}
         self.tries = [0] * len(version.plan.tasks)
         for instance in instances:
@@ -130,11 +135,17 @@ class ActiveRun:
             self.in_flight += 1
         elif instance.state == State.SCHEDULED:
             self.waiting[index] = Waiting((), {})
-        resumed = instance.state == State.SCHEDULED and instance.next_method is not None
-        if (instance.state == State.DEFERRED or resumed) and self.version.plan.tasks[
-            index
-        ].pool in holding_pools:
+        if instance.next_method is not None:
+            self.resumed.add(index)
+        holds = instance.state == State.DEFERRED or (
+            instance.state == State.SCHEDULED and index in self.resumed
+        )
+        if holds and self.version.plan.tasks[index].pool in holding_pools:
             self.holding.add(index)
+
+    def has_started(self, index: int) -> bool:
+        """Whether a body of this task instance has begun, in this try or in one before (H28)."""
+        return self.tries[index] > 1 or index in self.resumed or index in self.losses
 
     def unwritten(self) -> list[tuple[int, Waiting]]:
         """What waits and does not stand as ``scheduled`` in the database yet."""

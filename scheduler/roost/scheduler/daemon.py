@@ -23,6 +23,7 @@ from roost.models.engine import Tx, is_passing, open_engine, transact
 from roost.models.queries import jobs
 from roost.models.queries.jobs import Job
 from roost.models.schema import require_schema
+from roost.models.states import State
 from roost.scheduler.chores.gauges import report_gauges
 from roost.scheduler.chores.rescue import Rescued, rescue
 from roost.scheduler.loop import LeaseLost, Report, Scheduler
@@ -188,9 +189,18 @@ class SchedulerDaemon:
         if stats.reporting:  # every pass, and by the one scheduler that speaks for all
             stats.gauge("scheduler.tasks.executable", len(report.handoffs))
             stats.gauge("scheduler.tasks.starving", sum(report.starving.values()))
-        for name, count in report.counts.items():
-            if name in ("ti.success", "ti.failed"):
-                stats.incr("ti_successes" if name == "ti.success" else "ti_failures", count)
+        for (dag, task, state), count in report.ended.items():
+            stats.incr("ti.finish", count, dag=dag, task=task, state=state)
+            if state == State.SUCCESS:
+                stats.incr("ti_successes", count)
+            elif state == State.FAILED:
+                stats.incr("ti_failures", count)
+        for run in report.finished:
+            took_ms = run.took_us / 1000
+            if run.succeeded:
+                stats.timing("dagrun.duration.success", took_ms, dag=run.dag_id)
+            else:
+                stats.timing("dagrun.duration.failed", took_ms, dag=run.dag_id)
 
     # -- chores --------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from sqlalchemy import Engine
@@ -17,7 +17,7 @@ from roost.scheduler.steps.create_runs import create_runs, start_runs
 from roost.scheduler.steps.decide import decide, finish_runs
 from roost.scheduler.steps.enqueue import enqueue
 from roost.scheduler.steps.settle import settle_alarms, settle_events, settle_outcomes
-from roost.scheduler.turn import Memory, Turn
+from roost.scheduler.turn import FinishedRun, Memory, Turn
 from roost.support.clock import SECOND, now_us
 
 __all__ = ["LeaseLost", "Report", "Scheduler"]
@@ -37,8 +37,8 @@ class Report(NamedTuple):
     handoffs: list[Handoff]
     deferred: bool
     starving: dict[str, int]
-    finished: list[tuple[str, str]]
-    counts: dict[str, int]
+    finished: list[FinishedRun]
+    ended: Mapping[tuple[str, str, str], int]
     in_flight: int
     next_due: int | None
 
@@ -153,7 +153,7 @@ class Scheduler:
             deferred=turn.deferred,
             starving=turn.starving,
             finished=turn.finished,
-            counts=dict(turn.counts),
+            ended=turn.ended,
             in_flight=turn.book.in_flight,
             next_due=min(due, default=None),
         )

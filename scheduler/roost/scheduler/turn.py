@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from roost.models.engine import Tx
 from roost.models.queries.handoffs import Handoff
@@ -19,7 +19,7 @@ from roost.models.transitions import Moved, move
 from roost.scheduler.book import ActiveRun, Book
 from roost.scheduler.ready import Ready
 
-__all__ = ["IdBlock", "Memory", "Turn"]
+__all__ = ["FinishedRun", "IdBlock", "Memory", "Turn"]
 
 
 class IdBlock:
@@ -61,6 +61,14 @@ class Memory:
     holding_pools: frozenset[str] = frozenset()
 
 
+class FinishedRun(NamedTuple):
+    """A run that ended in this turn, and how long it ran in microseconds."""
+
+    dag_id: str
+    succeeded: bool
+    took_us: int
+
+
 @dataclass(slots=True)
 class Turn:
     """State of one turn.
@@ -72,6 +80,8 @@ class Turn:
         released: pool slots given back in this turn, by pool.
         deferred: triggers were created: the triggerer shall look.
         blocked: DAGs are due, but as many of their runs as allowed are active.
+        events_left: triggers have events that this turn did not take.
+        ended: how many tries ended, by DAG, task and state.
         starving: candidates left for want of pool slots, by pool.
     """
 
@@ -88,9 +98,10 @@ class Turn:
     handoffs: list[Handoff] = field(default_factory=list)
     deferred: bool = False
     blocked: bool = False
+    events_left: bool = False
     starving: dict[str, int] = field(default_factory=dict)
-    finished: list[tuple[str, str]] = field(default_factory=list)
-    counts: Counter[str] = field(default_factory=Counter)
+    finished: list[FinishedRun] = field(default_factory=list)
+    ended: Counter[tuple[str, str, str]] = field(default_factory=Counter)
 
     @property
     def actor(self) -> str:

@@ -115,7 +115,7 @@ def _start(turn: Turn, starting: list[RunRow]) -> None:
             InstanceRow(ti_id, task_id, map_index, State.NONE, 0, 0, None, None, None, None)
         )
     for row in rows:
-        load_run(turn, row, instances[row.id])
+        load_run(turn, row._replace(start_date=turn.now), instances[row.id])
 
 
 def _instances(turn: Turn, row: RunRow) -> list[dict[str, Any]]:

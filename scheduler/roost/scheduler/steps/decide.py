@@ -9,7 +9,7 @@ from roost.models.states import Event, RunEvent, State
 from roost.models.transitions import move_runs
 from roost.scheduler.book import ActiveRun
 from roost.scheduler.steps.settle import schedule
-from roost.scheduler.turn import Turn
+from roost.scheduler.turn import FinishedRun, Turn
 
 __all__ = ["decide", "finish_runs"]
 
@@ -48,7 +48,7 @@ def decide(turn: Turn) -> None:
 def _complete(turn: Turn, run: ActiveRun, index: int) -> dict[str, Any]:
     run.tries[index] += 1
     run.board.settle(index, State.SUCCESS)
-    turn.counts["ti.success"] += 1
+    turn.ended[run.dag_id, run.board.plan.tasks[index].task_id, str(State.SUCCESS)] += 1
     return {
         "id": run.board.ti_ids[index],
         "try_number": run.tries[index],
@@ -86,7 +86,8 @@ def _end(turn: Turn, event: RunEvent, group: list[ActiveRun], reason: str | None
         turn.book.drop(run.key)
         if run.key in moved:
             released[run.dag_id] = released.get(run.dag_id, 0) + 1
-            turn.finished.append((run.dag_id, event))
+            took_us = 0 if run.started_at is None else turn.now - run.started_at
+            turn.finished.append(FinishedRun(run.dag_id, event is RunEvent.SUCCEED, took_us))
     runs.change_run_slots(turn.tx, {dag_id: -n for dag_id, n in released.items()})
     if released:
         turn.memory.may_start = True

@@ -71,6 +71,7 @@ def settle_outcomes(turn: Turn) -> None:
     if not ended:
         return
     turn.more |= len(ended) == turn.batch
+    lost = _Batch(Event.LOSE, sets=("losses", "scheduled_at"), guards=_BY_DISPATCH)
     success = _Batch(Event.SUCCEED, sets=_END, adds=("run_us",), guards=_BY_DISPATCH)
     skipped = _Batch(Event.END_SKIPPED, sets=_END, adds=("run_us",), guards=_BY_DISPATCH)
     failing: list[_Ended] = []
@@ -80,7 +81,7 @@ def settle_outcomes(turn: Turn) -> None:
         index = None if run is None else run.board.index_of(dispatch.ti_id)
         if run is None or index is None:
             continue  # the run has ended, or the task instance is none of its version's
-        item = _Ended(run, index, dispatch, _OUTCOME.decode(dispatch.outcome))
+        item = _Ended(run, index, dispatch, _read_outcome(turn, dispatch))
         match item.outcome.kind:
             case "success":
                 success.add(dispatch.ti_id, _ending(item), _finish(turn, item, State.SUCCESS))
@@ -89,13 +90,31 @@ def settle_outcomes(turn: Turn) -> None:
             case "deferred":
                 deferring.append(item)
             case "lost" if run.losses.get(index, 0) < turn.max_losses:
-                _lose(turn, item)
+                lost.add(dispatch.ti_id, _losing(turn, item), _lose(turn, item))
             case "failed" | "lost":
                 failing.append(item)
+    lost.flush(turn)
     success.flush(turn)
     skipped.flush(turn)
     _fail(turn, failing)
     _defer(turn, deferring)
+
+
+def _read_outcome(turn: Turn, dispatch: EndedDispatch) -> Outcome:
+    """What a worker wrote. A text that cannot be read fails that task, not the scheduler."""
+    try:
+        outcome = _OUTCOME.decode(dispatch.outcome)
+        if outcome.kind != "deferred" or outcome.defer is not None:
+            return outcome
+        error = "it says deferred, but not until what"
+    except (msgspec.DecodeError, ValueError) as problem:
+        error = str(problem)
+    return Outcome(
+        "failed",
+        started_at=turn.now,
+        ended_at=turn.now,
+        error=f"the outcome that the worker stored cannot be read: {error}",
+    )
 
 
 def _ending(item: _Ended) -> dict[str, Any]:
@@ -111,7 +130,7 @@ def _finish(turn: Turn, item: _Ended, state: State) -> Callable[[], None]:
         run = item.run
         turn.let_go(run, item.task)
         run.board.settle(item.task, state)
-        turn.counts[f"ti.{state}"] += 1
+        turn.ended[run.dag_id, run.board.plan.tasks[item.task].task_id, str(state)] += 1
         if item.outcome.skip:
             _skip_directly(turn, run, item.outcome.skip)
         turn.touch(run)
@@ -122,23 +141,36 @@ def _finish(turn: Turn, item: _Ended, state: State) -> Callable[[], None]:
 def _skip_directly(turn: Turn, run: ActiveRun, task_ids: list[str]) -> None:
     """Skip what a branch did not follow (S70-S72), never what already started (H28)."""
     index = run.board.plan.index
-    skipped = run.board.force_skip([index[t] for t in task_ids if t in index])
+    known = [index[t] for t in task_ids if t in index]
+    skipped = run.board.force_skip([i for i in known if not run.has_started(i)])
     rows = [{"id": run.board.ti_ids[i], "end_date": turn.now} for i in skipped]
     turn.move(Event.SKIP, rows, sets=_END, reason="not chosen by a branch")
     for i in skipped:
         run.waiting.pop(i, None)
 
 
-def _lose(turn: Turn, item: _Ended) -> None:
+def _losing(turn: Turn, item: _Ended) -> dict[str, Any]:
+    return {
+        "losses": item.run.losses.get(item.task, 0) + 1,
+        "scheduled_at": turn.now,
+        "if_dispatch_id": item.dispatch.id,
+    }
+
+
+def _lose(turn: Turn, item: _Ended) -> Callable[[], None]:
     """Hand over anew what its worker lost: no try is consumed, up to a budget (S11)."""
-    run, index = item.run, item.task
-    run.losses[index] = run.losses.get(index, 0) + 1
-    turn.let_go(run, index)
-    run.board.settle(index, State.SCHEDULED)
-    columns: dict[str, object] = {"losses": run.losses[index], "scheduled_at": turn.now}
-    run.wait(index, Waiting((Event.LOSE,), columns, ("dispatch_id", item.dispatch.id)))
-    turn.memory.ready.add(run, index)
-    turn.touch(run)
+
+    def then() -> None:
+        run, index = item.run, item.task
+        run.losses[index] = run.losses.get(index, 0) + 1
+        # What goes on after a deferral holds its slots while it waits again (H5).
+        turn.let_go(run, index, defers=index in run.resumed)
+        run.board.settle(index, State.SCHEDULED)
+        run.wait(index, Waiting((), {}))
+        turn.memory.ready.add(run, index)
+        turn.touch(run)
+
+    return then
 
 
 def _fail(turn: Turn, items: list[_Ended]) -> None:
@@ -191,7 +223,8 @@ def _fail_or_retry(
         turn.book.alarm(Alarm(row["retry_at"], run.key, ti_id, None))
     else:
         run.board.settle(index, State.FAILED)
-    turn.counts["ti.up_for_retry" if retry else "ti.failed"] += 1
+    state = State.UP_FOR_RETRY if retry else State.FAILED
+    turn.ended[run.dag_id, task.task_id, str(state)] += 1
     turn.touch(run)
     return True
 
@@ -224,7 +257,6 @@ def _deferred(turn: Turn, item: _Ended, trigger_id: int) -> Callable[[], None]:
         if spec.timeout_us is not None:
             due_at = item.outcome.ended_at + spec.timeout_us
             turn.book.alarm(Alarm(due_at, run.key, item.dispatch.ti_id, trigger_id))
-        turn.counts["ti.deferred"] += 1
         turn.touch(run)
 
     return then
@@ -261,6 +293,7 @@ def settle_events(turn: Turn) -> None:
     """Resume what a trigger fired for; fail or retry where it failed, without a slot (D3, D5)."""
     fired = inbox.fired_triggers(turn.tx, turn.job_id, turn.batch)
     turn.more |= len(fired) == turn.batch
+    turn.events_left = len(fired) == turn.batch
     done = []
     for event in fired:
         run = turn.book.runs.get(event.dag_run_id)
@@ -274,7 +307,7 @@ def settle_events(turn: Turn) -> None:
             _resume(turn, run, index, event)
         else:
             _end_deferral(turn, run, index, event.id, event.error or event.kind)
-    # A resumed task instance keeps naming its trigger until the move is written (this turn).
+    # A resumed task instance goes on naming the trigger that it waited for, as its log rows do.
     inbox.delete_triggers(turn.tx, done)
 
 
@@ -284,9 +317,9 @@ def _resume(turn: Turn, run: ActiveRun, index: int, event: FiredTrigger) -> None
     columns: dict[str, object] = {
         "next_method": event.next_method,
         "next_kwargs": _with_event(event.next_kwargs, event.payload or "null"),
-        "trigger_id": None,
         "scheduled_at": turn.now,
     }
+    run.resumed.add(index)
     run.wait(index, Waiting((Event.RESUME,), columns, ("trigger_id", event.id)))
     run.board.settle(index, State.SCHEDULED)
     turn.memory.ready.add(run, index)
@@ -324,6 +357,9 @@ def settle_alarms(turn: Turn) -> None:
         if run is None or index is None:
             continue
         if alarm.trigger_id is not None:
+            if turn.events_left:  # its event may be among them, stored in time
+                turn.book.alarm(alarm)
+                continue
             _end_deferral(
                 turn, run, index, alarm.trigger_id, "the trigger timed out: no event in time"
             )
@@ -337,6 +373,7 @@ def settle_alarms(turn: Turn) -> None:
 def schedule(turn: Turn, run: ActiveRun, index: int) -> None:
     """Let a task instance start a new try as soon as there are slots."""
     run.tries[index] += 1
+    run.resumed.discard(index)
     columns: dict[str, object] = {
         "try_number": run.tries[index],
         "scheduled_at": turn.now,
