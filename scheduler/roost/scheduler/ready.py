@@ -2,7 +2,7 @@
 
 Pure: no clock, no database. A heap per pool holds candidates by effective priority weight, then
 logical date, then order in the DAG (S42-S44, H4); a pool without room never hides another's
-candidates. Of one run at most ``max_active_tasks`` stand in the heaps: the rest are parked with
+candidates. Of one run at most ``max_active_tasks`` stand in each heap: the rest are parked with
 the run, so that a run of 10,000 ready tasks costs what fits, not what waits.
 """
 
@@ -52,13 +52,19 @@ class Ready:
         plan = run.board.plan
         pool = _RESUME_LANE if index in run.holding else plan.tasks[index].pool
         candidate = Candidate(-plan.weights[index], run.logical_date, run.serial, index, run, pool)
-        heapq.heappush(run.parked, candidate)
+        heapq.heappush(run.parked.setdefault(pool, []), candidate)
         self.unpark(run)
 
     def unpark(self, run: ActiveRun) -> None:
-        """Bring as many of a run's parked candidates into line as its limit has room for."""
-        while run.parked and not run.paused and run.in_line < run.room:
-            self._push(heapq.heappop(run.parked))
+        """Bring as many of a run's parked candidates into line as its limit has room for.
+
+        As many for each pool: those that wait for a full one must not hide the others.
+        """
+        if run.paused:
+            return
+        for pool, parked in run.parked.items():
+            while parked and run.in_line[pool] < run.room:
+                self._push(heapq.heappop(parked))
 
     def wanted(self) -> dict[str, int]:
         """Slots that the candidates in line would take, by pool."""
@@ -88,12 +94,11 @@ class Ready:
             head = heapq.heappop(heads)
             heap = self._heaps[head.pool]
             candidate = heapq.heappop(heap)
-            candidate.run.in_line -= 1
+            candidate.run.in_line[candidate.pool] -= 1
             if self._may_go(candidate):
                 need = candidate.run.board.plan.tasks[candidate.task].pool_slots
                 if candidate.pool != _RESUME_LANE and need > room[candidate.pool]:
                     too_big.append(candidate)
-                    candidate.run.in_line += 1
                 else:
                     if candidate.pool != _RESUME_LANE:
                         room[candidate.pool] -= need
@@ -103,7 +108,6 @@ class Ready:
             if heap and room[head.pool] > 0:
                 heapq.heappush(heads, heap[0])
         for candidate in too_big:
-            candidate.run.in_line -= 1
             self._push(candidate)
         return Admitted(admitted, self._starving(room) if slots > 0 else {})
 
@@ -112,12 +116,12 @@ class Ready:
         if not run.alive or candidate.task not in run.waiting:
             return False
         if run.paused or run.in_flight >= run.max_active_tasks:
-            heapq.heappush(run.parked, candidate)
+            heapq.heappush(run.parked.setdefault(candidate.pool, []), candidate)
             return False
         return True
 
     def _push(self, candidate: Candidate) -> None:
-        candidate.run.in_line += 1
+        candidate.run.in_line[candidate.pool] += 1
         heapq.heappush(self._heaps.setdefault(candidate.pool, []), candidate)
 
     def _starving(self, room: Mapping[str, int]) -> dict[str, int]:
