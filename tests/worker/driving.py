@@ -14,7 +14,8 @@ from uuid import uuid4
 import msgspec
 
 from roost.support.wire import Outcome, TaskSpec
-from roost.worker.hub import Asked, Hub, HubSettings
+from roost.worker.attendant import Asked
+from roost.worker.hub import Hub, HubSettings
 from roost.worker.leftovers import find_leftovers
 
 __all__ = ["HEADER", "Driver", "make_spec"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -18,13 +18,27 @@ from roost.support.osproc import boot_us, describe_exit
 from roost.support.wire import Finished, Outcome, Request, TaskMessage, TaskSpec
 from roost.worker.reactor import Timer
 
-__all__ = ["Attendant", "Why"]
+__all__ = ["Asked", "Attendant", "Ended", "Why"]
 
 Why = Literal["timeout", "preempted", "revoked"]
 """Why a supervisor ends a task: its time is over, the worker stops, its dispatch is not valid."""
 
 _decode = msgspec.json.Decoder(TaskMessage).decode
 _CHUNK = 256 * 1024
+
+
+class Ended(NamedTuple):
+    """A dispatch and its outcome."""
+
+    spec: TaskSpec
+    outcome: Outcome
+
+
+class Asked(NamedTuple):
+    """A request of a running task."""
+
+    spec: TaskSpec
+    request: Request
 
 
 class Attendant:

@@ -32,20 +32,20 @@ from roost.support.notify import Notifier
 from roost.support.processes import Process, me
 from roost.support.service import Patience, Wake, feed_watchdog, set_up_logging
 from roost.support.stats import Stats, open_stats
-from roost.support.wire import Reply
-from roost.worker.hub import Asked, Ended, Hub, HubSettings
-from roost.worker.ledger import Beat, Ledger
+from roost.worker.hub import Hub, HubSettings
+from roost.worker.ledger import Beat, Ledger, Start
 from roost.worker.leftovers import kill_leftovers
+from roost.worker.mail import Inquiries, Outbox
 
 __all__ = ["run_worker"]
 
 log = logging.getLogger("roost.worker")
 
 _CLAIM_BATCH = 64
-# While tasks run, transactions are at least this far apart, so that several tasks share one. The
-# first after a pause is never delayed.
+# While tasks run, claims are at least this far apart, so that several tasks share a transaction.
+# The first after a pause is never delayed.
 _CLAIM_PACE_S = 0.02
-_STORE_PACE_S = 0.015
+_EXHAUSTED_S = 2.0
 _GOODBYE_S = 10.0
 
 
@@ -112,16 +112,19 @@ class WorkerDaemon:
         self._patience = Patience(is_passing)
         self._notifier = Notifier()
         self._claim_wake = Wake()
-        self._store_wake = Wake()
-        self._answer_wake = Wake()
+        self._pump_scope: anyio.CancelScope | None = None
+        self._pump_ended = anyio.Event()
+        self._claims_ended = anyio.Event()
         self._nap: anyio.CancelScope | None = None
-        self._outbox: list[Ended] = []
-        self._storing = 0
-        self._asked: list[Asked] = []
+        self._outbox = Outbox(
+            self._ledger, self._patience, bell, lambda: bool(self._hub.dispatch_ids)
+        )
+        self._inquiries = Inquiries(self._ledger, self._patience, self._hub.reply)
         self._queue_may_hold_more = True
         self._stray: set[int] = set()
         self._stop = anyio.Event()
         self._stop_now = anyio.Event()
+        self._emptied = anyio.Event()
 
     async def serve(self, heard: BellSocket) -> None:
         """Run until asked to stop."""
@@ -137,8 +140,8 @@ class WorkerDaemon:
             group.start_soon(self._hear, heard, name="bell")
             group.start_soon(self._pump, name="pump")
             group.start_soon(self._claim, name="claim")
-            group.start_soon(self._store, name="store")
-            group.start_soon(self._answer, name="answer")
+            group.start_soon(self._outbox.run, name="outcomes")
+            group.start_soon(self._inquiries.run, name="requests")
             group.start_soon(self._keep_lease, name="lease")
             group.start_soon(feed_watchdog, self._notifier, name="watchdog")
             self._notifier.ready(f"job {job_id}: {self._slots} slots")
@@ -152,27 +155,30 @@ class WorkerDaemon:
     # -- processes -----------------------------------------------------------------------------
 
     async def _pump(self) -> None:
-        while True:
-            due = self._hub.next_due_us
-            timeout = None if due is None else max(0.0, (due - osproc.boot_us()) / SECOND)
-            with anyio.move_on_after(timeout) as self._nap:
-                await anyio.wait_readable(self._hub)
-            before = self._hub.running
-            self._hub.turn()
-            self._collect()
-            if self._hub.running < before and self._queue_may_hold_more:
-                self._claim_wake.set()
+        hub = self._hub
+        with anyio.CancelScope() as self._pump_scope:
+            while True:
+                due = hub.next_due_us
+                timeout = None if due is None else max(0.0, (due - osproc.boot_us()) / SECOND)
+                with anyio.move_on_after(timeout) as self._nap:
+                    await anyio.wait_readable(hub)
+                before = hub.running
+                hub.turn()
+                self._collect()
+                if hub.running < before and self._queue_may_hold_more:
+                    self._claim_wake.set()
+        self._pump_ended.set()
 
     def _collect(self) -> None:
         hub = self._hub
         if hub.ended:
-            self._outbox += hub.ended
+            self._outbox.add(hub.ended)
             hub.ended.clear()
-            self._store_wake.set()
         if hub.asked:
-            self._asked += hub.asked
+            self._inquiries.add(hub.asked)
             hub.asked.clear()
-            self._answer_wake.set()
+        if not hub.running:
+            self._emptied.set()
 
     def _rouse_pump(self) -> None:
         """The hub may have a new first due moment, or something to hand on."""
@@ -201,64 +207,26 @@ class WorkerDaemon:
             last = time.monotonic()
             self._queue_may_hold_more = False
             starts = await self._patience.until_done(partial(self._ledger.claim, limit))
-            for start in starts:
-                self._hub.start(start.spec, start.source)
-                self._stats.incr("ti.start", dag=start.spec.dag_id, task=start.spec.task_id)
             if len(starts) == limit:
                 self._queue_may_hold_more = True
                 self._claim_wake.set()
-            if starts:
-                self._rouse_pump()
+            if not self._start(starts):
+                await anyio.sleep(_EXHAUSTED_S)
+        self._claims_ended.set()
 
-    # -- outcomes and requests -----------------------------------------------------------------
-
-    async def _store(self) -> None:
-        last = 0.0
-        while True:
-            await self._store_wake.wait()
-            if self._hub.dispatch_ids:  # more outcomes are to come
-                await anyio.sleep(max(0.0, last + _STORE_PACE_S - time.monotonic()))
-            last = time.monotonic()
-            batch, self._outbox = self._outbox, []
-            self._storing = len(batch)
-            await self._store_batch(batch)
-            self._storing = 0
-
-    async def _store_batch(self, batch: list[Ended]) -> None:
-        if not batch:
-            return
-        try:
-            await self._patience.until_done(partial(self._ledger.store, batch))
-        except Exception as error:
-            if len(batch) > 1:  # one of them is the culprit; the others must not suffer
-                for one in batch:
-                    await self._store_batch([one])
-                return
-            log.exception("the outcome of dispatch %d cannot be stored", batch[0].spec.dispatch_id)
-            await self._patience.until_done(
-                partial(self._ledger.store, [_unstorable(batch[0], error)])
-            )
-        self._bell.ring("scheduler")
-
-    async def _answer(self) -> None:
-        while True:
-            await self._answer_wake.wait()
-            while self._asked:
-                batch, self._asked = self._asked, []
-                await self._answer_batch(batch)
-
-    async def _answer_batch(self, batch: list[Asked]) -> None:
-        try:
-            replies = await self._patience.until_done(partial(self._ledger.answer, batch))
-        except Exception as error:
-            if len(batch) > 1:
-                for one in batch:
-                    await self._answer_batch([one])
-                return
-            log.warning("a request of dispatch %d failed: %s", batch[0].spec.dispatch_id, error)
-            replies = [Reply(error=str(error).partition("\n")[0])]
-        for asked, reply in zip(batch, replies, strict=True):
-            self._hub.reply(asked.spec.dispatch_id, reply)
+    def _start(self, starts: Sequence[Start]) -> bool:
+        """Start tasks; False when this host cannot start processes for now."""
+        if self._pump_ended.is_set():
+            return True  # the goodbye gives them back
+        can = True
+        for start in starts:
+            can = self._hub.start(start.spec, start.source) and can
+            self._stats.incr("ti.start", dag=start.spec.dag_id, task=start.spec.task_id)
+        if starts:
+            self._rouse_pump()
+        if not can:
+            log.error("this host cannot start processes: no claims for %g s", _EXHAUSTED_S)
+        return can
 
     # -- the lease -----------------------------------------------------------------------------
 
@@ -280,10 +248,10 @@ class WorkerDaemon:
         for dispatch_id in (before & now) - beat.held:
             log.warning("dispatch %d was ended by others: its task is killed", dispatch_id)
             self._hub.terminate(dispatch_id, "revoked")
-        known = before | now | {one.spec.dispatch_id for one in self._outbox}
+        known = before | now | self._outbox.dispatch_ids()
         # The answer to a claim's commit may have been lost. What is unknown twice in a row was
         # claimed by us and is run by nobody.
-        unknown = beat.held - known if not self._storing else set()
+        unknown = beat.held - known
         lost, self._stray = unknown & self._stray, unknown
         if lost:
             error = "the worker did not learn of its claim"
@@ -313,6 +281,7 @@ class WorkerDaemon:
                 if self._stop.is_set():
                     log.warning("%s again: killing %d tasks", number.name, self._hub.running)
                     self._stop_now.set()
+                    self._emptied.set()
                 else:
                     log.info("%s: draining %d tasks", number.name, self._hub.running)
                     self._stop.set()
@@ -324,6 +293,7 @@ class WorkerDaemon:
         self._notifier.stopping(f"draining {self._hub.running} tasks")
         self._notifier.extend_timeout(timeout + 2 * _GOODBYE_S)
         with anyio.move_on_after(timeout):
+            await self._claims_ended.wait()
             await self._until_empty()
         if not self._stop_now.is_set():
             for dispatch_id in self._hub.dispatch_ids:
@@ -331,26 +301,16 @@ class WorkerDaemon:
             self._rouse_pump()
             with anyio.move_on_after(_GOODBYE_S):
                 await self._until_empty()
+        if self._pump_scope is not None:
+            self._pump_scope.cancel()
+        await self._pump_ended.wait()
         self._hub.close()
         self._collect()
         with anyio.move_on_after(_GOODBYE_S):
-            while self._outbox or self._storing:
-                self._store_wake.set()
-                await anyio.sleep(0.01)
+            await self._outbox.wait_empty()
 
     async def _until_empty(self) -> None:
         """Wait until nothing runs, or somebody asks to stop now."""
         while self._hub.running and not self._stop_now.is_set():
-            await anyio.sleep(0.02)
-
-
-def _unstorable(ended: Ended, error: Exception) -> Ended:
-    """What is stored instead of an outcome that the database refuses."""
-    outcome = ended.outcome
-    text = f"the result of the task cannot be stored: {str(error).partition(chr(10))[0]}"
-    return Ended(
-        ended.spec,
-        type(outcome)(
-            "failed", outcome.started_at, outcome.ended_at, ascii(text), run_us=outcome.run_us
-        ),
-    )
+            self._emptied = anyio.Event()
+            await self._emptied.wait()

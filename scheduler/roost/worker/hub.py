@@ -18,20 +18,20 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
-from roost.support.osproc import describe_exit
-from roost.support.wire import Outcome, Reply, Request, TaskSpec
+from roost.support.wire import Outcome, Reply, TaskSpec
 from roost.worker import protocol
-from roost.worker.attendant import Attendant, Why
+from roost.worker.attendant import Asked, Attendant, Ended, Why
+from roost.worker.keeper import Keeper
 from roost.worker.leftovers import kill_leftovers
-from roost.worker.nursery import Nursery, Template, Version, task_environ
+from roost.worker.nursery import Nursery, Version, task_environ
 from roost.worker.reactor import Reactor
 from roost.worker.tasklog import task_log_path
 
-__all__ = ["Asked", "Ended", "Hub", "HubSettings"]
+__all__ = ["Hub", "HubSettings"]
 
 log = logging.getLogger("roost.worker")
 _SECOND = 1_000_000
@@ -62,20 +62,6 @@ class HubSettings(NamedTuple):
     max_templates: int = 16
 
 
-class Ended(NamedTuple):
-    """A dispatch and its outcome."""
-
-    spec: TaskSpec
-    outcome: Outcome
-
-
-class Asked(NamedTuple):
-    """A request of a running task."""
-
-    spec: TaskSpec
-    request: Request
-
-
 class Hub:
     """All processes of one worker.
 
@@ -90,11 +76,16 @@ class Hub:
         self.asked: list[Asked] = []
         self._settings = settings
         self._token = token
-        self._nursery = Nursery(
-            protocol.Setup(settings.dags_folder, settings.log_level),
-            task_environ(environ, token),
-        )
         self._reactor = Reactor()
+        setup = protocol.Setup(settings.dags_folder, settings.log_level)
+        self._keeper = Keeper(
+            Nursery(setup, task_environ(environ, token)),
+            self._reactor,
+            self,
+            load_timeout_us=settings.load_timeout_us,
+            idle_us=settings.template_idle_us,
+            max_templates=settings.max_templates,
+        )
         self._attendants: dict[int, Attendant] = {}
 
     # ------------------------------------------------------------------ for the driver
@@ -118,7 +109,7 @@ class Hub:
         """The dispatches whose outcome is still to come."""
         return [id_ for id_, attendant in self._attendants.items() if not attendant.settled]
 
-    def start(self, spec: TaskSpec, source: str) -> None:
+    def start(self, spec: TaskSpec, source: str) -> bool:
         """Start a task process for a dispatch. Needs the main thread (see Nursery).
 
         Its end arrives in :attr:`ended`, whatever happens to it.
@@ -126,6 +117,9 @@ class Hub:
         Args:
             spec: the dispatch.
             source: text of its DAG file.
+
+        Returns:
+            False when this host cannot start processes now; the dispatch is lost.
         """
         near, far = socket.socketpair()
         near.setblocking(False)
@@ -134,14 +128,13 @@ class Hub:
         self._reactor.watch(near, functools.partial(self._hear_task, attendant))
         if attendant.blocked:
             self._reactor.want_writable(near, True)
-        template = self._template_for(Version(spec.fileloc, spec.code_hash), source)
-        attendant.template = template.number
-        template.tasks.add(spec.dispatch_id)
-        if template.idle is not None:
-            self._reactor.cancel(template.idle)
-            template.idle = None
-        template.waiting.append((attendant, far))
-        template.send_waiting()
+        try:
+            self._keeper.order(attendant, far, Version(spec.fileloc, spec.code_hash), source)
+        except OSError as error:
+            far.close()
+            self.lost([spec.dispatch_id], f"the worker cannot start processes: {error}")
+            return False
+        return True
 
     def reply(self, dispatch_id: int, reply: Reply) -> None:
         """Answer a task's request; nothing happens when the task has ended meanwhile."""
@@ -157,10 +150,9 @@ class Hub:
         if attendant is None or attendant.why is not None:
             return
         attendant.why = why
-        template = self._nursery.templates.get(attendant.template)
         if attendant.pid is not None:
             self._signal(attendant)
-        elif template is not None and template.take_back(attendant):
+        elif self._keeper.take_back(attendant):
             self._finish(attendant, attendant.final_outcome(None, "it was not started yet"))
         else:  # ordered, and not reported as forked
             self._arm(attendant, self._settings.kill_grace_us, self._kill_template)
@@ -178,84 +170,15 @@ class Hub:
 
     def close(self) -> None:
         """End every process below this hub at once and close all descriptors."""
-        self._lose_zygote("the worker was stopped")
+        self._keeper.stop()
+        kill_leftovers(self._token)
+        self.lost(list(self._attendants), "the worker was stopped")
         self._reactor.close()
 
-    # ------------------------------------------------------------------ templates
+    # ------------------------------------------------------------------ told by the keeper
 
-    def _template_for(self, version: Version, source: str) -> Template:
-        template = self._nursery.find(version)
-        if template is not None:
-            return template
-        if self._nursery.line is None:
-            self._reactor.watch(self._nursery.start_zygote(), self._hear_zygote)
-        self._make_room()
-        template = self._nursery.open_template(version, source)
-        if template.line is not None:
-            self._reactor.watch(template.line, functools.partial(self._hear_template, template))
-        self._reactor.after(
-            self._settings.load_timeout_us, functools.partial(self._give_up_loading, template)
-        )
-        return template
-
-    def _make_room(self) -> None:
-        idle = [t for t in self._nursery.templates.values() if t.idle is not None]
-        spare = self._nursery.count - self._settings.max_templates + 1
-        idle.sort(key=lambda t: t.idle.due_us if t.idle else 0)
-        for template in idle[: max(0, spare)]:
-            self._retire(template)
-
-    def _retire(self, template: Template) -> None:
-        if template.idle is not None:
-            self._reactor.cancel(template.idle)
-            template.idle = None
-        if template.line is not None:
-            self._reactor.forget(template.line)
-        self._nursery.retire(template)
-
-    def _give_up_loading(self, template: Template) -> None:
-        if template.state == "loading":
-            seconds = self._settings.load_timeout_us / _SECOND
-            self._refuse(template, f"importing the DAG file took more than {seconds:g} s")
-            self._nursery.kill(template)
-
-    def _refuse(self, template: Template, error: str) -> None:
-        """Fail all that waits for a template whose DAG file cannot be imported."""
-        self._retire(template)
-        for dispatch_id in list(template.tasks):
-            attendant = self._attendants[dispatch_id]
-            self._finish(attendant, attendant.refusal(error))
-
-    def _hear_template(self, template: Template) -> None:
-        while template.line is not None:
-            try:
-                packet = template.line.recv(protocol.MAX_PACKET)
-            except BlockingIOError:
-                break
-            except OSError:
-                packet = b""
-            if not packet:  # it has ended: the zygote will say how
-                self._reactor.forget(template.line)
-                return
-            message = protocol.decode_from_template(packet)
-            if isinstance(message, protocol.Report):
-                self._take_report(message)
-            elif message.error is not None:
-                self._refuse(template, message.error)
-                return
-            else:
-                template.state = "ready"
-            template.send_waiting()
-        self._rest(template)
-
-    def _rest(self, template: Template) -> None:
-        """Let a template that has nothing to do go after a while."""
-        if not template.tasks and template.idle is None and template.state == "ready":
-            template.idle = self._reactor.after(
-                self._settings.template_idle_us, functools.partial(self._retire, template)
-            )
-
-    def _take_report(self, report: protocol.Report) -> None:
+    def reported(self, report: protocol.Report) -> None:
+        """Processes were forked, or have ended, or could not be forked."""
         for dispatch_id, pid in report.forked:
             attendant = self._attendants.get(dispatch_id)
             if attendant is None:
@@ -267,71 +190,31 @@ class Hub:
                 left = max(0, limit - attendant.spec.run_us) + self._settings.timeout_slack_us
                 self._arm(attendant, left, self._time_out)
         for dispatch_id, error in report.failed:
-            attendant = self._attendants.get(dispatch_id)
-            if attendant is not None:
-                self._finish(attendant, attendant.final_outcome(None, error))
+            self.lost([dispatch_id], error)
         for dispatch_id, status in report.exited:
             attendant = self._attendants.get(dispatch_id)
             if attendant is not None:
-                # What it said last may still be in its line.
-                self._hear_task(attendant)
+                self._hear_task(attendant)  # what it said last may still be in its line
                 self._finish(attendant, attendant.final_outcome(status))
 
-    # ------------------------------------------------------------------ the zygote
+    def refused(self, dispatch_ids: Collection[int], error: str) -> None:
+        """Their DAG file cannot be imported."""
+        for attendant in self._of(dispatch_ids):
+            self._finish(attendant, attendant.refusal(error))
 
-    def _hear_zygote(self) -> None:
-        while (line := self._nursery.line) is not None:
-            try:
-                packet = line.recv(protocol.MAX_PACKET)
-            except BlockingIOError:
-                return
-            except OSError:
-                packet = b""
-            if not packet:
-                self._lose_zygote("the process that makes task processes died")
-                return
-            message = protocol.decode_template_gone(packet)
-            template = self._nursery.templates.get(message.number)
-            if template is None:
-                continue
-            if template.line is not None:  # what it said last may still be in its line
-                self._hear_template(template)
-            self._bury(template, message.status)
-            self._retire(template)
-            self._nursery.gone(template)
-            if not self._nursery.templates:
-                self._reactor.after(self._settings.template_idle_us, self._stop_idle_zygote)
-
-    def _bury(self, template: Template, status: int) -> None:
-        """End the dispatches of a template that died; its processes are gone already."""
-        ended = describe_exit(status)
-        for dispatch_id in list(template.tasks):
-            attendant = self._attendants[dispatch_id]
-            self._hear_task(attendant)
-            if template.state == "loading":
-                outcome = attendant.refusal(f"importing the DAG file {ended}")
-            else:
-                outcome = attendant.final_outcome(None, f"its template process {ended}")
-            self._finish(attendant, outcome)
-
-    def _stop_idle_zygote(self) -> None:
-        if not self._nursery.templates and self._nursery.line is not None:
-            self._reactor.forget(self._nursery.line)
-            self._nursery.stop_zygote()
-
-    def _lose_zygote(self, what: str) -> None:
-        """End everything below, the zygote included."""
-        for template in list(self._nursery.templates.values()):
-            if template.line is not None:
-                self._hear_template(template)
-            self._retire(template)
-        if self._nursery.line is not None:
-            self._reactor.forget(self._nursery.line)
-        self._nursery.stop_zygote()
-        kill_leftovers(self._token)
-        for attendant in list(self._attendants.values()):
+    def lost(self, dispatch_ids: Collection[int], what: str) -> None:
+        """Their processes are gone and nobody saw them end."""
+        attendants = self._of(dispatch_ids)
+        # PDEATHSIG has ended the tasks, not what they had started.
+        if any(attendant.pid is not None for attendant in attendants) and not self._keeper.alive:
+            kill_leftovers(self._token)
+        for attendant in attendants:
             self._hear_task(attendant)
             self._finish(attendant, attendant.final_outcome(None, what))
+
+    def _of(self, dispatch_ids: Collection[int]) -> list[Attendant]:
+        found = [self._attendants.get(dispatch_id) for dispatch_id in dispatch_ids]
+        return [attendant for attendant in found if attendant is not None]
 
     # ------------------------------------------------------------------ tasks
 
@@ -381,9 +264,7 @@ class Hub:
             self._reactor.forget(attendant.line)
             attendant.close()
         del self._attendants[attendant.spec.dispatch_id]
-        template = self._nursery.templates.get(attendant.template)
-        if template is not None:
-            template.tasks.discard(attendant.spec.dispatch_id)
+        self._keeper.discharge(attendant)
 
     def _signal(self, attendant: Attendant) -> None:
         """SIGTERM for the task alone: its ``on_kill`` knows best how to end its children."""
@@ -405,6 +286,5 @@ class Hub:
     def _kill_template(self, dispatch_id: int) -> None:
         """A killed task was not reaped in time: its template hangs."""
         attendant = self._attendants.get(dispatch_id)
-        template = self._nursery.templates.get(attendant.template) if attendant else None
-        if template is not None:
-            self._nursery.kill(template)
+        if attendant is not None:
+            self._keeper.kill_template_of(attendant)

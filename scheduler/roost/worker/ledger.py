@@ -34,7 +34,7 @@ from roost.support.wire import (
     XComPull,
     XComPush,
 )
-from roost.worker.hub import Asked, Ended
+from roost.worker.attendant import Asked, Ended
 
 __all__ = ["Beat", "Ledger", "Start"]
 
