@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -12,12 +13,14 @@ import msgspec
 import pytest
 from sqlalchemy import Engine
 
+from roost.models import tables
 from roost.models.engine import Sql, Tx, open_engine, transact
 from roost.models.queries import jobs, triggers
 from roost.support import typedjson
 from roost.support.clock import SECOND, now_us, to_us
 from roost.support.processes import me
 from roost.support.wire import TriggerReport
+from tests.support.waiting import wait_until
 from tests.triggerer.world import HASH, World
 
 T = TypeVar("T")
@@ -213,6 +216,26 @@ def test_events_of_cleared_triggers_are_left_out(world: World, run: Run) -> None
     assert run(lambda tx: triggers.look(tx, mine)).held == 0
 
 
+def test_event_waits_for_a_clear_in_progress(world: World, run: Run, engine: Engine) -> None:
+    """A clear that commits while an event is being written costs that event, not the batch."""
+    if engine.dialect.name == "sqlite":
+        pytest.skip("SQLite has one writer at a time: there is nothing in progress")
+    cleared, kept = world.defer([{"cls": "Waits"}] * 2)
+    mine = join(run)
+    run(lambda tx: triggers.claim(tx, mine, 9))
+    reports = [fired(cleared, 1), fired(kept, 1)]
+    blocked = (
+        "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%told%'"
+    )
+    with ThreadPoolExecutor(1) as pool:
+        with world.engine.begin() as clearing:
+            clearing.execute(tables.trigger.delete().where(tables.trigger.c.id == cleared))
+            storing = pool.submit(run, lambda tx: triggers.store(tx, mine, reports, now_us()))
+            wait_until(lambda: world.rows(blocked), what="the event to wait for the clear")
+        assert storing.result() == [kept]
+    assert set(world.events()) == {kept}
+
+
 # -- plans -------------------------------------------------------------------------------------
 
 _ROWS = 50_000
@@ -242,7 +265,7 @@ def test_no_statement_reads_the_whole_trigger_table(crowd: World, run: Run) -> N
     now = now_us()
     statements: list[tuple[Sql, dict[str, Any]]] = [
         (triggers._LOOK, {"job_id": mine}),
-        (triggers._OWNERS, {}),
+        (triggers._OWNERLESS, {}),
         (triggers._CLAIM_FREE, {"job_id": mine, "batch": 100}),
         (triggers._HELD, {"job_id": mine}),
         (triggers._DISOWN, {"job_id": mine}),

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from sqlalchemy import Engine
 
-from roost.models.engine import Tx, is_passing, transact
+from roost.models.engine import Tx, is_passing, read, transact
 from roost.support.service import Patience
 
 __all__ = ["Database"]
@@ -27,6 +27,14 @@ class Database:
     def failed_at(self) -> float:
         """Monotonic moment at which the database was last out of reach."""
         return self._patience.failed_at
+
+    async def reading(self, step: Callable[[Tx], T]) -> T:
+        """Run a step that only reads, again while the database is away; it waits for no writer."""
+        return await self._patience.until_done(partial(self._read, step))
+
+    def _read(self, step: Callable[[Tx], T]) -> T:
+        with read(self._engine) as tx:
+            return step(tx)
 
     async def until_done(self, step: Callable[[Tx], T]) -> T:
         """Run a step in a transaction, again while the database is away.

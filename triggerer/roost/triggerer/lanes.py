@@ -34,6 +34,7 @@ _TIMER_BATCH = 1_000
 _CLAIM_BATCH = 1_000
 _SEND_BATCH = 500
 _RUNNER_IDLE_S = 60.0
+_LAPSE_MARGIN_S = 0.1
 # However often bells ring, one look serves all rings of this long.
 _BREATH_S = 0.01
 
@@ -85,8 +86,9 @@ class Lanes:
     async def run(self) -> None:
         """Work until cancelled."""
         while True:
-            await self._reap()
-            look = await self._db.until_done(partial(triggers.look, job_id=self._job_id))
+            look = await self._db.reading(partial(triggers.look, job_id=self._job_id))
+            if look.ownerless or look.rivals_left is not None:
+                await self._reap(look)
             due = look.next_due
             now = now_us()
             more = False
@@ -101,12 +103,15 @@ class Lanes:
             await self._rest_runner()
             if not more:
                 await anyio.sleep(_BREATH_S)
-                await self._wake.wait(self._sleep_s(due))
+                await self._wake.wait(self._sleep_s(due, look.rivals_left))
 
-    def _sleep_s(self, next_due: int | None) -> float:
-        if next_due is None:
-            return POLL_S
-        return min(POLL_S, max(0.0, (next_due - now_us()) / SECOND))
+    def _sleep_s(self, next_due: int | None, rivals_left: int | None) -> float:
+        sleep = POLL_S
+        if next_due is not None:
+            sleep = min(sleep, (next_due - now_us()) / SECOND)
+        if rivals_left is not None and rivals_left > 0:
+            sleep = min(sleep, rivals_left / SECOND + _LAPSE_MARGIN_S)
+        return max(0.0, sleep)
 
     # -- timers --------------------------------------------------------------------------------
 
@@ -131,7 +136,7 @@ class Lanes:
     async def _reconcile(self) -> None:
         """Make the runner run what the database says is ours, and nothing else."""
         before = dict(self.running)
-        held = await self._db.until_done(partial(triggers.held, job_id=self._job_id))
+        held = await self._db.reading(partial(triggers.held, job_id=self._job_id))
         gone = [
             trigger_id
             for trigger_id, epoch in before.items()
@@ -159,7 +164,7 @@ class Lanes:
             chunk = ids[start : start + _SEND_BATCH]
             self._forget_old_runner()
             generation = self._generation
-            specs = await self._db.until_done(partial(self._specs, chunk))
+            specs = await self._db.reading(partial(self._specs, chunk))
             sources = await self._sources(specs)
             if generation != self._keeper.generation:
                 return
@@ -178,7 +183,7 @@ class Lanes:
         wanted = {spec.code_hash for spec in specs} - self._sent_sources
         if not wanted:
             return []
-        found = await self._db.until_done(lambda tx: triggers.sources(tx, wanted))
+        found = await self._db.reading(lambda tx: triggers.sources(tx, wanted))
         return [Source(*row) for row in found]
 
     def _forget_old_runner(self) -> None:
@@ -206,16 +211,18 @@ class Lanes:
 
     # -- other triggerers ----------------------------------------------------------------------
 
-    async def _reap(self) -> None:
-        """Free the triggers of triggerers that are gone; at every poll, not at every bell."""
-        if time.monotonic() < self._reap_at:
+    async def _reap(self, look: triggers.Look) -> None:
+        """Free the triggers of triggerers that are gone; the others' pids once a poll interval."""
+        lapsed = look.rivals_left is not None and look.rivals_left <= 0
+        if not (lapsed or look.ownerless) and time.monotonic() < self._reap_at:
             return
         self._reap_at = time.monotonic() + POLL_S
         # After an outage of the database nobody has renewed: give everybody time to do so first.
         patient = time.monotonic() - self._db.failed_at < jobs.LEASE_TTL_S
         freed = await self._db.until_done(partial(self._free_orphans, patient))
         if freed:
-            log.warning("took over %d triggers of triggerers that are gone", freed)
+            log.warning("freed %d triggers of triggerers that are gone", freed)
+            self._wake.set()
 
     def _free_orphans(self, patient: bool, tx: Tx) -> int:
         for job in jobs.live(tx):

@@ -6,6 +6,8 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
+from sqlalchemy.exc import DBAPIError
+
 from roost.models.queries import triggers
 from roost.support.clock import now_us
 from roost.support.service import Wake
@@ -59,8 +61,7 @@ class Outbox:
         """Store everything that is pending."""
         while self._pending:
             batch = self._next_batch()
-            step = partial(triggers.store, job_id=self._job_id, reports=batch, now=now_us())
-            stored = set(await self._db.until_done(step))
+            stored = await self._store(batch)
             del self._pending[: len(batch)]
             for report in batch:
                 if report.trigger_id not in stored:
@@ -72,6 +73,22 @@ class Outbox:
                     line = (report.error or "").rstrip().rpartition("\n")[2]
                     log.warning("trigger %d failed: %s", report.trigger_id, line)
             self._on_stored(batch, len(stored))
+
+    async def _store(self, batch: list[TriggerReport]) -> set[int]:
+        """Store a batch; a report that the database cannot take fails its own trigger only."""
+        step = partial(triggers.store, job_id=self._job_id, reports=batch, now=now_us())
+        try:
+            return set(await self._db.until_done(step))
+        except (DBAPIError, UnicodeDecodeError) as error:
+            if len(batch) > 1:
+                middle = len(batch) // 2
+                return await self._store(batch[:middle]) | await self._store(batch[middle:])
+            (report,) = batch
+            why = str(getattr(error, "orig", error)).partition("\n")[0]
+        error_text = f"the event of this trigger cannot be stored: {why}"
+        failed = TriggerReport(report.trigger_id, report.epoch, "failed", error=error_text)
+        step = partial(triggers.store, job_id=self._job_id, reports=[failed], now=now_us())
+        return set(await self._db.until_done(step))
 
     def _next_batch(self) -> list[TriggerReport]:
         size = 0

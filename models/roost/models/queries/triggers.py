@@ -71,29 +71,35 @@ _MARK_SQLITE = Sql(
     "AND EXISTS (SELECT 1 FROM trigger_event e WHERE e.trigger_id = trigger.id)"
 )
 
-_LOOK = Sql(
-    "SELECT "
-    "(SELECT min(due_at) FROM trigger WHERE lane = 'timer' AND fired_at IS NULL) AS next_due, "
-    "EXISTS (SELECT 1 FROM trigger WHERE lane = 'poll' AND fired_at IS NULL AND job_id IS NULL) "
-    "AS waiting, "
-    "count(*) AS held, CAST(coalesce(sum(id), 0) AS bigint) AS held_sum "
-    "FROM trigger WHERE lane = 'poll' AND fired_at IS NULL AND job_id = :job_id"
-)
-# One probe of the index for each owner, however many triggers it has.
-_OWNERS = Sql(
-    "WITH RECURSIVE owner(id) AS ("
+# Owners of poll triggers: one probe of the index for each, however many triggers it has.
+_OWNER = (
+    "RECURSIVE owner(id) AS ("
     "SELECT min(job_id) FROM trigger WHERE lane = 'poll' AND fired_at IS NULL UNION ALL "
     "SELECT (SELECT min(job_id) FROM trigger "
     "WHERE lane = 'poll' AND fired_at IS NULL AND job_id > owner.id) "
-    "FROM owner WHERE owner.id IS NOT NULL) "
-    "SELECT owner.id FROM owner WHERE owner.id IS NOT NULL AND NOT EXISTS "
-    "(SELECT 1 FROM job WHERE job.id = owner.id AND job.ended_at IS NULL)"
+    "FROM owner WHERE owner.id IS NOT NULL), "
+    "ownerless AS (SELECT owner.id FROM owner WHERE owner.id IS NOT NULL AND NOT EXISTS "
+    "(SELECT 1 FROM job WHERE job.id = owner.id AND job.ended_at IS NULL)) "
+)
+_OWNERLESS = Sql(f"WITH {_OWNER} SELECT id FROM ownerless")
+_LOOK = Sql(
+    f"WITH {_OWNER} SELECT "
+    "(SELECT min(due_at) FROM trigger WHERE lane = 'timer' AND fired_at IS NULL) AS next_due, "
+    "(SELECT id FROM trigger WHERE lane = 'poll' AND fired_at IS NULL AND job_id IS NULL "
+    "ORDER BY job_id, id LIMIT 1) AS waiting, "
+    "(SELECT count(*) FROM ownerless) AS ownerless, "
+    "(SELECT min(lease_until) - {now} FROM job WHERE ended_at IS NULL AND kind = 'triggerer' "
+    "AND id <> :job_id) AS rivals_left, "
+    "count(*) AS held, CAST(coalesce(sum(id), 0) AS bigint) AS held_sum "
+    "FROM trigger WHERE lane = 'poll' AND fired_at IS NULL AND job_id = :job_id"
 )
 # The CTE is a fence: an inlined LIMIT below an UPDATE may lock more rows than it returns.
+# ORDER BY names the whole index, though job_id is NULL in all of its rows: for ORDER BY id alone
+# PostgreSQL walks the primary key, past a million timers, whose job_id is NULL as well.
 _CLAIM = (
     "WITH pick AS ("
     "SELECT id FROM trigger WHERE lane = 'poll' AND fired_at IS NULL AND {owner} {queues}"
-    "ORDER BY id LIMIT :batch {{skip_locked}}) "
+    "ORDER BY job_id, id LIMIT :batch {{skip_locked}}) "
     "UPDATE trigger SET job_id = :job_id, epoch = epoch + 1 "
     "WHERE id IN (SELECT id FROM pick) RETURNING id, epoch"
 )
@@ -142,12 +148,17 @@ class Look(NamedTuple):
         waiting: a poll trigger has no owner.
         held: how many poll triggers the asking job owns.
         held_sum: the sum of their ids; with ``held`` it tells whether anything changed.
+        ownerless: jobs own poll triggers although they have ended, or their row is gone.
+        rivals_left: microseconds until the first lease of another triggerer lapses, negative
+            when it has; None when there is no other.
     """
 
     next_due: int | None
     waiting: bool
     held: int
     held_sum: int
+    ownerless: bool
+    rivals_left: int | None
 
 
 class SourceRow(NamedTuple):
@@ -163,7 +174,14 @@ def look(tx: Tx, job_id: int) -> Look:
     """One statement that tells what there is to do; all an idle triggerer asks."""
     row = tx.first(_LOOK, job_id=job_id)
     assert row is not None  # noqa: S101 - an aggregate always gives a row
-    return Look(row.next_due, bool(row.waiting), row.held, row.held_sum)
+    return Look(
+        row.next_due,
+        row.waiting is not None,
+        row.held,
+        row.held_sum,
+        row.ownerless > 0,
+        row.rivals_left,
+    )
 
 
 def fire_timers(tx: Tx, now: int, batch: int) -> int:
@@ -174,14 +192,13 @@ def fire_timers(tx: Tx, now: int, batch: int) -> int:
     if tx.dialect == "postgresql":
         return len(tx.all(_FIRE_POSTGRES, now=now, batch=batch))
     fired = len(tx.all(_FIRE_SQLITE, now=now, batch=batch))
-    if fired:
-        tx.run(_MARK_SQLITE, now=now, batch=batch)
+    tx.run(_MARK_SQLITE, now=now, batch=batch)
     return fired
 
 
 def owners_without_job(tx: Tx) -> list[int]:
     """Jobs that own poll triggers although they have ended, or whose row is gone."""
-    return [row.id for row in tx.all(_OWNERS)]
+    return [row.id for row in tx.all(_OWNERLESS)]
 
 
 def release(tx: Tx, job_id: int) -> int:
