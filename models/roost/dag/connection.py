@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from typing import Any
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 import msgspec
 
@@ -120,6 +119,8 @@ class Connection:
 
     def get_uri(self) -> str:
         """The connection as a URI; ``Connection(uri=…)`` reads it back."""
+        from urllib.parse import quote, urlencode  # late: every DAG file would pay for it
+
         host = self.host or ""
         scheme = self.conn_type.lower().replace("_", "-")
         # A host may bring its own protocol: type://protocol://host.
@@ -133,15 +134,17 @@ class Connection:
         place = (user + "@" if user else "") + quote(host, safe="")
         place += f":{self.port}" if self.port is not None else ""
         uri = f"{scheme}://{protocol}{place}/{quote(self.schema or '', safe='')}"
-        return f"{uri}?{self._query()}" if self.extra else uri
+        return f"{uri}?{urlencode(self._query())}" if self.extra else uri
 
-    def _query(self) -> str:
+    def _query(self) -> dict[str, Any]:
         extra = self.extra_dejson
-        if all(isinstance(value, str) and value for value in extra.values()) and extra:
-            return urlencode(extra)
-        return urlencode({_PLAIN_EXTRA: self.extra})
+        if extra and all(isinstance(value, str) and value for value in extra.values()):
+            return extra
+        return {_PLAIN_EXTRA: self.extra}
 
     def _read_uri(self, uri: str) -> None:
+        from urllib.parse import parse_qsl, unquote, urlsplit  # late, as in get_uri
+
         scheme, found, rest = uri.partition("://")
         if not found or not scheme:
             raise RoostException(

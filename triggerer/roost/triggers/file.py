@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
 from glob import glob, has_magic
@@ -42,6 +41,8 @@ class FileTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Look every ``poke_interval`` seconds."""
+        import asyncio  # late: sensors make this trigger in processes that never run it
+
         # A plain path is one stat(); a glob may walk a large or slow tree, so it gets a thread.
         plain = not any(has_magic(path) for path in self.paths)
         while True:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -42,6 +41,8 @@ class DateTimeTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """The same wait as a coroutine, for whoever runs it outside the timer lane."""
+        import asyncio  # late: sensors make this trigger in processes that never run it
+
         # Short sleeps: the wall clock may be set while we wait, and tells no one.
         while (left := self.moment - from_us(now_us())) > timedelta(0):  # noqa: ASYNC110
             await asyncio.sleep(min(left.total_seconds(), 60.0))
