@@ -11,6 +11,7 @@ import pytest
 from roost.dag import DAG, Param
 from roost.dag.operator import BaseOperator
 from roost.dag.template import prewarm
+from roost.exceptions import DagError
 from roost.operators import BashOperator
 from roost.support.wire import ConnectionRecord
 from tests.dag.case import FakeSupervisor, a_dag, raw, run
@@ -174,6 +175,14 @@ def test_a_field_that_does_not_exist_is_named() -> None:
 
     outcome, _ = run(Wrong(task_id="t", dag=a_dag()))
     assert "template_fields names 'nothing'" in (outcome.error or "")
+
+
+def test_s67_one_field_without_its_comma_is_noticed() -> None:
+    class Wrong(BaseOperator):
+        template_fields = "query"
+
+    with pytest.raises(DagError, match=r"write \('query',\)"):
+        Wrong(task_id="t")
 
 
 def test_s68_environment_arguments_macros_and_filters() -> None:

@@ -258,6 +258,11 @@ class BaseOperator(Node):
 
     def link_arguments(self) -> None:
         """Become downstream of every task whose result is among the templated arguments."""
+        if isinstance(self.template_fields, str):
+            raise DagError(
+                f"task {self.task_id!r}: template_fields must be a tuple of names; "
+                f"write ({self.template_fields!r},)"
+            )
         for name in self.template_fields:
             for argument in find_arguments(getattr(self, name, None)):
                 if argument.operator is not self:
