@@ -250,10 +250,13 @@ class Site:
         """Until every run whose id is LIKE ``runs`` has ended, and all of it succeeded.
 
         Raises:
-            RuntimeError: a task instance ended otherwise.
+            RuntimeError: a task instance ended otherwise, or a daemon died.
         """
 
         def over() -> bool:
+            for name, daemon in self.running.items():
+                if (code := daemon.process.poll()) is not None:
+                    raise RuntimeError(f"the {name} ended with {code} while runs {runs} were due")
             with read(self.engine) as tx:
                 return bool(tx.scalar(_UNFINISHED, runs=runs) == 0)
 
