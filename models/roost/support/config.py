@@ -22,7 +22,7 @@ from roost.exceptions import ConfigError
 from roost.support import settings
 from roost.support.settings import SECTIONS, Setting, all_settings
 
-__all__ = ["Config", "Origin", "home_from", "load_config", "without_secrets"]
+__all__ = ["Config", "Origin", "home_from", "load_config", "user_environ", "without_secrets"]
 
 _PREFIX = "ROOST__"
 _SQLITE = "sqlite:///"
@@ -137,6 +137,18 @@ def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
         if setting.secret:
             hidden |= {setting.variable, setting.variable + "_FILE"}
     return {name: value for name, value in environ.items() if name not in hidden}
+
+
+def user_environ(config: Config, environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of the processes that run user code: parser, tasks, trigger runner.
+
+    No secret settings, and what DAG files read of the configuration, wherever it was set.
+    """
+    return {
+        **without_secrets(os.environ if environ is None else environ),
+        "ROOST_HOME": str(config.home),
+        "ROOST__CORE__DEFAULT_TIMEZONE": config.core.default_timezone,
+    }
 
 
 _Found = Iterator[tuple[Setting, Any, Origin]]

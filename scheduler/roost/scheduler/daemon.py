@@ -31,7 +31,7 @@ from roost.scheduler.parsing.pool import ParserPool
 from roost.scheduler.parsing.watcher import Watcher
 from roost.support import osproc
 from roost.support.clock import SECOND, now_us
-from roost.support.config import Config
+from roost.support.config import Config, user_environ
 from roost.support.doorbell import BellSocket, Doorbell
 from roost.support.notify import Notifier
 from roost.support.processes import Process, is_alive, me
@@ -217,6 +217,7 @@ class SchedulerDaemon:
         config = self._config
         pool = ParserPool(
             str(config.dags_folder),
+            user_environ(config),
             timeout_s=config.scheduler.parse_timeout,
             memory_bytes=config.scheduler.parse_memory_limit * 1024 * 1024,
         )

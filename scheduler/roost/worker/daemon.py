@@ -12,7 +12,6 @@ outcomes are kept, and everything is stored when it is back.
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import time
 from collections.abc import Sequence
@@ -26,7 +25,7 @@ from roost.models.queries import jobs
 from roost.models.schema import require_schema
 from roost.support import osproc
 from roost.support.clock import SECOND
-from roost.support.config import Config, without_secrets
+from roost.support.config import Config, user_environ
 from roost.support.doorbell import BellSocket, Doorbell, drain
 from roost.support.notify import Notifier
 from roost.support.processes import Process, me
@@ -107,7 +106,7 @@ class WorkerDaemon:
                 load_timeout_us=int(config.scheduler.parse_timeout * SECOND),
             ),
             process.token,
-            without_secrets(os.environ),
+            user_environ(config),
         )
         self._patience = Patience(is_passing)
         self._notifier = Notifier()

@@ -25,7 +25,7 @@ from roost.models.engine import Tx, open_engine
 from roost.models.queries import jobs, triggers
 from roost.models.schema import require_schema
 from roost.support import osproc
-from roost.support.config import Config, without_secrets
+from roost.support.config import Config, user_environ
 from roost.support.doorbell import BellSocket, Doorbell
 from roost.support.notify import Notifier
 from roost.support.processes import Process, me
@@ -205,7 +205,7 @@ class Triggerer:
     def _runner_env(self) -> dict[str, str]:
         env = {
             name: value
-            for name, value in without_secrets(os.environ).items()
+            for name, value in user_environ(self._config).items()
             if name not in _SERVICE_ONLY and not name.startswith("ROOST__DATABASE__")
         }
         return env | {"ROOST_TRIGGERER_TOKEN": self._me.token}

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -16,7 +16,6 @@ import msgspec
 
 from roost.dag.model import ParsedFile
 from roost.scheduler.parsing.server import MAX_RESULT, End, Parse
-from roost.support.config import without_secrets
 from roost.support.frames import pack, read_frame, write_frame
 
 __all__ = ["Parsed", "ParserPool"]
@@ -46,15 +45,23 @@ class ParserPool:
 
     Args:
         dags_folder: absolute path of the DAGs folder.
+        environ: environment for DAG files, without secrets.
         timeout_s: a file that takes longer is killed (S12).
         memory_bytes: most address space of a child; 0 for no limit.
         width: how many files are parsed at the same time.
     """
 
     def __init__(
-        self, dags_folder: str, *, timeout_s: float, memory_bytes: int, width: int = 2
+        self,
+        dags_folder: str,
+        environ: Mapping[str, str],
+        *,
+        timeout_s: float,
+        memory_bytes: int,
+        width: int = 2,
     ) -> None:
         self._folder = dags_folder
+        self._environ = environ
         self._timeout = timeout_s
         self._memory = memory_bytes
         self._width = width
@@ -116,7 +123,7 @@ class ParserPool:
                 [sys.executable, "-m", "roost.scheduler.parsing.server", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
-                env=without_secrets(os.environ),
+                env=self._environ,
             )
         self._control = ours
         return ours
