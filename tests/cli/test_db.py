@@ -8,6 +8,7 @@ import pytest
 
 from roost.models.schema import HEAD
 from tests.cli.seed import Seed
+from tests.support.databases import Databases
 
 
 @pytest.fixture
@@ -68,3 +69,12 @@ def test_the_password_is_not_shown(tmp_path: Path) -> None:
         assert result.exit_code in (1, 2)
         assert "secret" not in result.stderr
         assert result.stderr.count("\n") == 1
+
+
+def test_standalone_does_not_migrate_postgresql(databases: Databases, tmp_path: Path) -> None:
+    with databases.postgresql(migrated=False) as url:
+        made = Seed(url, tmp_path)
+        refused = made.cli("standalone")
+        assert refused.exit_code == 2
+        assert "has no Roost schema; run `roost db migrate`" in refused.stderr
+        assert made.cli("db", "check").exit_code == 1

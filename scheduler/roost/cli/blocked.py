@@ -13,6 +13,7 @@ from roost.dag.model import SerializedTask
 from roost.models.engine import Tx
 from roost.models.queries import listing, why
 from roost.models.states import FINISHED, State
+from roost.support.clock import now_us
 from roost.support.config import Config
 
 __all__ = ["reason"]
@@ -128,6 +129,8 @@ def _past(case: _Case) -> str | None:
 
 
 def _retry(case: _Case) -> str | None:
+    if case.row.retry_at is not None and case.row.retry_at <= now_us() and _no_scheduler(case):
+        return _no_scheduler(case)
     return (
         f"try {case.row.try_number} of {case.task.retries + 1} failed; "
         f"the next is due at {iso(case.row.retry_at)}"

@@ -176,6 +176,7 @@ class _Standalone:
         """Print what moved since the last look."""
         if self._quiet:
             return
+        began = time.monotonic()
         try:
             with read(self._engine) as tx:
                 if self._tail is None:
@@ -186,7 +187,7 @@ class _Standalone:
         for line in filter(None, (event_line(row, with_run=True) for row in events)):
             click.echo(line)
         if events:
-            self._pace.moved()
+            self._pace.moved(time.monotonic() - began)
 
     # -- starts and stops ----------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import socket
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -61,9 +62,13 @@ class Pace:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def moved(self) -> None:
-        """Something happened: look again soon."""
-        self._pause = _FIRST_S
+    def moved(self, cost: float = 0.0) -> None:
+        """Something happened: look again soon, but spend at most a fifth of the time looking.
+
+        Args:
+            cost: seconds that the look took.
+        """
+        self._pause = max(_FIRST_S, 4 * cost)
 
     def next_pause(self) -> float:
         """Seconds until the next look, unless something rings before."""
@@ -107,6 +112,7 @@ def follow_run(config: Config, engine: Engine, run: Any, tail: EventTail, *, err
     """
     with Pace(config.run_dir, 1.0) as pace:
         while True:
+            began = time.monotonic()
             with read(engine) as tx:
                 # The run's row first: what it says is finished has all its events behind it.
                 now = listing.run_row(tx, run.dag_id, run.run_id)
@@ -118,7 +124,7 @@ def follow_run(config: Config, engine: Engine, run: Any, tail: EventTail, *, err
             if now.end_date is not None:
                 break
             if events:
-                pace.moved()
+                pace.moved(time.monotonic() - began)
             pace.wait()
     with read(engine) as tx:
         rows = listing.instance_rows(tx, run.id)

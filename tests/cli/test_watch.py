@@ -1,0 +1,73 @@
+"""Following the event log: every event once, none missed; and live progress on both databases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from roost.models.engine import open_engine, read
+from roost.models.queries.event_tail import EventTail
+from tests.cli.seed import MOMENT, Seed, chain
+from tests.support.daemons import Daemons
+from tests.support.waiting import wait_until
+
+DAG = """
+from datetime import datetime
+from roost.dag import DAG
+from roost.operators import BashOperator
+with DAG("quick", schedule=None, start_date=datetime(2026, 1, 1)):
+    one = BashOperator(task_id="one", bash_command="true")
+    one >> BashOperator(task_id="two", bash_command="true")
+"""
+
+
+def log(seed: Seed, number: int, run_key: int) -> None:
+    seed.sql(
+        "INSERT INTO event_log (id, at, actor, event, dag_run_id, to_state) "
+        "VALUES (:id, :at, 't', 'start', :run, 'running')",
+        id=number,
+        at=MOMENT,
+        run=run_key,
+    )
+
+
+def test_every_event_once_even_when_an_older_id_is_committed_later(seed: Seed) -> None:
+    seed.dags(chain("a", "x"))
+    mine, other = seed.run("a", "mine"), seed.run("a", "other", date=MOMENT + 1)
+    engine = open_engine(seed.url)
+    try:
+        log(seed, 10, mine)
+        with read(engine) as tx:
+            everything, one = EventTail(tx), EventTail(tx, mine)
+        for number, run in ((12, mine), (13, other), (14, mine)):
+            log(seed, number, run)
+        with read(engine) as tx:
+            assert [row.id for row in everything.new(tx)] == [12, 13, 14]
+            assert [row.id for row in one.new(tx)] == [12, 14]
+            assert everything.new(tx) == []
+        late = engine.dialect.name == "postgresql"  # SQLite commits in the order of ids
+        if late:
+            log(seed, 11, mine)
+        log(seed, 15, mine)
+        with read(engine) as tx:
+            assert [row.id for row in everything.new(tx)] == ([11, 15] if late else [15])
+            assert [row.id for row in one.new(tx)] == ([11, 15] if late else [15])
+    finally:
+        engine.dispose()
+
+
+def test_wait_shows_every_task_on_both_databases(daemons: Daemons, roost_home: Path) -> None:
+    (roost_home / "dags" / "quick.py").write_text(DAG)
+    daemons.start_all("scheduler", "worker")
+    wait_until(lambda: "quick" in daemons.cli("dags", "list").stdout, what="the DAG file")
+    rows = daemons.json("dags", "trigger", "quick", "--run-id", "r", "--wait")
+    assert [(row["run_id"], row["state"]) for row in rows] == [("r", "success")]
+    done = daemons.cli("dags", "trigger", "quick", "--run-id", "s", "--wait")
+    moves = [tuple(line.split()[1:3]) for line in done.stdout.splitlines()[1:-1]]
+    assert moves == [
+        ("run", "running"),
+        ("one", "running"),
+        ("one", "success"),
+        ("two", "running"),
+        ("two", "success"),
+        ("run", "success"),
+    ]
