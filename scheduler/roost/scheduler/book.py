@@ -72,6 +72,7 @@ class ActiveRun:
         "alive",
         "board",
         "dag_id",
+        "doubted",
         "fresh",
         "holding",
         "in_flight",
@@ -111,6 +112,7 @@ class ActiveRun:
             version.plan, [(i.id, i.task_id, i.map_index, i.state) for i in instances]
         )
         self.alive = True
+        self.doubted = False
         self.paused = False
         self.in_line: Counter[str] = Counter()
         self.in_flight = 0

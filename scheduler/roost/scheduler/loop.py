@@ -9,9 +9,10 @@ from typing import NamedTuple
 from sqlalchemy import Engine
 
 from roost.models.engine import Tx, transact
-from roost.models.queries import handoffs, runs
+from roost.models.queries import runs
 from roost.models.queries.handoffs import Handoff
 from roost.models.queries.look import look
+from roost.models.queries.recount import recount
 from roost.scheduler.steps.adopt import adopt_runs
 from roost.scheduler.steps.create_runs import create_runs, start_runs
 from roost.scheduler.steps.decide import decide, finish_runs
@@ -96,6 +97,8 @@ class Scheduler:
         seen = look(tx, self.job_id)
         if seen is None:
             raise LeaseLost
+        if seen.holding != self._memory.holding_pools:
+            self.forget()  # what a pool counts has changed
         memory = self._memory
         turn = Turn(
             tx=tx,
@@ -106,9 +109,8 @@ class Scheduler:
             max_losses=self._max_losses,
         )
         if self._reclaim:
-            memory.holding_pools = frozenset(
-                row.pool for row in handoffs.pool_rows(tx) if row.include_deferred
-            )
+            memory.holding_pools = seen.holding
+            self._recount(tx)
             runs.reread(tx, self.job_id)
         self._note_pauses(turn, seen.paused)
         if seen.unclaimed or self._reclaim:
@@ -120,15 +122,23 @@ class Scheduler:
         due = seen.next_run_after
         if due is not None and max(due, self._not_before) <= turn.now:
             create_runs(turn)
+        decide(turn)
+        # Limits of runs are locked before pools, always: schedulers cannot deadlock.
+        finish_runs(turn)
         start_runs(turn)
         decide(turn)
-        enqueue(turn)
         finish_runs(turn)
+        enqueue(turn, seen.shrinking)
         # When all that is due must wait for a run to end, looking again at once is of no use.
         waits = turn.blocked and not turn.finished
         self._not_before = turn.now + _BLOCKED_US if waits else 0
         self._reclaim = False
         return self._report(turn, None if due is None else max(due, self._not_before))
+
+    @staticmethod
+    def _recount(tx: Tx) -> None:
+        for name, (was, now) in recount(tx).items():
+            log.info("%s counted %d in use; it is %d", name, was, now)
 
     @staticmethod
     def _note_pauses(turn: Turn, paused: frozenset[str]) -> None:
@@ -145,8 +155,7 @@ class Scheduler:
     def _report(turn: Turn, next_run_after: int | None) -> Report:
         alarms = turn.book.alarms
         due = [alarms[0].due_at] if alarms else []
-        if next_run_after is not None:
-            due.append(next_run_after)
+        due += [at for at in (next_run_after, turn.memory.start_at) if at is not None]
         return Report(
             more=turn.more,
             handoffs=turn.handoffs,

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from roost.models.engine import Tx
 from roost.models.queries.handoffs import Handoff
+from roost.models.queries.runs import mark_changed
 from roost.models.states import Event
 from roost.models.transitions import Moved, move
 from roost.scheduler.book import ActiveRun, Book
@@ -58,6 +59,7 @@ class Memory:
     ids: IdBlock = field(default_factory=IdBlock)
     paused: frozenset[str] = frozenset()
     may_start: bool = True  # something changed since queued runs were last looked at
+    start_at: int | None = None  # look at them again then, whatever happens
     holding_pools: frozenset[str] = frozenset()
 
 
@@ -112,6 +114,12 @@ class Turn:
     def book(self) -> Book:
         """The runs in memory."""
         return self.memory.book
+
+    def doubt(self, run: ActiveRun) -> None:
+        """The book was wrong about a run: others moved something. It is read again next."""
+        run.doubted = True
+        mark_changed(self.tx, run.key)
+        self.more = True
 
     def touch(self, run: ActiveRun) -> None:
         """Note that something of the run changed: it is decided in this turn."""

@@ -22,7 +22,6 @@ __all__ = [
     "save_dag",
     "save_source",
     "save_version",
-    "unfinished_scheduled_runs",
 ]
 
 
@@ -102,20 +101,21 @@ _LAST_INTERVAL = Sql(
     "SELECT interval_end FROM dag_run WHERE dag_id = :dag_id AND run_type = 'scheduled' "
     "ORDER BY interval_start DESC LIMIT 1"
 )
+# Those that may have no further run now are left out here: they must not stand in the way of
+# others. Ties are ordered, so that schedulers come to the rows in one order and cannot deadlock.
 _DUE = Sql(
+    "WITH active AS MATERIALIZED (SELECT dag_id, count(*) AS n FROM dag_run "
+    "WHERE end_date IS NULL AND run_type = 'scheduled' GROUP BY dag_id) "
     "SELECT d.dag_id, d.version_id, d.next_run_after, v.data FROM dag d "
-    "JOIN dag_version v ON v.id = d.version_id "
+    "JOIN dag_version v ON v.id = d.version_id JOIN dag_usage u ON u.dag_id = d.dag_id "
+    "LEFT JOIN active a ON a.dag_id = d.dag_id "
     "WHERE d.next_run_after <= :now AND NOT d.is_paused AND d.is_active "
-    "ORDER BY d.next_run_after LIMIT :limit"
+    "AND coalesce(a.n, 0) < u.max_runs ORDER BY d.next_run_after, d.dag_id LIMIT :limit"
 )
 _PLAN_NEXT = Sql(
     "UPDATE dag SET next_run_after = :next_run_after, next_interval_start = :next_interval_start, "
     "next_interval_end = :next_interval_end "
     "WHERE dag_id = :dag_id AND next_run_after = :was_due"
-)
-_UNFINISHED = Sql(
-    "SELECT count(*) FROM dag_run "
-    "WHERE dag_id = :dag_id AND end_date IS NULL AND run_type = 'scheduled'"
 )
 
 
@@ -201,7 +201,7 @@ def last_scheduled_interval(tx: Tx, dag_id: str) -> int | None:
 
 
 def due_dags(tx: Tx, now: int, limit: int) -> list[DueDag]:
-    """DAGs whose next run is due, longest overdue first."""
+    """DAGs whose next run is due and that may have one more, longest overdue first."""
     return [DueDag._make(row) for row in tx.all(_DUE, now=now, limit=limit)]
 
 
@@ -226,8 +226,3 @@ def plan_next(
         )
         == 1
     )
-
-
-def unfinished_scheduled_runs(tx: Tx, dag_id: str) -> int:
-    """How many scheduled runs of the DAG are queued or running."""
-    return int(tx.scalar(_UNFINISHED, dag_id=dag_id))

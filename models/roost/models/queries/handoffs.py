@@ -15,7 +15,6 @@ __all__ = [
     "create_dispatches",
     "end_lost_dispatches",
     "lock_pools",
-    "pool_rows",
 ]
 
 
@@ -50,7 +49,6 @@ _CREATE = Sql(
     "SELECT r.id, r.ti_id, r.dag_run_id, r.try_number, r.queue, r.priority, {now} FROM {rows:r | "
     "id bigint, ti_id bigint, dag_run_id bigint, try_number integer, queue text, priority integer}"
 )
-_POOLS = Sql("SELECT pool, slots, used, include_deferred FROM pool ORDER BY pool")
 _LOCK_POOLS = Sql(
     "SELECT pool, slots, used, include_deferred FROM pool "
     "WHERE pool IN (SELECT r.pool FROM {rows:r | pool text}) ORDER BY pool {for_update}"
@@ -86,11 +84,6 @@ def create_dispatches(tx: Tx, handoffs: Sequence[Handoff]) -> None:
 def end_lost_dispatches(tx: Tx, outcome: str) -> list[int]:
     """End what workers held that are gone; ``outcome`` says so. Gives the dispatch ids."""
     return [row[0] for row in tx.all(_END_LOST, outcome=outcome)]
-
-
-def pool_rows(tx: Tx) -> list[PoolRow]:
-    """Every pool, without locks: for gauges and for what a pool counts."""
-    return [_pool(row) for row in tx.all(_POOLS)]
 
 
 def lock_pools(tx: Tx, names: Sequence[str]) -> list[PoolRow]:

@@ -19,12 +19,16 @@ class Look(NamedTuple):
         fired: triggers have events.
         next_run_after: when the next scheduled run of any DAG is due, in microseconds, or None.
         paused: DAGs of which no new task may be queued (S13).
+        holding: pools that count what is deferred (H5).
+        shrinking: pools with fewer slots than are used.
     """
 
     unclaimed: bool
     fired: bool
     next_run_after: int | None
     paused: frozenset[str]
+    holding: frozenset[str]
+    shrinking: frozenset[str]
 
 
 # The job's row stays share-locked to the end of the transaction, so whoever wants to end this job
@@ -34,7 +38,9 @@ _LOOK = Sql(
     "AS unclaimed, "
     "EXISTS (SELECT 1 FROM trigger_event) AS fired, "
     "(SELECT min(next_run_after) FROM dag WHERE NOT is_paused AND is_active) AS next_run_after, "
-    "(SELECT {json_list:dag_id} FROM dag WHERE is_paused) AS paused "
+    "(SELECT {json_list:dag_id} FROM dag WHERE is_paused) AS paused, "
+    "(SELECT {json_list:pool} FROM pool WHERE include_deferred) AS holding, "
+    "(SELECT {json_list:pool} FROM pool WHERE shrinking) AS shrinking "
     "FROM job WHERE id = :me AND ended_at IS NULL {for_share}"
 )
 
@@ -44,5 +50,15 @@ def look(tx: Tx, job_id: int) -> Look | None:
     row = tx.first(_LOOK, me=job_id)
     if row is None:
         return None
-    paused = frozenset(msgspec.json.decode(row.paused or "[]"))
-    return Look(bool(row.unclaimed), bool(row.fired), row.next_run_after, paused)
+    return Look(
+        bool(row.unclaimed),
+        bool(row.fired),
+        row.next_run_after,
+        _names(row.paused),
+        _names(row.holding),
+        _names(row.shrinking),
+    )
+
+
+def _names(found: str | None) -> frozenset[str]:
+    return frozenset(msgspec.json.decode(found or "[]"))

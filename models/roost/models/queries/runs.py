@@ -63,10 +63,12 @@ class VersionRow(NamedTuple):
 
 
 _RUN = ", ".join(RunRow._fields)
+# The CTE is a fence: an inlined LIMIT below an UPDATE may lock more rows than it returns.
 _ADOPT = Sql(
-    "UPDATE dag_run SET job_id = :me, changed = {false} WHERE id IN ("
-    "SELECT id FROM dag_run WHERE end_date IS NULL AND (job_id IS NULL OR changed) "
+    "WITH pick AS MATERIALIZED (SELECT id FROM dag_run "
+    "WHERE end_date IS NULL AND (job_id IS NULL OR changed) "
     "AND (job_id IS NULL OR job_id = :me) ORDER BY id LIMIT :limit {skip_locked}) "
+    "UPDATE dag_run SET job_id = :me, changed = {false} WHERE id IN (SELECT id FROM pick) "
     f"RETURNING {_RUN}"
 )
 _INSTANCES = Sql(

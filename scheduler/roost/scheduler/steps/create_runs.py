@@ -16,12 +16,13 @@ from roost.models.states import RunEvent, State
 from roost.models.transitions import NewRun, create_run, create_task_instances, move_runs
 from roost.scheduler.steps.adopt import adopt_runs, load_run, version_of
 from roost.scheduler.turn import Turn
-from roost.support.clock import from_us
+from roost.support.clock import SECOND, from_us
 
-__all__ = ["create_runs", "start_runs"]
+__all__ = ["create_runs", "lock_room", "start_runs"]
 
 _BATCH = 100
 _STARTS = 100
+_LOOK_AGAIN_US = 2 * SECOND
 
 
 def create_runs(turn: Turn) -> None:
@@ -32,7 +33,7 @@ def create_runs(turn: Turn) -> None:
     """
     due = dags.due_dags(turn.tx, turn.now, _BATCH)
     created = sum(_create_due(turn, dag) for dag in due)
-    turn.blocked = bool(due) and not created
+    turn.blocked = not created
     turn.more |= created > 0
     if created:
         adopt_runs(turn)
@@ -40,8 +41,6 @@ def create_runs(turn: Turn) -> None:
 
 def _create_due(turn: Turn, due: DueDag) -> int:
     dag = msgspec.json.decode(due.data, type=SerializedDag)
-    if dags.unfinished_scheduled_runs(turn.tx, due.dag_id) >= dag.max_active_runs:
-        return 0  # its next run is created when one of them has ended
     last = dags.last_scheduled_interval(turn.tx, due.dag_id)
     # Asked anew: without catchup the answer is the newest interval missed, not the one foreseen.
     info = _next(dag, last, turn.now)
@@ -76,26 +75,35 @@ def _next(dag: SerializedDag, last: int | None, now: int) -> DagRunInfo | None:
 
 def start_runs(turn: Turn) -> None:
     """Start queued runs, earliest first, while fewer than ``max_active_runs`` are active (S9)."""
-    if not turn.memory.may_start:
+    memory = turn.memory
+    if not memory.may_start and (memory.start_at is None or turn.now < memory.start_at):
         return
-    turn.memory.may_start = False
-    candidates = [
-        row
-        for row in sorted(turn.book.queued.values(), key=_by_date)
-        if row.dag_id not in turn.memory.paused and row.run_after <= turn.now
-    ]
+    memory.may_start = False
+    waiting = [row for row in turn.book.queued.values() if row.dag_id not in memory.paused]
+    candidates = sorted((row for row in waiting if row.run_after <= turn.now), key=_by_date)
+    memory.start_at = min((r.run_after for r in waiting if r.run_after > turn.now), default=None)
     if not candidates:
         return
     room = runs.lock_run_slots(turn.tx, {row.dag_id for row in candidates})
     starting: list[RunRow] = []
     for row in candidates:
         if len(starting) == _STARTS:
-            turn.more = turn.memory.may_start = True
+            turn.more = memory.may_start = True
             break
         if room.get(row.dag_id, 0) > 0:
             room[row.dag_id] -= 1
             starting.append(row)
+    if len(starting) < len(candidates):
+        # Another scheduler, or a new version of the DAG, may make room without telling us.
+        again = turn.now + _LOOK_AGAIN_US
+        memory.start_at = again if memory.start_at is None else min(again, memory.start_at)
     _start(turn, starting)
+
+
+def lock_room(turn: Turn, ending: list[str]) -> None:
+    """Lock the limits of DAGs whose runs end, and of those that may start one for it, in one
+    order: schedulers cannot deadlock."""
+    runs.lock_run_slots(turn.tx, {*ending, *(row.dag_id for row in turn.book.queued.values())})
 
 
 def _by_date(row: RunRow) -> tuple[int, int]:

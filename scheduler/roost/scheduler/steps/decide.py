@@ -8,11 +8,13 @@ from roost.models.queries import runs
 from roost.models.states import Event, RunEvent, State
 from roost.models.transitions import move_runs
 from roost.scheduler.book import ActiveRun
+from roost.scheduler.steps.create_runs import lock_room
 from roost.scheduler.steps.settle import schedule
 from roost.scheduler.turn import FinishedRun, Turn
 
 __all__ = ["decide", "finish_runs"]
 
+_Rows = list[tuple[ActiveRun, dict[str, Any]]]
 _COMPLETED = ("try_number", "scheduled_at", "start_date", "end_date")
 
 
@@ -22,16 +24,16 @@ def decide(turn: Turn) -> None:
     An operator without a body completes right here (H27), and what follows it is decided in the
     same turn.
     """
-    skips: list[dict[str, Any]] = []
-    upstream_fails: list[dict[str, Any]] = []
-    completed: list[dict[str, Any]] = []
+    skips: _Rows = []
+    upstream_fails: _Rows = []
+    completed: _Rows = []
     for run in list(turn.touched.values()):
         while True:
             decisions = run.board.decide()
             ids = run.board.ti_ids
-            skips += [{"id": ids[i], "end_date": turn.now} for i in decisions.skip]
+            skips += [(run, {"id": ids[i], "end_date": turn.now}) for i in decisions.skip]
             upstream_fails += [
-                {"id": ids[i], "end_date": turn.now} for i in decisions.upstream_failed
+                (run, {"id": ids[i], "end_date": turn.now}) for i in decisions.upstream_failed
             ]
             empty = [i for i in decisions.run if run.board.plan.empty[i]]
             for index in decisions.run:
@@ -39,10 +41,24 @@ def decide(turn: Turn) -> None:
                     schedule(turn, run, index)
             if not empty:
                 break
-            completed += [_complete(turn, run, index) for index in empty]
-    turn.move(Event.SKIP, skips, sets=("end_date",), reason="trigger rule")
-    turn.move(Event.UPSTREAM_FAIL, upstream_fails, sets=("end_date",))
-    turn.move((Event.SCHEDULE, Event.COMPLETE), completed, sets=_COMPLETED)
+            completed += [(run, _complete(turn, run, index)) for index in empty]
+    _write(turn, Event.SKIP, skips, reason="trigger rule")
+    _write(turn, Event.UPSTREAM_FAIL, upstream_fails)
+    _write(turn, (Event.SCHEDULE, Event.COMPLETE), completed, sets=_COMPLETED)
+
+
+def _write(
+    turn: Turn,
+    events: Event | tuple[Event, ...],
+    rows: _Rows,
+    *,
+    sets: tuple[str, ...] = ("end_date",),
+    reason: str | None = None,
+) -> None:
+    moved = turn.move(events, [row for _, row in rows], sets=sets, reason=reason)
+    for run, row in rows:
+        if row["id"] not in moved:
+            turn.doubt(run)
 
 
 def _complete(turn: Turn, run: ActiveRun, index: int) -> dict[str, Any]:
@@ -63,13 +79,15 @@ def finish_runs(turn: Turn) -> None:
     ended: dict[RunEvent, list[ActiveRun]] = {RunEvent.SUCCEED: [], RunEvent.FAIL: []}
     stuck = []
     for run in turn.touched.values():
-        if not run.alive:
+        if not run.alive or run.doubted:
             continue
         outcome = run.board.outcome()
         if outcome is not None:
             ended[RunEvent.SUCCEED if outcome == "success" else RunEvent.FAIL].append(run)
         elif not run.waiting and run.board.deadlocked():
             stuck.append(run)
+    if stuck or any(ended.values()):
+        lock_room(turn, [run.dag_id for group in (*ended.values(), stuck) for run in group])
     for event, group in ended.items():
         _end(turn, event, group, None)
     _end(turn, RunEvent.FAIL, stuck, "deadlocked: nothing can run and nothing is awaited")

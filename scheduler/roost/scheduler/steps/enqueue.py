@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
-from roost.models.queries import handoffs, runs
+from roost.models.queries import handoffs
 from roost.models.queries.handoffs import Handoff
 from roost.models.states import Event
 from roost.scheduler.book import ActiveRun, Waiting
@@ -16,15 +16,19 @@ __all__ = ["enqueue"]
 _Group = tuple[tuple[Event, ...], tuple[str, ...], tuple[str, ...]]
 
 
-def enqueue(turn: Turn) -> None:
+def enqueue(turn: Turn, shrinking: frozenset[str]) -> None:
     """Queue the candidates that every limit admits; note the others as scheduled.
 
     Pool slots given back in this turn are spent again without touching the pool's row. Only when
     more are wanted is the row locked and counted: a limit shared by several schedulers is never
     judged by an unlocked row (S8).
+
+    Args:
+        turn: the turn.
+        shrinking: pools with more slots in use than they have: what comes back is not spent.
     """
     changes: dict[str, int] = {pool: -slots for pool, slots in turn.released.items()}
-    free = _free_slots(turn)
+    free = _free_slots(turn, shrinking)
     admitted, turn.starving = turn.memory.ready.admit(turn.parallelism - turn.book.in_flight, free)
     if turn.memory.ids.left < len(admitted):
         size = max(IdBlock.SIZE, len(admitted))
@@ -48,11 +52,13 @@ def enqueue(turn: Turn) -> None:
     handoffs.change_pools(turn.tx, changes)
 
 
-def _free_slots(turn: Turn) -> dict[str, int]:
+def _free_slots(turn: Turn, shrinking: frozenset[str]) -> dict[str, int]:
     """Free slots by pool: those given back now, and those of the locked row where they may not
     suffice."""
     wanted = turn.memory.ready.wanted()
-    free = {pool: slots for pool, slots in turn.released.items() if slots > 0}
+    free = {
+        pool: slots for pool, slots in turn.released.items() if slots > 0 and pool not in shrinking
+    }
     short = [pool for pool, slots in wanted.items() if slots > free.get(pool, 0)]
     if short:
         for row in handoffs.lock_pools(turn.tx, short):
@@ -123,5 +129,4 @@ def _doubt(turn: Turn, run: ActiveRun, index: int, admitted: bool, changes: dict
     if admitted:
         task = run.board.plan.tasks[index]
         changes[task.pool] = changes.get(task.pool, 0) - task.pool_slots
-    runs.mark_changed(turn.tx, run.key)
-    turn.more = True
+    turn.doubt(run)
