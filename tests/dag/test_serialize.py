@@ -176,3 +176,9 @@ def test_edges_set_by_late_arguments_are_found() -> None:
     late.value = [first.output]
     made = serialize_dag(dag)
     assert [(task.task_id, task.downstream) for task in made.tasks] == [("z", ["a"]), ("a", [])]
+
+
+def test_a_continuous_dag_has_one_run_at_a_time_h14() -> None:
+    """H14: ``@continuous`` runs follow each other, whatever max_active_runs says."""
+    assert serialize_dag(DAG("d", schedule="@continuous", max_active_runs=5)).max_active_runs == 1
+    assert serialize_dag(DAG("d", schedule="@daily", max_active_runs=5)).max_active_runs == 5

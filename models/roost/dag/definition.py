@@ -40,7 +40,7 @@ class DAG:
         end_date: no data interval starts after it.
         catchup: create the runs between ``start_date`` and now, too.
         default_args: arguments of every task that it does not give itself (S6).
-        max_active_runs: runs of this DAG at the same time.
+        max_active_runs: runs of this DAG at the same time; always 1 with ``@continuous``.
         max_active_tasks: task instances of this DAG at the same time, over all runs.
         dagrun_timeout: a run that takes longer fails.
         params: default values of ``params`` in templates; a run's conf replaces them.

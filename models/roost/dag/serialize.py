@@ -45,14 +45,16 @@ def serialize_dag(dag: DAG) -> SerializedDag:
 def _serialize(dag: DAG) -> SerializedDag:
     zone = _zone_name(dag.start_date.tzinfo if dag.start_date else None)
     tasks = [_task(task, zone) for task in dag.topological_sort()]
+    timetable = parse_schedule(dag.schedule, zone)
     return SerializedDag(
         dag_id=dag.dag_id,
-        timetable=parse_schedule(dag.schedule, zone),
+        timetable=timetable,
         tasks=tasks,
         start_date=_moment(dag.start_date, zone),
         end_date=_moment(dag.end_date, zone),
         catchup=dag.catchup,
-        max_active_runs=dag.max_active_runs,
+        # Back to back means one after the other: the next run starts when this one has ended.
+        max_active_runs=1 if timetable.kind == "continuous" else dag.max_active_runs,
         max_active_tasks=dag.max_active_tasks,
         dagrun_timeout_us=_duration(dag.dagrun_timeout),
         is_paused_upon_creation=dag.is_paused_upon_creation,
