@@ -1,13 +1,14 @@
 """A DAG file with trigger classes that do everything wrong, and one that does it right."""
 
 # It stands in for users' files, which nobody lints or annotates.
-# ruff: noqa: ASYNC230, ASYNC251, T201, SIM105
+# ruff: noqa: ASYNC221, ASYNC230, ASYNC251, T201, SIM105
 # mypy: ignore-errors
 
 from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -226,10 +227,22 @@ class Blocks(Named):
 class BlocksInTask(Named):
     async def run(self):
         async def work():
-            time.sleep(0.5)
+            subprocess.run(["sleep", "0.5"])
 
-        await asyncio.ensure_future(work())
+        task = asyncio.ensure_future(work())
+        task.set_name("a name of its own")
+        await task
         yield TriggerEvent("late")
+
+
+class BlocksInCallback(Named):
+    async def run(self):
+        asyncio.get_running_loop().call_soon(self.work)
+        await asyncio.sleep(0.1)
+        yield TriggerEvent("late")
+
+    def work(self):
+        time.sleep(0.5)
 
 
 class Stubborn(BaseTrigger):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -309,6 +310,41 @@ def test_capacity_bounds_the_claims(world: World, daemons: Daemons, tmp_path: Pa
     for index in range(1, 5):
         (tmp_path / str(index)).touch()
     wait_events(world, *numbers)
+
+
+def test_runner_that_hangs_does_not_outlive_its_supervisor(
+    world: World, daemons: Daemons, tmp_path: Path
+) -> None:
+    """The runner ends after a crash of its supervisor even if a trigger blocks its loop."""
+    world.defer([{"cls": "HangsOnce", "kwargs": {"mark": str(tmp_path / "mark")}}])
+    triggerer = daemons.start("triggerer")
+    wait_until(lambda: (tmp_path / "mark").exists(), what="the trigger to hang")
+    runner = os.pidfd_open(runner_of(triggerer))
+    triggerer.kill()
+    try:
+        assert select.select([runner], [], [], 30)[0]
+    finally:
+        os.close(runner)
+
+
+def test_lost_connections_lose_no_trigger(
+    world: World, daemons: Daemons, bell: Doorbell, tmp_path: Path
+) -> None:
+    """The server ends every connection: the triggerer stays, and its triggers fire."""
+    if world.engine.dialect.name == "sqlite":
+        pytest.skip("SQLite has no server")
+    numbers = world.defer([appears(tmp_path / "file") for _ in range(5)])
+    triggerer = daemons.start("triggerer")
+    wait_owned(world, 5, owner(world, triggerer))
+    world.rows(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    (tmp_path / "file").touch()
+    numbers += world.defer([{"due_at": now_us()}])
+    bell.ring("triggerer")
+    wait_events(world, *numbers)
+    assert triggerer.process.poll() is None
 
 
 def test_second_signal_ends_it_at_once(world: World, daemons: Daemons, tmp_path: Path) -> None:

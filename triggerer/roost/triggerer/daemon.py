@@ -145,6 +145,7 @@ class Triggerer:
                 workers.start_soon(lanes.run, name="lanes")
                 workers.start_soon(self._cancel_when_stopping, workers, name="stop")
                 self._notifier.ready(f"triggerer job {job_id}")
+                log.info("triggerer job %d ready: %s", job_id, self._offer())
                 lost = await self._keep_lease(job_id, lanes)
                 workers.cancel_scope.cancel()
             if not lost:
@@ -172,6 +173,10 @@ class Triggerer:
         )
         outbox = Outbox(self._db, job_id, self._stats, partial(self._on_stored, lanes))
         return keeper, lanes, outbox
+
+    def _offer(self) -> str:
+        queues = ", ".join(self._queues) or "every queue"
+        return f"capacity {self._capacity}, triggers of {queues}"
 
     def _register(self, tx: Tx) -> int:
         return jobs.register(tx, "triggerer", self._me, str(self._config.run_dir))

@@ -71,9 +71,12 @@ class Registry:
             loop = asyncio.get_running_loop()
             finding = loop.run_in_executor(self._loader, self._find, case)
             self._finding[key] = finding
+        loader = self._loader
         # wait() leaves the future alone when this trigger is cancelled: others wait for it too.
         done, _ = await asyncio.wait((finding,), timeout=_LOAD_S)
         if not done:
+            if self._loader is loader:  # it hangs in there: others get a thread of their own
+                self._loader = ThreadPoolExecutor(1, "dag-file")
             raise TimeoutError(f"importing the code of {case.source} took over {_LOAD_S:g} s")
         self._finding.pop(key, None)
         cls = self._found[key] = finding.result()

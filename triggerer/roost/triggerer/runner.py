@@ -18,6 +18,7 @@ import socket
 import sys
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from roost.support.frames import FrameBuffer, pack
 from roost.support.wire import TriggerReport
@@ -44,6 +45,9 @@ _INSIST_TIMES = 5
 _ORPHAN_GRACE_S = 5.0
 _BATCH = 500
 _BATCH_BYTES = 4 << 20
+
+# Which trigger started a task; a trigger's own task bears its id as name.
+_STARTED_BY: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()
 
 
 class Runner(asyncio.Protocol):
@@ -208,11 +212,14 @@ class Runner(asyncio.Protocol):
 
     def name_task(self, task: asyncio.Task[object]) -> tuple[int | None, str]:
         """Which trigger a task belongs to; called by the watchdog's thread."""
-        kind, _, number = task.get_name().partition("-")
-        if kind != "trigger" or not number.isdigit():
-            return None, task.get_name()
-        case = self.cases.get(int(number))
-        return int(number), "" if case is None else case.label
+        trigger_id = _STARTED_BY.get(task)
+        if trigger_id is None:
+            kind, _, number = task.get_name().partition("-")
+            if kind != "trigger" or not number.isdigit():
+                return None, task.get_name()
+            trigger_id = int(number)
+        case = self.cases.get(trigger_id)
+        return trigger_id, "" if case is None else case.label
 
 
 def _task_factory(
@@ -220,11 +227,11 @@ def _task_factory(
     coro: Coroutine[Any, Any, Any] | Generator[Any, None, Any],
     **kwargs: Any,
 ) -> asyncio.Task[Any]:
-    """Tasks that a trigger starts carry its name, so that the watchdog can tell whose they are."""
+    """Note whose task it is when a trigger starts one, so that the watchdog can tell."""
     task: asyncio.Task[Any] = asyncio.Task(coro, loop=loop, **kwargs)
     trigger_id = CURRENT.get(None)
     if trigger_id is not None:
-        task.set_name(f"trigger-{trigger_id}")
+        _STARTED_BY[task] = trigger_id
     return task
 
 

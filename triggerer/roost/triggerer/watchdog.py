@@ -1,9 +1,9 @@
 """Names the trigger that keeps the runner's loop from turning (D20), from a thread beside it.
 
-Every 50 ms the thread looks which task the loop is in. When it meets one, it posts a probe to
-the loop; a probe that has not run at a later look means that the same step of that task has gone
-on since. An idle loop is never woken. A call that holds the GIL stops this thread as well: then
-the supervisor notices the silence.
+Every 50 ms the thread looks which task, or which callback outside of all tasks, the loop is in.
+When it meets one, it posts a probe to the loop; a probe that has not run at a later look means
+that the same step of that task has gone on since. An idle loop is never woken. A call that holds
+the GIL stops this thread as well: then the supervisor notices the silence.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import selectors
 import sys
+import sysconfig
 import threading
 import time
 from collections.abc import Callable
-from types import FrameType
+from types import CodeType, FrameType
 
 from roost.support.frames import pack
 from roost.triggerer.messages import Blocked
@@ -24,10 +26,11 @@ __all__ = ["Watchdog"]
 
 LOOK_S = 0.05
 BLOCKED_S = 0.15
-_ORPHAN_S = 10.0
+_ORPHAN_S = 6.0
 
 # asyncio's and our own frames are on every stack; the culprit is what they called.
-_OURS = (os.path.dirname(asyncio.__file__), os.path.dirname(__file__))
+_INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
+_OURS = (os.path.dirname(asyncio.__file__), os.path.dirname(__file__), selectors.__file__)
 
 
 class Watchdog:
@@ -53,8 +56,8 @@ class Watchdog:
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         self._orphan_since: float | None = None
-        # One suspicion: the step of this task, since then, probe not back yet, told or not.
-        self._suspect: asyncio.Task[object] | None = None
+        # One suspicion: a step of this task or callback, since then, probe back yet, told yet.
+        self._suspect: object = None
         self._since = 0.0
         self._turned = True
         self._told = False
@@ -77,31 +80,33 @@ class Watchdog:
 
     def _look(self, now: float) -> None:
         task = asyncio.current_task(self._loop)
-        if task is None:
+        suspect = task or _callback(self._frame())
+        if suspect is None:
             self._suspect = None
-            return
-        if task is not self._suspect or self._turned:
-            self._suspect, self._since, self._told = task, now, False
+        elif suspect is not self._suspect or self._turned:
+            self._suspect, self._since, self._told = suspect, now, False
             self._turned = False
             try:
-                self._loop.call_soon_threadsafe(self._probe, task)
+                self._loop.call_soon_threadsafe(self._probe, suspect)
             except RuntimeError:  # the loop is closed
                 self._done.set()
-            return
-        if not self._told and now - self._since >= BLOCKED_S:
+        elif not self._told and now - self._since >= BLOCKED_S:
             self._told = True
             self._tell(task, now - self._since)
 
-    def _probe(self, task: asyncio.Task[object]) -> None:
-        if task is self._suspect:
+    def _probe(self, suspect: object) -> None:
+        if suspect is self._suspect:
             self._turned = True
 
-    def _tell(self, task: asyncio.Task[object], blocked_s: float) -> None:
-        trigger_id, label = self._name_task(task)
-        where = _where(sys._current_frames().get(self._watched))
+    def _tell(self, task: asyncio.Task[object] | None, blocked_s: float) -> None:
+        trigger_id, label = (None, "a callback") if task is None else self._name_task(task)
+        where = _where(self._frame())
         note = Blocked(trigger_id, label[:500], where[:500], int(blocked_s * 1e6))
         with contextlib.suppress(OSError):  # pipe full, or nobody reads: a lost note is no harm
             os.write(self._notes, pack(note))  # below PIPE_BUF: whole or not at all
+
+    def _frame(self) -> FrameType | None:
+        return sys._current_frames().get(self._watched)
 
     def _orphaned(self, now: float) -> None:
         """End a runner whose loop is too blocked to notice that its supervisor has died."""
@@ -111,14 +116,25 @@ class Watchdog:
             os._exit(1)
 
 
+def _callback(top: FrameType | None) -> CodeType | None:
+    """The code the loop runs outside of all tasks; None when it waits for something to do."""
+    if top is None or _library(top.f_code.co_filename):
+        return None
+    return top.f_code
+
+
 def _where(top: FrameType | None) -> str:
-    """``file:line in function`` of the frame of user code that is nearest to what blocks."""
-    innermost = user = top
-    while user is not None and _library(user.f_code.co_filename):
-        user = user.f_back
-    found = user or innermost
-    if found is None:
+    """``file:line in function`` of the user's code that blocks, not of the library it called."""
+    frames: list[FrameType] = []
+    while top is not None:
+        if not _library(top.f_code.co_filename):
+            frames.append(top)
+        top = top.f_back
+    if not frames:
         return "unknown"
+    own = (frame for frame in frames if not frame.f_code.co_filename.startswith(_INSTALLED))
+    # All of it installed: the outermost is the trigger's own run(), the innermost may be anything.
+    found = next(own, frames[-1])
     return f"{found.f_code.co_filename}:{found.f_lineno} in {found.f_code.co_name}"
 
 
