@@ -37,6 +37,7 @@ __all__ = [
     "is_transient",
     "open_engine",
     "read",
+    "single",
     "transact",
 ]
 
@@ -245,11 +246,27 @@ def _enter_wal(connection: sqlite3.Connection) -> None:
 
 @contextmanager
 def read(engine: Engine) -> Iterator[Tx]:
-    """A transaction that only reads: it never waits for SQLite's writer."""
+    """A look at the database that never waits for SQLite's writer.
+
+    On PostgreSQL each statement stands alone, as READ COMMITTED would have it anyway, and saves
+    the two around it.
+    """
+    if engine.dialect.name == "postgresql":
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            yield Tx(connection)
+        return
     with engine.connect() as connection:
         connection = connection.execution_options(roost_reading=True)
         with connection.begin():
             yield Tx(connection)
+
+
+def single(engine: Engine, step: Callable[[Tx], T]) -> T:
+    """Run a step of ONE writing statement, which is a transaction by itself."""
+    if engine.dialect.name == "postgresql":
+        with read(engine) as tx:
+            return step(tx)
+    return transact(engine, step)
 
 
 def transact(engine: Engine, step: Callable[[Tx], T], *, attempts: int = 5) -> T:

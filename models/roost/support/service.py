@@ -43,11 +43,13 @@ class Wake:
         """End the present sleep, or the next one."""
         self._event.set()
 
-    async def wait(self, timeout_s: float | None = None) -> None:
-        """Sleep until woken, at most ``timeout_s`` seconds."""
+    async def wait(self, timeout_s: float | None = None) -> bool:
+        """Sleep until woken, at most ``timeout_s`` seconds; True if somebody woke."""
         with anyio.move_on_after(timeout_s):
             await self._event.wait()
+        woken = self._event.is_set()
         self._event = anyio.Event()
+        return woken
 
 
 class Patience:

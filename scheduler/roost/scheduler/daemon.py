@@ -19,13 +19,13 @@ from sqlalchemy import Engine
 
 from roost.exceptions import RoostException
 from roost.executors.base import BaseExecutor, load_executor
-from roost.models.engine import Tx, is_passing, open_engine, transact
+from roost.models.engine import Tx, is_passing, open_engine, read, single, transact
 from roost.models.queries import jobs
 from roost.models.queries.jobs import Job
 from roost.models.schema import require_schema
 from roost.models.states import State
 from roost.scheduler.chores.gauges import report_gauges
-from roost.scheduler.chores.rescue import Rescued, rescue
+from roost.scheduler.chores.rescue import Rescued, Survey, rescue, survey
 from roost.scheduler.loop import LeaseLost, Report, Scheduler
 from roost.scheduler.parsing.pool import ParserPool
 from roost.scheduler.parsing.watcher import Watcher
@@ -157,7 +157,7 @@ class SchedulerDaemon:
                 continue
             self._publish(report, time.perf_counter() - began)
             if not report.more:
-                await self._wake.wait(self._sleep_s(report))
+                await self._sleep(report)
 
     def _turn_and_submit(self) -> Report:
         report = self._scheduler.take_turn()
@@ -173,11 +173,17 @@ class SchedulerDaemon:
         job_id = await self._patience.until_done(partial(transact, self._engine, self._register))
         self._scheduler.join(job_id)
 
-    def _sleep_s(self, report: Report) -> float:
+    async def _sleep(self, report: Report) -> None:
+        """Sleep until a ring, a due moment, or a glance after a poll interval finds work."""
         poll = self._config.scheduler.poll_interval
-        if report.next_due is None:
-            return poll
-        return min(poll, max(0.0, (report.next_due - now_us()) / SECOND))
+        while True:
+            due_s = float("inf")
+            if report.next_due is not None:
+                due_s = max(0.0, (report.next_due - now_us()) / SECOND)
+            if await self._wake.wait(min(poll, due_s)) or due_s <= poll:
+                return
+            if await self._patience.until_done(self._scheduler.has_work):
+                return
 
     def _publish(self, report: Report, took_s: float) -> None:
         if report.deferred:
@@ -208,7 +214,7 @@ class SchedulerDaemon:
         while True:
             await anyio.sleep(jobs.LEASE_RENEW_S)
             renew = partial(jobs.renew, job_id=self._scheduler.job_id)
-            if await self._patience.until_done(partial(transact, self._engine, renew)):
+            if await self._patience.until_done(partial(single, self._engine, renew)):
                 self._stats.incr("scheduler_heartbeat")
             else:
                 self._wake.set()  # the next turn finds the lease lost and joins anew
@@ -239,14 +245,19 @@ class SchedulerDaemon:
     async def _rescue(self, group: TaskGroup) -> None:
         while True:
             judge = time.monotonic() - self._patience.failed_at > _GRACE_S
-            step = partial(rescue, me=self._me, judge_leases=judge)
-            rescued = await self._patience.until_done(partial(transact, self._engine, step))
-            self._tell(rescued)
-            for job in rescued.neighbours:
+            around = await self._patience.until_done(partial(self._survey, judge))
+            if around.needed:
+                step = partial(rescue, me=self._me, judge_leases=judge)
+                self._tell(await self._patience.until_done(partial(transact, self._engine, step)))
+            for job in around.neighbours:
                 if job.id not in self._watched and job.pid != os.getpid():
                     self._watched.add(job.id)
                     group.start_soon(self._watch, job, name=f"watch {job.kind} {job.id}")
             await self._rescue_wake.wait(self._config.scheduler.poll_interval)
+
+    def _survey(self, judge_leases: bool) -> Survey:
+        with read(self._engine) as tx:
+            return survey(tx, self._me, judge_leases=judge_leases)
 
     def _tell(self, rescued: Rescued) -> None:
         for job in rescued.ended:

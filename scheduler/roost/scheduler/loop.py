@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Engine
 
-from roost.models.engine import Tx, transact
+from roost.models.engine import Tx, read, transact
 from roost.models.queries import runs
 from roost.models.queries.handoffs import Handoff
 from roost.models.queries.look import look
@@ -80,6 +80,22 @@ class Scheduler:
         self._memory = Memory()
         self._reclaim = True
 
+    def has_work(self) -> bool:
+        """A glance, in one statement: whether a turn would find anything to do.
+
+        For waking up without a ring. Alarms are not asked about: their moment is known.
+        """
+        with read(self._engine) as tx:
+            seen = look(tx, self.job_id, lock=False)
+        memory = self._memory
+        if seen is None or self._reclaim or seen.shrinking:
+            return True
+        if (seen.paused, seen.holding) != (memory.paused, memory.holding_pools):
+            return True
+        due = seen.next_run_after
+        is_due = due is not None and max(due, self._not_before) <= self._clock()
+        return seen.unclaimed or seen.ended or seen.fired or is_due
+
     def take_turn(self) -> Report:
         """Settle, decide, hand over, in one transaction.
 
@@ -115,7 +131,8 @@ class Scheduler:
         self._note_pauses(turn, seen.paused)
         if seen.unclaimed or self._reclaim:
             adopt_runs(turn)
-        settle_outcomes(turn)
+        if seen.ended:
+            settle_outcomes(turn)
         if seen.fired:
             settle_events(turn)
         settle_alarms(turn)

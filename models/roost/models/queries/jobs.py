@@ -13,7 +13,16 @@ from roost.models.engine import Sql, Tx
 from roost.support.clock import SECOND
 from roost.support.processes import Process
 
-__all__ = ["LEASE_RENEW_S", "LEASE_TTL_S", "Job", "end", "live", "owns_lease", "register", "renew"]
+__all__ = [
+    "LEASE_RENEW_S",
+    "LEASE_TTL_S",
+    "Job",
+    "end",
+    "live",
+    "owns_lease",
+    "register",
+    "renew",
+]
 
 LEASE_TTL_S = 12
 LEASE_RENEW_S = 4
@@ -49,6 +58,17 @@ _LIVE = Sql(
     "SELECT id, kind, hostname, host_id, pid, pid_start, run_dir, token, "
     "lease_until < {now} AS lapsed, "
     "detail FROM job WHERE ended_at IS NULL ORDER BY id"
+)
+# The last column: what daemons that have ended still hold, if they could not give it back.
+_SURVEY = Sql(
+    _LIVE.source.replace(
+        " FROM job ",
+        ", EXISTS (SELECT 1 FROM dispatch d JOIN job j ON j.id = d.job_id "
+        "WHERE d.ended_at IS NULL AND d.job_id IS NOT NULL AND j.ended_at IS NOT NULL) "
+        "OR EXISTS (SELECT 1 FROM dag_run r JOIN job j ON j.id = r.job_id "
+        "WHERE r.end_date IS NULL AND r.job_id IS NOT NULL AND j.ended_at IS NOT NULL) "
+        "AS left_behind FROM job ",
+    )
 )
 
 
@@ -92,3 +112,10 @@ def end(tx: Tx, job_id: int) -> bool:
 def live(tx: Tx) -> list[Job]:
     """Every daemon that has not ended, its lease lapsed or not."""
     return [Job._make(row)._replace(lapsed=bool(row.lapsed)) for row in tx.all(_LIVE)]
+
+
+def survey(tx: Tx) -> tuple[list[Job], bool]:
+    """The live daemons, and whether ended ones still hold dispatches or runs; one statement."""
+    rows = tx.all(_SURVEY)
+    found = [Job._make(row[:-1])._replace(lapsed=bool(row.lapsed)) for row in rows]
+    return found, any(row.left_behind for row in rows)

@@ -16,6 +16,7 @@ class Look(NamedTuple):
 
     Attributes:
         unclaimed: runs wait for a scheduler, or to be read again.
+        ended: dispatches have outcomes that nobody has settled.
         fired: triggers have events.
         next_run_after: when the next scheduled run of any DAG is due, in microseconds, or None.
         paused: DAGs of which no new task may be queued (S13).
@@ -24,6 +25,7 @@ class Look(NamedTuple):
     """
 
     unclaimed: bool
+    ended: bool
     fired: bool
     next_run_after: int | None
     paused: frozenset[str]
@@ -36,6 +38,7 @@ class Look(NamedTuple):
 _LOOK = Sql(
     "SELECT EXISTS (SELECT 1 FROM dag_run WHERE end_date IS NULL AND (job_id IS NULL OR changed)) "
     "AS unclaimed, "
+    "EXISTS (SELECT 1 FROM dispatch WHERE ended_at IS NOT NULL AND NOT settled) AS ended, "
     "EXISTS (SELECT 1 FROM trigger_event) AS fired, "
     "(SELECT min(next_run_after) FROM dag WHERE NOT is_paused AND is_active) AS next_run_after, "
     "(SELECT {json_list:dag_id} FROM dag WHERE is_paused) AS paused, "
@@ -43,15 +46,20 @@ _LOOK = Sql(
     "(SELECT {json_list:pool} FROM pool WHERE shrinking) AS shrinking "
     "FROM job WHERE id = :me AND ended_at IS NULL {for_share}"
 )
+_GLANCE = Sql(_LOOK.source.replace(" {for_share}", ""))
 
 
-def look(tx: Tx, job_id: int) -> Look | None:
-    """See what there is to do; None when the job was ended by others."""
-    row = tx.first(_LOOK, me=job_id)
+def look(tx: Tx, job_id: int, *, lock: bool = True) -> Look | None:
+    """See what there is to do; None when the job was ended by others.
+
+    Without ``lock`` it is a glance that promises nothing about the next statement.
+    """
+    row = tx.first(_LOOK if lock else _GLANCE, me=job_id)
     if row is None:
         return None
     return Look(
         bool(row.unclaimed),
+        bool(row.ended),
         bool(row.fired),
         row.next_run_after,
         _names(row.paused),

@@ -20,17 +20,23 @@ from roost.support.processes import Process, is_alive
 from roost.support.wire import Outcome
 from roost.worker.leftovers import kill_leftovers
 
-__all__ = ["Rescued", "dead_jobs", "rescue"]
+__all__ = ["Rescued", "Survey", "dead_jobs", "rescue", "survey"]
 
 log = logging.getLogger("roost.scheduler")
 
 
+class Survey(NamedTuple):
+    """The daemons of this host that live, and whether there is anything to rescue."""
+
+    neighbours: list[Job]
+    needed: bool
+
+
 class Rescued(NamedTuple):
-    """Daemons declared dead, dispatches lost, and the daemons of this host that live."""
+    """Daemons declared dead, and how many dispatches were lost with them."""
 
     ended: list[Job]
     lost: int
-    neighbours: list[Job]
 
 
 def dead_jobs(live: list[Job], me: Process, *, judge_leases: bool) -> list[Job]:
@@ -52,10 +58,18 @@ def dead_jobs(live: list[Job], me: Process, *, judge_leases: bool) -> list[Job]:
     return dead
 
 
+def survey(tx: Tx, me: Process, *, judge_leases: bool) -> Survey:
+    """Look around without writing: one statement while nobody has died."""
+    live, left_behind = jobs.survey(tx)
+    dead = dead_jobs(live, me, judge_leases=judge_leases)
+    gone = {job.id for job in dead}
+    neighbours = [j for j in live if j.id not in gone and j.host_id == me.host_id]
+    return Survey(neighbours, bool(dead) or left_behind)
+
+
 def rescue(tx: Tx, me: Process, *, judge_leases: bool) -> Rescued:
-    """Find dead daemons and give back what they held, in the caller's transaction."""
-    live = jobs.live(tx)
-    ended = dead_jobs(live, me, judge_leases=judge_leases)
+    """Declare the dead dead and give back what they held, in the caller's transaction."""
+    ended = dead_jobs(jobs.live(tx), me, judge_leases=judge_leases)
     for job in ended:
         if job.kind == "worker" and job.host_id == me.host_id:
             leftovers = kill_leftovers(job.token)
@@ -64,9 +78,7 @@ def rescue(tx: Tx, me: Process, *, judge_leases: bool) -> Rescued:
         jobs.end(tx, job.id)
     runs.release_runs_of_ended_schedulers(tx)
     lost = handoffs.end_lost_dispatches(tx, _lost_outcome())
-    gone = {job.id for job in ended}
-    neighbours = [j for j in live if j.id not in gone and j.host_id == me.host_id]
-    return Rescued(ended, len(lost), neighbours)
+    return Rescued(ended, len(lost))
 
 
 def _lost_outcome() -> str:
