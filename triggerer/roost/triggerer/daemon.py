@@ -187,7 +187,7 @@ class Triggerer:
             await anyio.sleep(jobs.LEASE_RENEW_S)
             detail = {"running": len(lanes.running), "capacity": self._capacity}
             renew = partial(jobs.renew, job_id=job_id, detail=msgspec.json.encode(detail).decode())
-            if not await self._db.until_done(renew):
+            if not await self._db.single(renew):
                 log.warning("job %d lost its lease: dropping its triggers, joining anew", job_id)
                 return True
             self._stats.incr("triggerer_heartbeat")

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from sqlalchemy import Engine
 
-from roost.models.engine import Tx, is_passing, read, transact
+from roost.models.engine import Tx, is_passing, read, single, transact
 from roost.support.service import Patience
 
 __all__ = ["Database"]
@@ -35,6 +35,10 @@ class Database:
     def _read(self, step: Callable[[Tx], T]) -> T:
         with read(self._engine) as tx:
             return step(tx)
+
+    async def single(self, step: Callable[[Tx], T]) -> T:
+        """Run a step of one writing statement, again while the database is away."""
+        return await self._patience.until_done(partial(single, self._engine, step))
 
     async def until_done(self, step: Callable[[Tx], T]) -> T:
         """Run a step in a transaction, again while the database is away.
