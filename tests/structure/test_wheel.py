@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import signal
 import subprocess
 import sys
 import venv
@@ -13,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from tests.structure.test_repository import pins
-from tests.support.daemons import clean_environment
+from tests.support.daemons import Daemons, clean_environment
+from tests.support.databases import fetch
 from tests.support.sources import REPOSITORY, modules
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +89,44 @@ def test_the_command_works_where_only_the_wheel_is_installed(
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert importlib.metadata.version("roost") in done.stdout
+
+
+_DAG = """
+from datetime import timedelta
+from roost.dag import DAG, task
+from roost.operators import BaseOperator
+from roost.triggers import TimeDeltaTrigger
+
+class Nap(BaseOperator):
+    def execute(self, context):
+        self.defer(trigger=TimeDeltaTrigger(timedelta(seconds=1)), method_name="wake")
+
+    def wake(self, context, event):
+        return "rested"
+
+@task
+def tell(word):
+    print(f"it is {word}")
+
+with DAG("alone", schedule=None):
+    tell(Nap(task_id="nap").output)
+"""
+
+
+def test_standalone_works_where_only_the_wheel_is_installed(
+    installed: Path, tmp_path: Path
+) -> None:
+    """An empty home, one command, a deferred task, a value passed on, and a clean end."""
+    (tmp_path / "dags").mkdir()
+    (tmp_path / "dags" / "alone.py").write_text(_DAG)
+    alone = Daemons(tmp_path, str(installed))
+    try:
+        standalone = alone.start("standalone")
+        url = f"sqlite:///{tmp_path / 'roost.db'}"
+        wait_until(lambda: fetch(url, "SELECT 1 FROM dag WHERE is_active"), what="the DAG")
+        alone.cli("dags", "trigger", "alone", "--run-id", "once", "--wait")
+        assert "it is rested" in alone.cli("tasks", "logs", "alone", "once", "tell").stdout
+        standalone.signal(signal.SIGINT)
+        assert standalone.wait() == 0
+    finally:
+        alone.close()

@@ -41,7 +41,9 @@ class Daemon:
         notified: every ``KEY=value`` line it sent so far (``READY=1``, ``STATUS=…``).
     """
 
-    def __init__(self, args: tuple[str, ...], home: Path, env: dict[str, str]) -> None:
+    def __init__(
+        self, args: tuple[str, ...], home: Path, env: dict[str, str], command: str = ROOST
+    ) -> None:
         number = next(_numbers)
         self.name = f"{args[0]}-{number}"
         self.notified: list[str] = []
@@ -53,7 +55,7 @@ class Daemon:
         self._notify.bind(f"\0{address}")  # abstract: no path that could be too long
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [ROOST, *args],
+                [command, *args],
                 env={**env, "NOTIFY_SOCKET": f"@{address}"},
                 cwd=home,
                 stdin=subprocess.DEVNULL,
@@ -148,17 +150,19 @@ class Daemons:
 
     Args:
         home: their ROOST_HOME.
+        command: the ``roost`` to run; by default that of this environment.
         env: more environment for all of them.
     """
 
-    def __init__(self, home: Path, **env: str) -> None:
+    def __init__(self, home: Path, command: str = ROOST, **env: str) -> None:
         self.home = home
+        self.command = command
         self.env = clean_environment(home, **env)
         self.started: list[Daemon] = []
 
     def start(self, *args: str, ready: bool = True, env: dict[str, str] | None = None) -> Daemon:
         """Start ``roost ARGS``; with ``ready`` return only when it says that it is."""
-        daemon = Daemon(args, self.home, {**self.env, **(env or {})})
+        daemon = Daemon(args, self.home, {**self.env, **(env or {})}, self.command)
         self.started.append(daemon)
         if ready:
             daemon.wait_ready()
@@ -175,7 +179,12 @@ class Daemons:
     def cli(self, *args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command to its end; with ``check`` a failure raises with its stderr."""
         done = subprocess.run(
-            [ROOST, *args], env=self.env, cwd=self.home, capture_output=True, text=True, timeout=60
+            [self.command, *args],
+            env=self.env,
+            cwd=self.home,
+            capture_output=True,
+            text=True,
+            timeout=60,
         )
         if check and done.returncode:
             raise RuntimeError(f"roost {' '.join(args)} ended {done.returncode}:\n{done.stderr}")

@@ -1,0 +1,260 @@
+"""Judges a database by the invariants of reliability.md section 3, whatever happened before.
+
+Everything is read in one snapshot, so the checker may be asked at any moment, also while daemons
+are at work. It reads the event log, the tables, and the DAG versions that the runs executed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Engine, text
+
+from roost.dag.model import SerializedDag
+from roost.dag.rules import Counts, Verdict, evaluate
+from roost.models.states import FINISHED, IN_FLIGHT, MOVES, RUN_MOVES, Event, RunEvent, State
+
+__all__ = ["violations"]
+
+
+@dataclass
+class Snapshot:
+    """What the tables hold at one moment."""
+
+    tasks: dict[int, Any]
+    runs: dict[int, Any]
+    log: list[Any]
+    dispatches: list[Any]
+    triggers: list[Any]
+    events: list[Any]
+    pools: list[Any]
+    usage: list[Any]
+    dags: dict[int, SerializedDag]
+    by_task: dict[int, list[Any]] = field(default_factory=lambda: defaultdict(list))
+    by_run: dict[int, list[Any]] = field(default_factory=lambda: defaultdict(list))
+
+    def name(self, ti_id: int) -> str:
+        """A task instance as a human would say it."""
+        row = self.tasks.get(ti_id)
+        return f"ti {ti_id}" if row is None else f"{row.task_id} of run {row.dag_run_id}"
+
+
+def violations(engine: Engine, *, slots: int | None = None) -> list[str]:
+    """Every broken promise, one line each; empty when all is well.
+
+    Args:
+        engine: the metadata database.
+        slots: the most task instances that all schedulers together may have in flight.
+    """
+    with engine.connect() as connection:
+        if engine.dialect.name == "postgresql":
+            connection = connection.execution_options(isolation_level="REPEATABLE READ")
+        else:
+            connection = connection.execution_options(roost_reading=True)
+        with connection.begin():
+            found = _read(connection)
+    broken = [
+        line
+        for rule in (_history, _dispatches, _triggers, _pools, _usage, _runs, _decisions)
+        for line in rule(found)
+    ]
+    in_flight = sum(row.state in IN_FLIGHT for row in found.tasks.values())
+    if slots is not None and in_flight > slots:
+        broken.append(f"S10: {in_flight} task instances in flight with {slots} executor slots")
+    return broken
+
+
+def _read(db: Connection) -> Snapshot:
+    def rows(sql: str) -> list[Any]:
+        return list(db.execute(text(sql)).all())
+
+    snapshot = Snapshot(
+        tasks={row.id: row for row in rows("SELECT * FROM task_instance ORDER BY id")},
+        runs={row.id: row for row in rows("SELECT * FROM dag_run ORDER BY id")},
+        log=rows("SELECT * FROM event_log ORDER BY id"),
+        dispatches=rows("SELECT * FROM dispatch ORDER BY id"),
+        triggers=rows("SELECT * FROM trigger ORDER BY id"),
+        events=rows("SELECT * FROM trigger_event ORDER BY id"),
+        pools=rows("SELECT * FROM pool ORDER BY pool"),
+        usage=rows("SELECT * FROM dag_usage ORDER BY dag_id"),
+        dags={
+            row.id: msgspec.json.decode(row.data, type=SerializedDag)
+            for row in rows("SELECT id, data FROM dag_version")
+        },
+    )
+    for row in snapshot.log:
+        if row.ti_id is not None:
+            snapshot.by_task[row.ti_id].append(row)
+        else:
+            snapshot.by_run[row.dag_run_id].append(row)
+    return snapshot
+
+
+def _history(found: Snapshot) -> Iterator[str]:
+    """S2, S4, S5: one log row a move, gap-free, each an allowed one, dispatch ids that grow."""
+    for ti_id, task in found.tasks.items():
+        log = sorted(found.by_task[ti_id], key=lambda row: int(row.ti_version))
+        name = found.name(ti_id)
+        if [row.ti_version for row in log] != list(range(1, task.version + 1)):
+            yield f"S4: {name} has version {task.version}, log {[r.ti_version for r in log]}"
+            continue
+        for row in log:
+            origins, target = MOVES[Event(row.event)]
+            if row.from_state not in origins or row.to_state != target:
+                yield f"S4: {name} moved {row.from_state} -> {row.to_state} by {row.event}"
+        states = [State.NONE, *(row.to_state for row in log)]
+        if [row.from_state for row in log] != states[:-1] or states[-1] != task.state:
+            yield f"S4: {name} is {task.state}, its log says {states}"
+        if any(state in FINISHED for state in states[:-1]):
+            yield f"S5: {name} left a final state: {states}"
+        handed = [row.dispatch_id for row in log if row.event == Event.ENQUEUE]
+        if any(a >= b for a, b in pairwise(handed)):
+            yield f"S2: {name} was handed over with {handed}"
+        ids = [row.dispatch_id for row in log if row.dispatch_id is not None]
+        if any(a > b for a, b in pairwise(ids)):
+            yield f"S2: {name} was moved for an older dispatch: {ids}"
+        yield from _tries(found, task, log)
+
+
+def _tries(found: Snapshot, task: Any, log: list[Any]) -> Iterator[str]:
+    """S11: retries allow every try, and a lost dispatch or a deferral takes none."""
+    dag = found.dags[found.runs[task.dag_run_id].version_id]
+    known = {one.task_id: one for one in dag.tasks}[task.task_id]
+    schedules = sum(row.event == Event.SCHEDULE for row in log)
+    if task.try_number != schedules or schedules > 1 + known.retries:
+        yield (
+            f"S11: {found.name(task.id)} has try {task.try_number}, was scheduled {schedules} "
+            f"times, with {known.retries} retries"
+        )
+    resumes = Counter(row.trigger_id for row in log if row.event == Event.RESUME)
+    if any(count > 1 for count in resumes.values()) or None in resumes:
+        yield f"S3: {found.name(task.id)} resumed {dict(resumes)} times by trigger"
+
+
+def _dispatches(found: Snapshot) -> Iterator[str]:
+    """S1: in flight means exactly one unsettled dispatch, which is the current one."""
+    open_of: dict[int, list[int]] = defaultdict(list)
+    for row in found.dispatches:
+        if not row.settled:
+            open_of[row.ti_id].append(row.id)
+    for ti_id, task in found.tasks.items():
+        expected = [task.dispatch_id] if task.state in IN_FLIGHT else []
+        if open_of[ti_id] != expected:
+            yield f"S1: {found.name(ti_id)} is {task.state}, open dispatches {open_of[ti_id]}"
+    handed = {row.dispatch_id for row in found.log if row.event == Event.ENQUEUE}
+    if handed != {row.id for row in found.dispatches}:
+        yield "S1: the log's hand-offs are not those of the dispatch table"
+
+
+def _triggers(found: Snapshot) -> Iterator[str]:
+    """S3, S6: deferred means exactly one trigger; an event belongs to a trigger."""
+    by_task = {row.ti_id: row.id for row in found.triggers}
+    waiting = {i: t.trigger_id for i, t in found.tasks.items() if t.state == State.DEFERRED}
+    if by_task != waiting:
+        yield f"S6: triggers {by_task}, deferred task instances {waiting}"
+    if {row.trigger_id for row in found.events} - {row.id for row in found.triggers}:
+        yield "S3: an event without its trigger"
+
+
+def _holds(task: Any, include_deferred: bool) -> bool:
+    if task.state in IN_FLIGHT:
+        return True
+    resumed = task.state == State.SCHEDULED and task.next_method is not None
+    return include_deferred and (task.state == State.DEFERRED or resumed)
+
+
+def _pools(found: Snapshot) -> Iterator[str]:
+    """S8: what a pool counts is what its task instances hold, and within its slots."""
+    for pool in found.pools:
+        held = sum(
+            task.pool_slots
+            for task in found.tasks.values()
+            if task.pool == pool.pool and _holds(task, bool(pool.include_deferred))
+        )
+        if held != pool.used:
+            yield f"S8: pool {pool.pool} counts {pool.used}, its task instances hold {held}"
+        if 0 <= pool.slots < held and not pool.shrinking:
+            yield f"S8: pool {pool.pool} of {pool.slots} slots has {held} in use"
+
+
+def _usage(found: Snapshot) -> Iterator[str]:
+    """S9, S10: active runs of a DAG and task instances in flight of a run."""
+    active = Counter(run.dag_id for run in found.runs.values() if run.state == "running")
+    for row in found.usage:
+        if active[row.dag_id] != row.runs:
+            yield f"S9: {row.dag_id} counts {row.runs} runs, {active[row.dag_id]} are running"
+        if row.runs > row.max_runs and not row.shrinking:
+            yield f"S9: {row.dag_id} has {row.runs} runs of {row.max_runs}"
+    in_flight = Counter(t.dag_run_id for t in found.tasks.values() if t.state in IN_FLIGHT)
+    for run_key, count in in_flight.items():
+        limit = found.dags[found.runs[run_key].version_id].max_active_tasks
+        if count > limit:
+            yield f"S10: run {run_key} has {count} task instances in flight of {limit}"
+
+
+def _runs(found: Snapshot) -> Iterator[str]:
+    """S12, S17: an interval has one scheduled run; a run ends as its leaves do."""
+    intervals = Counter(
+        (run.dag_id, run.interval_start)
+        for run in found.runs.values()
+        if run.run_type == "scheduled"
+    )
+    yield from (f"S12: {key} has {n} scheduled runs" for key, n in intervals.items() if n > 1)
+    tasks: dict[int, dict[str, Any]] = defaultdict(dict)
+    for task in found.tasks.values():
+        tasks[task.dag_run_id][task.task_id] = task
+    for key, run in found.runs.items():
+        log = found.by_run[key]
+        steps = [row.event for row in log if row.event != "create"]
+        allowed = [RunEvent.START, {"success": RunEvent.SUCCEED}.get(run.state, RunEvent.FAIL)]
+        done = {"queued": 0, "running": 1}.get(run.state, 2)
+        if steps != allowed[:done] or (steps and RUN_MOVES[steps[-1]][1] != run.state):
+            yield f"S4: run {key} is {run.state}, its log says {steps}"
+        if done < 2:
+            continue
+        left = [t.task_id for t in tasks[key].values() if t.state not in FINISHED]
+        stuck = any(row.reason and "deadlock" in row.reason for row in log)
+        if left and not stuck:
+            yield f"S17: run {key} is {run.state} with unfinished {left}"
+        leaves = [one.task_id for one in found.dags[run.version_id].tasks if not one.downstream]
+        bad = any(tasks[key][leaf].state in ("failed", "upstream_failed") for leaf in leaves)
+        if not left and run.state != ("failed" if bad else "success"):
+            yield f"S17: run {key} is {run.state}, its leaves say {'failed' if bad else 'success'}"
+
+
+def _decisions(found: Snapshot) -> Iterator[str]:
+    """S7: in a finished run, what ran is what its trigger rule let run, as the parents ended."""
+    by_run: dict[int, dict[str, Any]] = defaultdict(dict)
+    for task in found.tasks.values():
+        by_run[task.dag_run_id][task.task_id] = task
+    for key, tasks in by_run.items():
+        if found.runs[key].state not in ("success", "failed"):
+            continue
+        if any(task.state not in FINISHED for task in tasks.values()):
+            continue  # deadlocked
+        dag = found.dags[found.runs[key].version_id]
+        for one in dag.tasks:
+            task = tasks[one.task_id]
+            ended = Counter(
+                tasks[up.task_id].state for up in dag.tasks if one.task_id in up.downstream
+            )
+            counts = Counts(
+                total=sum(ended.values()),
+                success=ended["success"],
+                failed=ended["failed"],
+                upstream_failed=ended["upstream_failed"],
+                skipped=ended["skipped"],
+                removed=ended["removed"],
+            )
+            log = found.by_task[task.id]
+            ran = any(row.event == Event.SCHEDULE for row in log)
+            by_branch = any(row.event == Event.SKIP and row.reason != "trigger rule" for row in log)
+            says = evaluate(one.trigger_rule, counts)
+            if ran != (says is Verdict.RUN) and not by_branch:
+                rule = f"{one.trigger_rule} says {says} of {counts}"
+                yield f"S7: {found.name(task.id)} ran={ran}, {rule}"
