@@ -102,6 +102,7 @@ def move(
     """
     if not rows:
         return []
+    reason = _sayable(reason)
     path = (events,) if isinstance(events, Event) else events
     if tx.dialect == "postgresql":
         sql = _move_and_log_sql(path, sets, adds, guards)
@@ -113,6 +114,13 @@ def move(
         log = [_log_row(path, step, row) for row in moved for step in range(len(path))]
         tx.run(_LOG, rows=tx.rows(log), actor=actor, reason=reason)
     return moved
+
+
+def _sayable(reason: str | None) -> str | None:
+    """A reason comes from user code; no text of PostgreSQL holds a NUL or half a character."""
+    if reason is None:
+        return None
+    return reason.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
 def _log_row(path: tuple[Event, ...], step: int, row: Moved) -> dict[str, Any]:
@@ -251,6 +259,10 @@ def create_task_instances(
     return [(row.id, row.dag_run_id, row.task_id, row.map_index) for row in created]
 
 
+def _was_queued(event: RunEvent, row: Any) -> bool:
+    return event is RunEvent.START or row.start_date is None
+
+
 @functools.cache
 def _move_runs_sql(event: RunEvent) -> Sql:
     origins, target = RUN_MOVES[event]
@@ -258,7 +270,7 @@ def _move_runs_sql(event: RunEvent) -> Sql:
     stamp = "start_date = {now}" if event is RunEvent.START else "end_date = {now}"
     return Sql(
         f"UPDATE dag_run AS t SET state = '{target}', {stamp} FROM {{rows:r | run bigint}} "
-        f"WHERE t.id = r.run AND t.state IN ({came_from}) RETURNING id"
+        f"WHERE t.id = r.run AND t.state IN ({came_from}) RETURNING id, start_date"
     )
 
 
@@ -269,16 +281,16 @@ def move_runs(
     if not run_keys:
         return []
     rows = tx.rows([{"run": run_key} for run_key in run_keys])
-    moved = [row[0] for row in tx.all(_move_runs_sql(event), rows=rows)]
+    moved = tx.all(_move_runs_sql(event), rows=rows)
     if moved:
         log = [
             {
                 "event": event,
-                "dag_run_id": run_key,
-                "from_state": RunState.QUEUED if event is RunEvent.START else RunState.RUNNING,
+                "dag_run_id": row.id,
+                "from_state": RunState.QUEUED if _was_queued(event, row) else RunState.RUNNING,
                 "to_state": RUN_MOVES[event][1],
             }
-            for run_key in moved
+            for row in moved
         ]
-        tx.run(_LOG, rows=tx.rows(log), actor=actor, reason=reason)
-    return moved
+        tx.run(_LOG, rows=tx.rows(log), actor=actor, reason=_sayable(reason))
+    return [int(row.id) for row in moved]
