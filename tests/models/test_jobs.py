@@ -1,0 +1,110 @@
+"""Leases: kept and judged by the database's clock; who is dead, and when (S15, L4)."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import Engine
+
+from roost.models import tables
+from roost.models.engine import transact
+from roost.models.queries import jobs
+from roost.models.queries.jobs import LEASE_TTL_S, Job
+from roost.scheduler.chores.rescue import dead_jobs
+from roost.support.clock import SECOND
+from roost.support.processes import Process, me
+
+JOB = tables.job
+ELSEWHERE = Process("other", "boot:elsewhere", 1, 1, "token")
+
+
+def register(engine: Engine, process: Process, kind: str = "worker") -> int:
+    return transact(engine, lambda tx: jobs.register(tx, kind, process, "/run", detail='{"a":1}'))
+
+
+def lapse(engine: Engine, job_id: int, by_us: int = SECOND) -> None:
+    """Move a lease into the past, by the clock that judges it."""
+    with engine.begin() as db:
+        db.execute(
+            sa.update(JOB)
+            .where(JOB.c.id == job_id)
+            .values(lease_until=JOB.c.lease_until - LEASE_TTL_S * SECOND - by_us)
+        )
+
+
+def live(engine: Engine) -> list[Job]:
+    return transact(engine, jobs.live)
+
+
+def test_a_lease_lasts_its_time_by_the_databases_clock(engine: Engine) -> None:
+    job_id = register(engine, ELSEWHERE)
+    with engine.begin() as db:
+        row = db.execute(sa.select(JOB)).one()
+    assert row.lease_until - row.started_at in range(
+        LEASE_TTL_S * SECOND, LEASE_TTL_S * SECOND + SECOND
+    )
+    (job,) = live(engine)
+    assert (job.id, job.lapsed, job.detail) == (job_id, False, '{"a":1}')
+    lapse(engine, job_id)
+    assert live(engine)[0].lapsed
+    assert transact(engine, lambda tx: jobs.renew(tx, job_id, detail="{}"))
+    (job,) = live(engine)
+    assert (job.lapsed, job.detail) == (False, "{}")
+
+
+def test_a_wall_clock_of_ours_that_steps_judges_nobody(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if engine.dialect.name == "sqlite":
+        pytest.skip("SQLite has no clock of its own")
+    register(engine, ELSEWHERE)
+    monkeypatch.setattr("time.time_ns", lambda: 0)
+    assert not live(engine)[0].lapsed
+
+
+def test_an_ended_job_has_no_lease_any_more(engine: Engine) -> None:
+    job_id = register(engine, ELSEWHERE)
+    assert transact(engine, lambda tx: jobs.owns_lease(tx, job_id))
+    assert transact(engine, lambda tx: jobs.end(tx, job_id))
+    assert not transact(engine, lambda tx: jobs.end(tx, job_id))
+    assert not transact(engine, lambda tx: jobs.owns_lease(tx, job_id))
+    assert not transact(engine, lambda tx: jobs.renew(tx, job_id))
+    assert live(engine) == []
+
+
+def test_ids_are_never_given_twice(engine: Engine) -> None:
+    first = register(engine, ELSEWHERE)
+    with engine.begin() as db:
+        db.execute(sa.delete(JOB))
+    assert register(engine, ELSEWHERE) > first
+
+
+def test_who_is_dead(engine: Engine) -> None:
+    """Here: whose process is gone, at once, whatever its lease. Elsewhere: whose lease lapsed."""
+    mine = me()
+    gone = mine._replace(pid=2**22 - 1, started=1)  # above pid_max of most machines
+    recycled = mine._replace(started=mine.started + 1)
+    assert mine.pid == os.getpid()
+    ids = {
+        name: register(engine, process)
+        for name, process in {
+            "here": mine,
+            "here, lapsed": mine,
+            "gone": gone,
+            "pid reused": recycled,
+            "elsewhere": ELSEWHERE,
+            "elsewhere, lapsed": ELSEWHERE,
+        }.items()
+    }
+    for name, job_id in ids.items():
+        if "lapsed" in name:
+            lapse(engine, job_id)
+    names = {job_id: name for name, job_id in ids.items()}
+
+    def dead(*, judge: bool) -> set[str]:
+        return {names[job.id] for job in dead_jobs(live(engine), mine, judge_leases=judge)}
+
+    assert dead(judge=True) == {"gone", "pid reused", "elsewhere, lapsed"}
+    assert dead(judge=False) == {"gone", "pid reused"}

@@ -1,0 +1,336 @@
+"""Pools, priorities and every limit on what runs at the same time (S37-S44, H4, H5, S9, S10)."""
+
+from __future__ import annotations
+
+import pytest
+
+from roost.support.clock import SECOND
+from tests.scheduler.hands import World, dag, deferred, failed, ok, task
+
+
+def started(world: World) -> list[str]:
+    """Task ids in the order they are claimed; they stay claimed."""
+    return [one.task_id for one in world.claim()]
+
+
+def test_a_full_pool_makes_tasks_wait_s39(world: World) -> None:
+    world.pool("small", 2)
+    world.start(*[task(f"t{n}", pool="small") for n in range(5)])
+    assert sorted(world.states().values()) == ["queued"] * 2 + ["scheduled"] * 3
+    assert world.turn().starving == {"small": 3}
+    ran = []
+    while now := world.work():
+        assert len(now) <= 2
+        world.check()
+        ran += now
+    assert len(ran) == 5
+    assert world.used("small") == 0
+
+
+def test_priority_decides_who_gets_a_slot_s42_s44(world: World) -> None:
+    """One slot; the weight of a task is its own and that of all below it."""
+    world.pool("one", 1)
+    world.start(
+        task("low", pool="one"),
+        task("parent", "child", pool="one"),
+        task("high", pool="one", priority_weight=5),
+        task("absolute", "below", pool="one", priority_weight=4, weight_rule="absolute"),
+        task("below", pool="one", priority_weight=100, weight_rule="absolute"),
+        task("child", pool="one", priority_weight=3, weight_rule="upstream"),
+    )
+    order = [name for _ in range(6) for name in world.work()]
+    # parent: 1 + 3 = 4 as absolute, and before it in the DAG; child: 3 + 1 = 4 and after it.
+    assert order == ["high", "parent", "absolute", "below", "child", "low"]
+
+
+def test_of_equal_weight_the_earlier_date_goes_first_s43(world: World) -> None:
+    world.pool("one", 1)
+    world.pool("none", 0)
+    world.store(dag("d", task("a", pool="one")))
+    first, second, third = (world.trigger("d", name) for name in ("x", "y", "z"))
+    world.turns()
+    order = []
+    for _ in range(3):
+        (one,) = world.claim()
+        order.append(one.run_id)
+        world.end(one, ok())
+        world.turns()
+    assert order == ["x", "y", "z"]
+    assert len({first, second, third}) == 3
+
+
+def test_a_task_may_take_several_slots_h5(world: World) -> None:
+    world.pool("p", 3)
+    world.start(
+        task("big", pool="p", pool_slots=2, priority_weight=9),
+        task("bigger", pool="p", pool_slots=3, priority_weight=8),
+        task("small", pool="p"),
+    )
+    assert started(world) == ["big", "small"]
+    assert world.used("p") == 3
+    for id_ in list(world.held):
+        world.end(id_, ok())
+    world.turns()
+    assert world.work() == ["bigger"]
+
+
+def test_a_task_larger_than_its_pool_waits_and_harms_nobody_h5(world: World) -> None:
+    world.pool("p", 2)
+    world.start(task("huge", pool="p", pool_slots=3, priority_weight=9), task("a", pool="p"))
+    assert world.work() == ["a"]
+    assert world.states() == {"huge": "scheduled", "a": "success"}
+    world.pool("p", 3)
+    world.trigger("d")
+    world.turns()
+    assert "huge" in world.work()
+
+
+def test_a_missing_pool_holds_its_tasks_only_s41(world: World) -> None:
+    world.start(task("a", pool="nowhere", priority_weight=99), task("b"))
+    assert world.work() == ["b"]
+    assert world.states() == {"a": "scheduled", "b": "success"}
+    assert world.turn().starving == {"nowhere": 1}
+    world.pool("nowhere", 1)
+    world.turns()
+    assert world.work() == ["a"]
+
+
+def test_a_pool_without_limit_s40(world: World) -> None:
+    world.pool("all", -1)
+    world.start(*[task(f"t{n}", pool="all", pool_slots=7) for n in range(5)])
+    assert len(started(world)) == 5
+    assert world.used("all") == 35
+    world.end_all(dict.fromkeys(world.held, ok()))
+    world.turns()
+    assert world.used("all") == 0
+
+
+def test_a_full_pool_does_not_hide_another_of_the_same_run_h4(world: World) -> None:
+    """More tasks wait for the small pool than the run may have active at once."""
+    world.pool("small", 1)
+    world.pool("other", 5)
+    blocked = [task(f"s{n}", pool="small", priority_weight=9) for n in range(6)]
+    world.start(*blocked, task("free", pool="other"), max_active_tasks=3)
+    assert started(world) == ["s0", "free"]
+
+
+def test_a_pool_that_shrinks_lets_nobody_in_until_it_has_room_s8(world: World) -> None:
+    """Chains give a slot back and want one in the same turn."""
+    world.pool("p", 4)
+    world.start(
+        *[task(f"a{n}", f"b{n}", pool="p") for n in range(4)],
+        *[task(f"b{n}", f"c{n}", pool="p") for n in range(4)],
+        *[task(f"c{n}", pool="p") for n in range(4)],
+    )
+    first = world.claim()
+    world.pool("p", 1)
+    world.check()
+    for one in first:
+        world.end(one, ok())
+        world.turns()
+    assert world.used("p") <= 1
+    while world.work():
+        assert world.used("p") <= 1
+    assert set(world.states().values()) == {"success"}
+
+
+def test_a_pool_that_grows_lets_more_in(world: World) -> None:
+    world.pool("p", 1)
+    world.start(*[task(f"t{n}", pool="p") for n in range(4)])
+    assert len(started(world)) == 1
+    world.pool("p", 3)
+    world.turns()
+    assert len(started(world)) == 2
+
+
+def test_a_pool_that_counts_deferral_keeps_the_slot_h5(world: World) -> None:
+    world.pool("p", 1, include_deferred=True)
+    world.start(task("a", pool="p", priority_weight=2), task("b", pool="p"))
+    assert world.work(a=deferred()) == ["a"]
+    assert world.used("p") == 1
+    assert world.claim() == []
+    world.check()
+    world.fire("a")
+    world.turns()
+    assert world.work() == ["a"]  # in the slot that it kept
+    assert world.work() == ["b"]
+    assert world.used("p") == 0
+
+
+def test_a_resumed_task_holds_its_slot_while_it_waits_for_an_executor_h5(world: World) -> None:
+    world.schedulers[0]._parallelism = world.parallelism = 1
+    world.pool("p", 1, include_deferred=True)
+    world.start(task("a", pool="p", priority_weight=9), task("b"), task("c", pool="p"))
+    world.work(a=deferred())
+    (b,) = world.claim()
+    world.fire("a")
+    world.turns()
+    assert world.states() == {"a": "scheduled", "b": "running", "c": "scheduled"}
+    assert world.used("p") == 1
+    world.check()
+    for restart in (False, True):
+        if restart:
+            world.schedulers[0].forget()
+            world.turns()
+        world.check()
+    world.end(b, ok())
+    world.turns()
+    assert world.work() == ["a"]
+    assert world.work() == ["c"]
+
+
+def test_a_lost_resume_holds_its_slot_while_it_waits_again_h5(world: World) -> None:
+    world.schedulers[0]._parallelism = world.parallelism = 1
+    world.pool("p", 1, include_deferred=True)
+    world.start(task("b", priority_weight=9), task("a", pool="p", priority_weight=8), task("c"))
+    world.work()
+    world.work(a=deferred())
+    (c,) = world.claim()
+    world.fire("a")
+    world.turns()
+    world.end(c, ok())
+    world.turns()
+    (resumed,) = world.claim()
+    assert resumed.next_method == "execute_complete"
+    world.schedulers[0]._parallelism = 0  # no executor slot when it is lost
+    world.lose_worker()
+    world.turns()
+    assert world.states()["a"] == "scheduled"
+    world.check()
+    world.schedulers[0]._parallelism = 1
+    world.schedulers[0].forget()
+    world.turns()
+    world.check()
+    (again,) = world.claim()
+    assert again.next_method == "execute_complete"
+    world.end(again, ok())
+    world.turns()
+    assert world.used("p") == 0
+
+
+@pytest.mark.parametrize("ending", ["failed", "timeout"])
+def test_a_deferral_that_fails_gives_its_kept_slot_back_h5(world: World, ending: str) -> None:
+    world.pool("p", 1, include_deferred=True)
+    world.start(task("a", pool="p", priority_weight=2), task("b", pool="p"))
+    world.work(a=deferred(timeout_s=5))
+    if ending == "failed":
+        world.fire("a", kind="failed", error="no")
+    else:
+        world.clock.advance(6)
+    world.turns()
+    assert world.work() == ["b"]
+    assert world.used("p") == 0
+
+
+@pytest.mark.parametrize("counts", [True, False])
+def test_a_pool_that_changes_its_mind_about_deferral_counts_right_h5(
+    world: World, counts: bool
+) -> None:
+    world.pool("p", 2, include_deferred=not counts)
+    world.start(task("a", pool="p", priority_weight=3), task("b", pool="p", priority_weight=2))
+    world.work(a=deferred())
+    world.pool("p", 2, include_deferred=counts)
+    world.turns()
+    world.check()
+    world.fire("a")
+    world.turns()
+    world.check()
+    world.work()
+    assert world.used("p") == 0
+
+
+def test_max_active_tasks_holds_for_each_run_s10(world: World) -> None:
+    world.store(dag("d", *[task(f"t{n}") for n in range(5)], max_active_tasks=2))
+    world.trigger("d")
+    world.trigger("d")
+    world.turns()
+    claimed = world.claim()
+    assert len(claimed) == 4
+    world.check()
+    world.end(claimed[0], failed())
+    world.turns()
+    assert len(world.claim()) == 1
+
+
+def test_parallelism_holds_over_all_runs_s10(world: World) -> None:
+    world.schedulers[0]._parallelism = world.parallelism = 3
+    world.store(*[dag(f"d{n}", task("a"), task("b")) for n in range(4)])
+    for n in range(4):
+        world.trigger(f"d{n}")
+    world.turns()
+    assert len(world.claim()) == 3
+    world.end(next(iter(world.held)), deferred())
+    world.turns()
+    assert len(world.claim()) == 1
+    assert world.turn().in_flight == 3
+
+
+def test_max_active_runs_s9(world: World) -> None:
+    world.store(dag("d", task("a"), max_active_runs=2))
+    keys = [world.trigger("d") for _ in range(5)]
+    world.turns()
+    assert [world.run_state(key) for key in keys] == ["running"] * 2 + ["queued"] * 3
+    for waiting in (3, 2, 1, 0):
+        world.end(world.claim(1)[0] if not world.held else next(iter(world.held)), ok())
+        world.turns()
+        states = [world.run_state(key) for key in keys]
+        assert states.count("queued") == max(0, waiting - 1)
+        assert states.count("running") <= 2
+        world.check()
+
+
+def test_fewer_runs_may_be_active_from_now_on_s9(world: World) -> None:
+    world.store(dag("d", task("a"), max_active_runs=3))
+    keys = [world.trigger("d") for _ in range(5)]
+    world.turns()
+    world.store(dag("d", task("a"), max_active_runs=1, description="new"))
+    claimed = world.claim()
+    for one, running in zip(claimed, (2, 1, 1), strict=True):
+        world.end(one, ok())
+        world.turns()
+        world.check()
+        assert [world.run_state(key) for key in keys].count("running") == running
+
+
+def test_nothing_new_is_queued_while_a_dag_is_paused_s13(world: World) -> None:
+    world.store(dag("d", task("a", "b"), task("b"), task("later")), dag("e", task("x")))
+    run = world.trigger("d")
+    world.turns()
+    a = next(one for one in world.claim() if one.task_id == "a")
+    world.pause("d")
+    world.trigger("d")
+    world.trigger("e")
+    world.end(a, ok())
+    world.turns()
+    assert world.states(run) == {"a": "success", "b": "scheduled", "later": "running"}
+    assert [one.task_id for one in world.claim()] == ["x"]
+    world.schedulers[0].forget()
+    world.turns()
+    assert world.claim() == []
+    world.pause("d", False)
+    world.turns()
+    assert sorted(started(world)) == ["a", "b", "later"]
+
+
+def test_a_deferral_goes_on_while_its_dag_is_paused_s13(world: World) -> None:
+    world.start(task("a"))
+    world.work(a=deferred())
+    world.pause("d")
+    world.fire("a")
+    world.turns()
+    assert world.states() == {"a": "scheduled"}
+    world.pause("d", False)
+    world.turns()
+    assert world.work() == ["a"]
+
+
+def test_a_run_waits_for_its_moment_and_nobody_has_to_wake_it(world: World) -> None:
+    """Asked for by a host whose clock goes before."""
+    world.store(dag("d", task("a")))
+    run = world.trigger("d", delay_s=3)
+    due = world.turns().next_due
+    assert world.run_state(run) == "queued"
+    assert due == world.clock.now + 3 * SECOND
+    world.clock.advance(3)
+    world.turns()
+    assert world.run_state(run) == "running"

@@ -1,0 +1,223 @@
+"""Random DAGs, outcomes, crashes and pauses: no promise is ever broken, and every run ends."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any, get_args
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from roost.dag.model import SerializedDag, TriggerRule
+from roost.scheduler.loop import LeaseLost
+from roost.support.clock import SECOND
+from tests.scheduler.hands import World, dag, deferred, failed, ok, skipped, task
+from tests.scheduler.test_restart import Crash, breaking
+from tests.support.reused import empty
+
+_RULES: tuple[TriggerRule, ...] = get_args(TriggerRule)
+_POOLS = ("default_pool", "small", "holding", "missing")
+_KINDS = st.sampled_from(["ok", "ok", "ok", "fail", "final", "skip", "branch", "defer", "timed"])
+
+
+@st.composite
+def dags(draw: st.DrawFn, dag_id: str) -> SerializedDag:
+    """A DAG of one to eight tasks."""
+    count = draw(st.integers(1, 8))
+    tasks = []
+    for number in range(count):
+        below = [n for n in range(number + 1, count) if draw(st.integers(0, 2)) == 0]
+        common = draw(st.booleans())
+        tasks.append(
+            task(
+                f"t{number}",
+                " ".join(f"t{n}" for n in below),
+                trigger_rule="all_success" if common else draw(st.sampled_from(_RULES)),
+                retries=draw(st.integers(0, 2)),
+                retry_delay_us=draw(st.sampled_from([0, 5 * SECOND])),
+                pool=draw(st.sampled_from(_POOLS[:3])),
+                pool_slots=draw(st.integers(1, 2)),
+                priority_weight=draw(st.integers(-2, 5)),
+                empty=draw(st.integers(0, 5)) == 0,
+            )
+        )
+    return dag(
+        dag_id,
+        *tasks,
+        max_active_tasks=draw(st.integers(1, 4)),
+        max_active_runs=draw(st.integers(1, 2)),
+        schedule=draw(st.sampled_from([None, "@hourly"])),
+        start_date=None,
+    )
+
+
+class Machine(RuleBasedStateMachine):
+    """One world; hypothesis says what happens next."""
+
+    url: str
+    schedulers: int
+
+    def __init__(self) -> None:
+        super().__init__()
+        empty(self.url)
+        self.world = World(self.url, schedulers=self.schedulers, parallelism=4, max_losses=2)
+
+    @initialize(first=dags("one"), second=dags("two"))
+    def begin(self, first: SerializedDag, second: SerializedDag) -> None:
+        self.world.pool("small", 2)
+        self.world.pool("holding", 3, include_deferred=True)
+        self.world.store(first, second)
+
+    def _scheduler(self, number: int) -> int:
+        return number % self.schedulers
+
+    @rule(which=st.sampled_from(["one", "two"]))
+    def trigger(self, which: str) -> None:
+        if len(self.world.fetch("SELECT id FROM dag_run WHERE end_date IS NULL")) < 6:
+            self.world.trigger(which)
+
+    @rule(number=st.integers(0, 1))
+    def turn(self, number: int) -> None:
+        self.world.turn(self._scheduler(number))
+
+    @rule(number=st.integers(0, 1))
+    def turns(self, number: int) -> None:
+        self.world.turns(self._scheduler(number))
+
+    @rule(limit=st.integers(1, 4))
+    def claim(self, limit: int) -> None:
+        self.world.claim(limit)
+
+    @precondition(lambda self: self.world.held)
+    @rule(pick=st.integers(0, 7), kind=_KINDS, skip=st.sets(st.integers(0, 7)))
+    def end(self, pick: int, kind: str, skip: set[int]) -> None:
+        held = sorted(self.world.held)
+        one = self.world.held[held[pick % len(held)]]
+        outcome = {
+            "ok": ok(),
+            "fail": failed(),
+            "final": failed(retryable=False),
+            "skip": skipped(),
+            "branch": ok(skip=self._below(one.dag_id, one.task_id, skip)),
+            "defer": deferred(),
+            "timed": deferred(timeout_s=7),
+        }[kind]
+        self.world.end(one, outcome)
+
+    def _below(self, dag_id: str, task_id: str, pick: set[int]) -> list[str]:
+        (row,) = self.world.fetch(
+            "SELECT v.data FROM dag d JOIN dag_version v ON v.id = d.version_id "
+            "WHERE d.dag_id = :d",
+            d=dag_id,
+        )
+        known = {t.task_id: t for t in _decode(row.data).tasks}
+        return [t for t in known[task_id].downstream if int(t[1:]) in pick]
+
+    @rule(pick=st.integers(0, 7), fails=st.booleans())
+    def fire(self, pick: int, fails: bool) -> None:
+        waiting = self.world.pending_triggers()
+        if waiting:
+            kind: Any = "failed" if fails else "fired"
+            self.world.fire_id(waiting[pick % len(waiting)], pick, kind=kind, error="broken")
+
+    @rule(seconds=st.sampled_from([1, 5, 8, 1800]))
+    def time_passes(self, seconds: int) -> None:
+        self.world.clock.advance(seconds)
+
+    @rule(number=st.integers(0, 1))
+    def forget(self, number: int) -> None:
+        self.world.schedulers[self._scheduler(number)].forget()
+
+    @rule()
+    def the_worker_dies(self) -> None:
+        self.world.lose_worker()
+
+    @rule(number=st.integers(0, 1))
+    def a_scheduler_is_declared_dead(self, number: int) -> None:
+        index = self._scheduler(number)
+        self.world.lose_scheduler(index)
+        with pytest.raises(LeaseLost):
+            self.world.turn(index)
+        self.world.schedulers[index].join(self.world.register("scheduler"))
+
+    @rule(number=st.integers(0, 1), at=st.integers(0, 25))
+    def a_turn_crashes(self, number: int, at: int) -> None:
+        with breaking(self.world, at, Crash), suppress(Crash):
+            self.world.turn(self._scheduler(number))
+
+    @rule(which=st.sampled_from(["one", "two"]), paused=st.booleans())
+    def pause(self, which: str, paused: bool) -> None:
+        self.world.pause(which, paused)
+
+    @rule(slots=st.integers(0, 4), pool=st.sampled_from(["small", "holding"]))
+    def resize(self, slots: int, pool: str) -> None:
+        self.world.pool(pool, slots)
+
+    @rule(counts=st.booleans())
+    def count_deferral(self, counts: bool) -> None:
+        if self.schedulers == 1:  # others notice with their next turn only
+            self.world.pool("small", 2, include_deferred=counts)
+
+    @invariant()
+    def no_promise_is_broken(self) -> None:
+        self.world.check()
+
+    def teardown(self) -> None:
+        try:
+            self._finish()
+        finally:
+            self.world.close()
+
+    def _finish(self) -> None:
+        """Everything may run now, and goes well: then every run must end (L5)."""
+        world = self.world
+        for which in ("one", "two"):
+            world.pause(which, False)
+        world.execute("UPDATE dag SET next_run_after = NULL")
+        for pool in ("small", "holding"):
+            world.pool(pool, 8)
+        for _ in range(60):
+            for number in range(self.schedulers):
+                world.turns(number)
+            world.claim()
+            world.end_all(dict.fromkeys(list(world.held), ok()))
+            world.fire_all()
+            world.clock.advance(5)
+            if not world.fetch("SELECT id FROM dag_run WHERE end_date IS NULL"):
+                world.check()
+                return
+        raise AssertionError(f"runs do not end: {world.states()}")
+
+
+def _decode(data: str) -> SerializedDag:
+    return msgspec.json.decode(data, type=SerializedDag)
+
+
+@pytest.mark.timeout(180)
+def test_any_history_keeps_every_promise(database_url: str, database_kind: str) -> None:
+    many = database_kind == "sqlite"
+
+    class Here(Machine):
+        url = database_url
+        schedulers = 1 if many else 2
+
+    run_state_machine_as_test(
+        Here,
+        settings=settings(
+            max_examples=40 if many else 10,
+            stateful_step_count=30,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            print_blob=True,
+        ),
+    )

@@ -1,0 +1,187 @@
+"""Tries: how many, when, and what does not cost one (S2, S11, H13)."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from roost.scheduler.retry import retry_delay_us
+from roost.support.clock import SECOND
+from tests.scheduler.hands import START, World, deferred, failed, ok, task
+
+
+def test_a_failed_try_is_tried_again_after_its_delay_s2(world: World) -> None:
+    run = world.start(task("a", "b", retries=2, retry_delay_us=60 * SECOND), task("b"))
+    world.work(a=failed("once"))
+    assert world.states() == {"a": "up_for_retry", "b": "none"}
+    assert world.turns().next_due == START + 60 * SECOND
+    world.clock.advance(59.9)
+    world.turns()
+    assert world.claim() == []
+    world.clock.advance(0.1)
+    world.turns()
+    world.work(a=failed("twice"))
+    world.clock.advance(60)
+    world.turns()
+    assert world.work() == ["a"]
+    assert world.row("a").try_number == 3
+    assert world.work() == ["b"]
+    assert world.run_state(run) == "success"
+    assert world.reasons("retry") == ["once", "twice"]
+
+
+def test_when_no_try_is_left_it_fails_s11(world: World) -> None:
+    run = world.start(task("a", "b", retries=1, retry_delay_us=0), task("b"))
+    world.work(a=failed())
+    world.work(a=failed())
+    assert world.states() == {"a": "failed", "b": "upstream_failed"}
+    assert world.row("a").try_number == 2
+    assert world.run_state(run) == "failed"
+
+
+def test_a_task_may_forbid_its_retry(world: World) -> None:
+    world.start(task("a", retries=5))
+    world.work(a=failed(retryable=False))
+    assert world.states() == {"a": "failed"}
+
+
+def test_retries_survive_a_scheduler_that_forgets(world: World) -> None:
+    world.start(task("a", retries=2, retry_delay_us=10 * SECOND))
+    world.work(a=failed())
+    world.schedulers[0].forget()
+    assert world.turns().next_due == START + 10 * SECOND
+    world.clock.advance(10)
+    world.turns()
+    world.schedulers[0].forget()
+    world.turns()
+    world.work(a=failed())
+    assert world.row("a").try_number == 2
+    assert world.states() == {"a": "up_for_retry"}
+
+
+def test_xcoms_of_a_failed_try_are_gone_s16(world: World) -> None:
+    world.start(task("a", retries=1, retry_delay_us=0), task("b"))
+    ids = {one.task_id: one.ti_id for one in world.claim()}
+    for ti_id in ids.values():
+        world.execute(
+            "INSERT INTO xcom (ti_id, key, value, created_at) VALUES (:t, 'k', '1', 0)", t=ti_id
+        )
+    world.end_all(
+        {id_: failed() if one.task_id == "a" else ok() for id_, one in world.held.items()}
+    )
+    world.turns()
+    assert [row.ti_id for row in world.fetch("SELECT ti_id FROM xcom")] == [ids["b"]]
+
+
+def test_a_lost_dispatch_costs_no_try_s11(world: World) -> None:
+    world.start(task("a", retries=0))
+    before = world.claim()[0].id
+    world.lose_worker()
+    world.turns()
+    (again,) = world.claim()
+    assert again.id > before
+    assert again.try_number == 1
+    assert not world.end(before, failed())  # the lost one has no say any more (S2)
+    world.end(again, ok())
+    world.turns()
+    row = world.row("a")
+    assert (row.state, row.losses) == ("success", 1)
+    assert world.log("a").count("lose") == 1
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_losses_have_a_budget_s11(world: World, restart: bool) -> None:
+    world.start(task("a", retries=1, retry_delay_us=0))
+    for loss in range(1, 6):
+        world.claim()
+        world.lose_worker()
+        if restart:
+            world.schedulers[0].forget()
+        world.turns()
+        assert (world.row("a").losses, world.row("a").try_number) == (loss, 1)
+    world.claim()
+    world.lose_worker()
+    world.turns()
+    assert world.row("a").try_number == 2  # the sixth costs a try
+    assert world.reasons("retry") == ["its worker died"]
+
+
+def test_a_lost_resume_resumes_again_with_the_same_event(world: World) -> None:
+    world.start(task("a"))
+    world.work(a=deferred())
+    world.fire("a", "payload")
+    world.turns()
+    (first,) = world.claim()
+    world.lose_worker()
+    world.turns()
+    (second,) = world.claim()
+    assert second.id > first.id
+    assert second.next_method == first.next_method == "execute_complete"
+    assert second.next_kwargs == first.next_kwargs
+    world.end(second, ok())
+    world.turns()
+    assert world.log("a").count("resume") == 1
+
+
+@given(
+    delay=st.integers(0, 10**12),
+    tries=st.integers(1, 60),
+    longest=st.none() | st.integers(0, 10**12),
+)
+def test_backoff_doubles_within_its_bounds_h13(delay: int, tries: int, longest: int | None) -> None:
+    one = task(
+        "a", retry_delay_us=delay, retry_exponential_backoff=True, max_retry_delay_us=longest
+    )
+    day = 24 * 3600 * SECOND
+    bound = day if longest is None else min(day, longest)
+    waits = [retry_delay_us(one, number, "seed") for number in range(1, tries + 1)]
+    assert waits == [retry_delay_us(one, number, "seed") for number in range(1, tries + 1)]
+    for number, wait in enumerate(waits):
+        base = delay * 2**number
+        assert min(base, bound) <= wait <= min(2 * base, bound)
+    assert all(later >= earlier for earlier, later in pairwise(waits))
+    plain = task("a", retry_delay_us=delay, max_retry_delay_us=longest)
+    assert retry_delay_us(plain, tries, "x") == (delay if longest is None else min(delay, longest))
+
+
+def test_what_a_worker_stored_and_nobody_can_read_fails_that_task_only(world: World) -> None:
+    """A corrupt row is that task's failure; the loop goes on (reliability.md 2b)."""
+    bad = ["", "{", '{"kind":"weird"}', '{"kind":"deferred","started_at":1,"ended_at":1}', "[]"]
+    world.start(*[task(f"t{n}", retries=0) for n in range(len(bad))], task("good"))
+    claimed = {one.task_id: one.id for one in world.claim()}
+    for number, text in enumerate(bad):
+        world.execute(
+            "UPDATE dispatch SET ended_at = 1, outcome = :o WHERE id = :i",
+            o=text,
+            i=claimed[f"t{number}"],
+        )
+    world.end(claimed["good"], ok())
+    world.turns()
+    assert world.states() == {**{f"t{n}": "failed" for n in range(len(bad))}, "good": "success"}
+    assert all("cannot be read" in (reason or "") for reason in world.reasons("fail"))
+
+
+@pytest.mark.parametrize(
+    "error", ["a\0b", "\ud800", "x" * 100_000, "%s :name {now} '\" é \U0001f680"]
+)
+def test_any_error_text_fails_that_task_only(world: World, error: str) -> None:
+    world.start(task("a"), task("b"))
+    claimed = {one.task_id: one.id for one in world.claim()}
+    world.execute(
+        "UPDATE dispatch SET ended_at = 1, outcome = :o WHERE id = :i",
+        o='{"kind":"failed","started_at":1,"ended_at":1,"error":"'
+        + error.encode("utf-16", "surrogatepass")
+        .decode("utf-16", "surrogatepass")
+        .replace("\\", "")
+        .replace('"', '\\"')
+        .replace("\0", "\\u0000")
+        .replace("\ud800", "\\ud800")
+        + '"}',
+        i=claimed["a"],
+    )
+    world.end(claimed["b"], ok())
+    world.turns()
+    assert world.states() == {"a": "failed", "b": "success"}
