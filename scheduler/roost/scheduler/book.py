@@ -78,6 +78,7 @@ class ActiveRun:
         "in_flight",
         "in_line",
         "key",
+        "last_in_line",
         "logical_date",
         "losses",
         "max_active_tasks",
@@ -115,6 +116,7 @@ class ActiveRun:
         self.doubted = False
         self.paused = False
         self.in_line: Counter[str] = Counter()
+        self.last_in_line: dict[str, Candidate] = {}
         self.in_flight = 0
         self.parked: dict[str, list[Candidate]] = {}
         self.waiting: dict[int, Waiting] = {}
@@ -172,6 +174,7 @@ class Book:
         self.runs: dict[int, ActiveRun] = {}
         self.queued: dict[int, RunRow] = {}
         self.alarms: list[Alarm] = []
+        self.mindful: set[ActiveRun] = set()  # runs with tasks that look at the previous run
         self._versions: dict[int, Version] = {}
 
     @property
@@ -197,6 +200,8 @@ class Book:
         """Take a run up, instead of what was known of it."""
         self.drop(run.key)
         self.runs[run.key] = run
+        if run.board.plan.past:
+            self.mindful.add(run)
         for alarm in alarms:
             heapq.heappush(self.alarms, alarm)
 
@@ -206,6 +211,7 @@ class Book:
         run = self.runs.pop(run_key, None)
         if run is not None:
             run.alive = False
+            self.mindful.discard(run)
 
     def alarm(self, alarm: Alarm) -> None:
         """Set an alarm."""

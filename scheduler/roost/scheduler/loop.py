@@ -17,6 +17,7 @@ from roost.scheduler.steps.adopt import adopt_runs
 from roost.scheduler.steps.create_runs import create_runs, start_runs
 from roost.scheduler.steps.decide import decide, finish_runs
 from roost.scheduler.steps.enqueue import enqueue
+from roost.scheduler.steps.past import hold_back
 from roost.scheduler.steps.settle import settle_alarms, settle_events, settle_outcomes
 from roost.scheduler.turn import FinishedRun, Memory, Turn
 from roost.support.clock import SECOND, now_us
@@ -88,7 +89,7 @@ class Scheduler:
         with read(self._engine) as tx:
             seen = look(tx, self.job_id, lock=False)
         memory = self._memory
-        if seen is None or self._reclaim or seen.shrinking:
+        if seen is None or self._reclaim or seen.shrinking or memory.book.mindful:
             return True
         if (seen.paused, seen.holding) != (memory.paused, memory.holding_pools):
             return True
@@ -139,10 +140,12 @@ class Scheduler:
         due = seen.next_run_after
         if due is not None and max(due, self._not_before) <= turn.now:
             create_runs(turn)
+        hold_back(turn)
         decide(turn)
         # Limits of runs are locked before pools, always: schedulers cannot deadlock.
         finish_runs(turn)
         start_runs(turn)
+        hold_back(turn)
         decide(turn)
         finish_runs(turn)
         enqueue(turn, seen.shrinking)

@@ -1,0 +1,28 @@
+"""How the same tasks ended in the previous run of a DAG (S23, S89)."""
+
+from __future__ import annotations
+
+from roost.models.engine import Sql, Tx
+
+__all__ = ["previous_run", "states"]
+
+_PREVIOUS = Sql(
+    "SELECT p.id, p.state FROM dag_run r JOIN dag_run p "
+    "ON p.dag_id = r.dag_id AND p.logical_date < r.logical_date "
+    "WHERE r.id = :run_key ORDER BY p.logical_date DESC, p.id DESC LIMIT 1"
+)
+_STATES = Sql("SELECT task_id, state FROM task_instance WHERE dag_run_id = :run_key")
+
+
+def previous_run(tx: Tx, run_key: int) -> tuple[int, str] | None:
+    """Key and state of the run with the greatest logical date before this one's (S89).
+
+    None for the first run, and for one without a logical date.
+    """
+    found = tx.first(_PREVIOUS, run_key=run_key)
+    return None if found is None else (found.id, found.state)
+
+
+def states(tx: Tx, run_key: int) -> dict[str, str]:
+    """State by task id; of a mapped task any unfinished one stands for all."""
+    return {row.task_id: row.state for row in tx.all(_STATES, run_key=run_key)}

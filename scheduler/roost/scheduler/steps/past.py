@@ -1,0 +1,54 @@
+"""Hold tasks back until the same task of the previous run has succeeded (S76, S89)."""
+
+from __future__ import annotations
+
+from roost.models.queries import past
+from roost.models.states import RunState, State
+from roost.scheduler.book import ActiveRun
+from roost.scheduler.turn import Turn
+
+__all__ = ["hold_back"]
+
+# A skipped previous instance counts as past success (S76).
+_PASSED = frozenset({State.SUCCESS, State.SKIPPED, State.REMOVED})
+
+
+def hold_back(turn: Turn) -> None:
+    """Bring up to date which tasks the past holds back.
+
+    Asked for the runs that changed and, where a run of the DAG changed or nothing at all
+    happened (the previous run may be another scheduler's), for those that are held.
+    """
+    if not turn.book.mindful:
+        return
+    dag_ids = {run.dag_id for run in turn.touched.values()}
+    for run in list(turn.book.mindful):
+        if run.alive and (run.key in turn.touched or run.dag_id in dag_ids or not turn.touched):
+            before = {i for i in run.board.plan.past if run.board.held(i)}
+            held = _held(turn, run)
+            run.board.set_held(held)
+            turn.touch(run)
+            # What is released here may complete at once and release the run after this one.
+            turn.more |= not before <= set(held)
+
+
+def _held(turn: Turn, run: ActiveRun) -> list[int]:
+    plan = run.board.plan
+    undecided = [i for i in plan.past if run.board.states[i] == State.NONE]
+    if not undecided:
+        turn.book.mindful.discard(run)
+        return []
+    previous = past.previous_run(turn.tx, run.key)
+    if previous is None:
+        return []
+    if previous[1] == RunState.QUEUED:
+        return undecided  # it has no task instances yet
+    states = past.states(turn.tx, previous[0])
+    held = []
+    for index in undecided:
+        asked = [plan.tasks[index].task_id]
+        if plan.tasks[index].wait_for_downstream:
+            asked += [plan.tasks[child].task_id for child in plan.children[index]]
+        if any(states.get(task_id, State.SUCCESS) not in _PASSED for task_id in asked):
+            held.append(index)
+    return held
