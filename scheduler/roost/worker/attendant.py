@@ -144,12 +144,6 @@ class Attendant:
                 break
         return asked
 
-    def close(self) -> None:
-        """Close the line."""
-        if self.line is not None:
-            self.line.close()
-            self.line = None
-
     def early_outcome(self) -> Outcome | None:
         """The outcome, if it may be stored before the process has ended.
 

@@ -41,9 +41,10 @@ __all__ = ["run_worker"]
 log = logging.getLogger("roost.worker")
 
 _CLAIM_BATCH = 64
-# While tasks run, claims are at least this far apart, so that several tasks share a transaction.
-# The first after a pause is never delayed.
-_CLAIM_PACE_S = 0.02
+# While much runs, claims are at least this far apart, so that several tasks share a transaction.
+_CLAIM_PACE_S = 0.03
+# And what the tasks say is heard together.
+_HEARING_PACE_S = 0.004
 _EXHAUSTED_S = 2.0
 _GOODBYE_S = 10.0
 
@@ -115,9 +116,7 @@ class WorkerDaemon:
         self._pump_ended = anyio.Event()
         self._claims_ended = anyio.Event()
         self._nap: anyio.CancelScope | None = None
-        self._outbox = Outbox(
-            self._ledger, self._patience, bell, lambda: bool(self._hub.dispatch_ids)
-        )
+        self._outbox = Outbox(self._ledger, self._patience, bell, self._busy)
         self._inquiries = Inquiries(self._ledger, self._patience, self._hub.reply)
         self._queue_may_hold_more = True
         self._stray: set[int] = set()
@@ -166,7 +165,13 @@ class WorkerDaemon:
                 self._collect()
                 if hub.running < before and self._queue_may_hold_more:
                     self._claim_wake.set()
+                if self._busy():
+                    await anyio.sleep(_HEARING_PACE_S)
         self._pump_ended.set()
+
+    def _busy(self) -> bool:
+        """Whether so much runs that it pays to wait a little and handle several tasks at once."""
+        return len(self._hub.dispatch_ids) > self._slots // 4
 
     def _collect(self) -> None:
         hub = self._hub
@@ -196,9 +201,10 @@ class WorkerDaemon:
 
     async def _claim(self) -> None:
         last = 0.0
+        self._claim_wake.set()  # what waits already has rung its bell before we listened
         while not self._stop.is_set():
             await self._claim_wake.wait(self._config.scheduler.poll_interval)
-            if self._hub.running:
+            if self._busy():
                 await anyio.sleep(max(0.0, last + _CLAIM_PACE_S - time.monotonic()))
             limit = min(_CLAIM_BATCH, self._slots - self._hub.running)
             if limit <= 0 or self._stop.is_set():

@@ -224,9 +224,9 @@ class Hub:
             return
         for request in attendant.receive():
             self.asked.append(Asked(attendant.spec, request))
-        if attendant.at_end:
-            self._reactor.forget(line)
-            attendant.close()
+        if attendant.at_end or attendant.outcome is not None:
+            attendant.line = None
+            self._reactor.close_socket(line)
         elif attendant.blocked:
             attendant.flush()
             if not attendant.blocked:
@@ -261,8 +261,8 @@ class Hub:
         if attendant.timer is not None:
             self._reactor.cancel(attendant.timer)
         if attendant.line is not None:
-            self._reactor.forget(attendant.line)
-            attendant.close()
+            self._reactor.close_socket(attendant.line)
+            attendant.line = None
         del self._attendants[attendant.spec.dispatch_id]
         self._keeper.discharge(attendant)
 

@@ -110,11 +110,13 @@ class Keeper:
     def stop(self) -> None:
         """End the zygote and everything below it; what was running is not reported."""
         for template in list(self._nursery.templates.values()):
-            if template.line is not None:
-                self._hear_template(template)
+            self._hear_last_words(template)
             self._retire(template)
+        self._stop_zygote()
+
+    def _stop_zygote(self) -> None:
         if self._nursery.line is not None:
-            self._reactor.forget(self._nursery.line)
+            self._reactor.close_socket(self._nursery.line)
         self._nursery.stop_zygote()
 
     # ------------------------------------------------------------------ making and letting go
@@ -151,9 +153,13 @@ class Keeper:
 
     def _retire(self, template: Template) -> None:
         self._not_idle(template)
-        if template.line is not None:
-            self._reactor.forget(template.line)
+        self._close_line(template)
         self._nursery.retire(template)
+
+    def _close_line(self, template: Template) -> None:
+        line, template.line = template.line, None
+        if line is not None:
+            self._reactor.close_socket(line)
 
     def _give_up_loading(self, template: Template) -> None:
         if template.state == "loading":
@@ -167,50 +173,58 @@ class Keeper:
 
     # ------------------------------------------------------------------ hearing
 
-    def _hear_template(self, template: Template) -> None:
-        while template.line is not None:
-            try:
-                packet = template.line.recv(protocol.MAX_PACKET)
-            except BlockingIOError:
-                break
-            except OSError:
-                packet = b""
-            if not packet:  # it has ended: the zygote will say how
-                self._reactor.forget(template.line)
-                return
-            message = protocol.decode_from_template(packet)
-            if isinstance(message, protocol.Report):
-                self._listener.reported(message)
-            elif message.error is not None:
-                self._refuse(template, message.error)
-                return
-            else:
-                template.state = "ready"
-            template.send_waiting()
+    def _hear_template(self, template: Template) -> bool:
+        """Take one packet, if there is one; if there are more, the reactor calls again."""
+        if template.line is None:
+            return False
+        try:
+            packet = template.line.recv(protocol.MAX_PACKET)
+        except BlockingIOError:
+            return False
+        except OSError:
+            packet = b""
+        if not packet:  # it has ended: the zygote will say how
+            self._close_line(template)
+            return False
+        message = protocol.decode_from_template(packet)
+        if isinstance(message, protocol.Report):
+            self._listener.reported(message)
+        elif message.error is not None:
+            self._refuse(template, message.error)
+            return False
+        else:
+            template.state = "ready"
+        template.send_waiting()
         self._rest(template)
+        return True
 
     def _hear_zygote(self) -> None:
-        while (line := self._nursery.line) is not None:
-            try:
-                packet = line.recv(protocol.MAX_PACKET)
-            except BlockingIOError:
-                return
-            except OSError:
-                packet = b""
-            if not packet:
-                self._lose_zygote()
-                return
-            message = protocol.decode_template_gone(packet)
-            template = self._nursery.templates.get(message.number)
-            if template is not None:
-                self._bury(template, message.status)
-            if not self._nursery.templates:
-                self._reactor.after(self._idle_us, self._stop_idle_zygote)
+        if self._nursery.line is None:
+            return
+        try:
+            packet = self._nursery.line.recv(protocol.MAX_PACKET)
+        except BlockingIOError:
+            return
+        except OSError:
+            packet = b""
+        if not packet:
+            self._lose_zygote()
+            return
+        message = protocol.decode_template_gone(packet)
+        template = self._nursery.templates.get(message.number)
+        if template is not None:
+            self._bury(template, message.status)
+        if not self._nursery.templates:
+            self._reactor.after(self._idle_us, self._stop_idle_zygote)
+
+    def _hear_last_words(self, template: Template) -> None:
+        """Take all packets that are left."""
+        while self._hear_template(template):
+            pass
 
     def _bury(self, template: Template, status: int) -> None:
         """A template has died, and everything below it is gone already."""
-        if template.line is not None:  # what it said last may still be in its line
-            self._hear_template(template)
+        self._hear_last_words(template)
         loading = template.state == "loading"
         self._retire(template)
         self._nursery.gone(template)
@@ -226,6 +240,5 @@ class Keeper:
         self._listener.lost(tasks, "the process that makes task processes died")
 
     def _stop_idle_zygote(self) -> None:
-        if not self._nursery.templates and self._nursery.line is not None:
-            self._reactor.forget(self._nursery.line)
-            self._nursery.stop_zygote()
+        if not self._nursery.templates:
+            self._stop_zygote()

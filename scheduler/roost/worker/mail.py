@@ -22,9 +22,8 @@ __all__ = ["Inquiries", "Outbox"]
 
 log = logging.getLogger("roost.worker")
 
-# While more outcomes are to come, transactions are at least this far apart, so that several
-# outcomes share one. The first after a pause is never delayed.
-_PACE_S = 0.015
+# While much runs, transactions are at least this far apart, so that several outcomes share one.
+_PACE_S = 0.02
 
 
 class Outbox:
@@ -34,7 +33,7 @@ class Outbox:
         ledger: stores them.
         patience: waits for the database.
         bell: rings the scheduler.
-        more_to_come: says whether tasks still run.
+        is_busy: says whether so much runs that more outcomes will come soon.
     """
 
     def __init__(
@@ -42,12 +41,12 @@ class Outbox:
         ledger: Ledger,
         patience: Patience,
         bell: Doorbell,
-        more_to_come: Callable[[], bool],
+        is_busy: Callable[[], bool],
     ) -> None:
         self._ledger = ledger
         self._patience = patience
         self._bell = bell
-        self._more_to_come = more_to_come
+        self._is_busy = is_busy
         self._wake = Wake()
         self._waiting: list[Ended] = []
         self._storing: list[Ended] = []
@@ -77,7 +76,7 @@ class Outbox:
         last = 0.0
         while True:
             await self._wake.wait()
-            if self._more_to_come():
+            if self._is_busy():
                 await anyio.sleep(max(0.0, last + _PACE_S - time.monotonic()))
             last = time.monotonic()
             self._storing, self._waiting = self._waiting, []

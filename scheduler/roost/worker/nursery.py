@@ -69,11 +69,8 @@ class Template:
         return False
 
     def close(self) -> None:
-        """Close the line, upon which an idle template ends by itself."""
+        """Withdraw what waits. The owner of the line has closed it, so an idle template ends."""
         self.state = "closing"
-        if self.line is not None:
-            self.line.close()
-            self.line = None
         for _attendant, far_end in self.waiting:
             far_end.close()
         self.waiting.clear()
@@ -184,10 +181,8 @@ class Nursery:
         del self.templates[template.number]
 
     def stop_zygote(self) -> None:
-        """Close everything and wait for the end of the zygote, which ends all below it."""
-        if self.line is not None:
-            self.line.close()
-            self.line = None
+        """Wait for the end of the zygote, which ends all below it; its line is closed already."""
+        self.line = None
         for template in list(self.templates.values()):
             self.gone(template)
         if self._process is not None:

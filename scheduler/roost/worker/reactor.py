@@ -33,7 +33,7 @@ class Reactor:
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self._handlers: dict[int, Callable[[], None]] = {}
+        self._handlers: dict[int, Callable[[], object]] = {}
         self._timers: list[Timer] = []
         self._cancelled = 0
         self._order = 0
@@ -47,7 +47,7 @@ class Reactor:
         """Boot time of the first timer; None: there is none."""
         return self._timers[0].due_us if self._timers else None
 
-    def watch(self, sock: socket.socket, handler: Callable[[], None]) -> None:
+    def watch(self, sock: socket.socket, handler: Callable[[], object]) -> None:
         """Call ``handler`` whenever the socket is readable, or closed by the other side."""
         self._handlers[sock.fileno()] = handler
         self._epoll.register(sock, select.EPOLLIN)
@@ -56,10 +56,10 @@ class Reactor:
         """Also call the handler when the socket takes more, or no longer."""
         self._epoll.modify(sock, select.EPOLLIN | (select.EPOLLOUT if wanted else 0))
 
-    def forget(self, sock: socket.socket) -> None:
-        """Stop watching a socket; to be called before it is closed."""
-        if self._handlers.pop(sock.fileno(), None) is not None:
-            self._epoll.unregister(sock)
+    def close_socket(self, sock: socket.socket) -> None:
+        """Stop watching a socket and close it, which takes it off epoll by itself."""
+        self._handlers.pop(sock.fileno(), None)
+        sock.close()
 
     def after(self, delay_us: int, action: Callable[[], None]) -> Timer:
         """Call ``action`` once, ``delay_us`` microseconds from now."""
