@@ -111,6 +111,8 @@ class Watcher:
                 paused=self._paused,
             ),
         )
+        for warning in result.file.warnings:
+            log.warning("%s: %s", fileloc, warning)
         if error is None:
             names = ", ".join(dag.dag_id for dag in result.file.dags) or "no DAG"
             log.info("parsed %s in %d ms: %s", fileloc, result.took_us // 1000, names)
