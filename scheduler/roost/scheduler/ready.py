@@ -16,6 +16,7 @@ from roost.scheduler.book import ActiveRun
 
 __all__ = ["Admitted", "Candidate", "Ready"]
 
+_MOST_TOO_BIG = 200  # candidates too big for what is left, looked at in one admission
 _RESUME_LANE = ""
 """Candidates that hold their pool slots already (deferred in a pool that counts deferral)."""
 
@@ -58,13 +59,18 @@ class Ready:
     def unpark(self, run: ActiveRun) -> None:
         """Bring as many of a run's parked candidates into line as its limit has room for.
 
-        As many for each pool: those that wait for a full one must not hide the others.
+        As many for each pool: those that wait for a full one must not hide the others. And
+        whoever ranks before one in line: it came later, but must not go later.
         """
-        if run.paused:
+        for pool in run.parked:
+            self._refill(run, pool)
+
+    def _refill(self, run: ActiveRun, pool: str) -> None:
+        parked = run.parked.get(pool)
+        if not parked or not run.alive or run.paused or run.room <= 0:
             return
-        for pool, parked in run.parked.items():
-            while parked and run.in_line[pool] < run.room:
-                self._push(heapq.heappop(parked))
+        while parked and (run.in_line[pool] < run.room or parked[0] < run.last_in_line[pool]):
+            self._push(heapq.heappop(parked))
 
     def wanted(self) -> dict[str, int]:
         """Slots that the candidates in line would take, by pool."""
@@ -94,21 +100,27 @@ class Ready:
             head = heapq.heappop(heads)
             heap = self._heaps[head.pool]
             candidate = heapq.heappop(heap)
-            candidate.run.in_line[candidate.pool] -= 1
+            run, pool = candidate.run, candidate.pool
+            run.in_line[pool] -= 1
             if self._may_go(candidate):
-                need = candidate.run.board.plan.tasks[candidate.task].pool_slots
-                if candidate.pool != _RESUME_LANE and need > room[candidate.pool]:
-                    too_big.append(candidate)
-                else:
-                    if candidate.pool != _RESUME_LANE:
-                        room[candidate.pool] -= need
-                    candidate.run.in_flight += 1
+                need = run.board.plan.tasks[candidate.task].pool_slots
+                if pool == _RESUME_LANE:
+                    need = 0
+                if need <= room[pool]:
+                    room[pool] -= need
+                    run.in_flight += 1
                     admitted.append(candidate)
                     slots -= 1
+                else:
+                    too_big.append(candidate)
+            if len(too_big) < _MOST_TOO_BIG:
+                self._refill(run, pool)  # who did not go must not hide who stands behind
             if heap and room[head.pool] > 0:
                 heapq.heappush(heads, heap[0])
         for candidate in too_big:
-            self._push(candidate)
+            heapq.heappush(candidate.run.parked.setdefault(candidate.pool, []), candidate)
+        for candidate in too_big:
+            self._refill(candidate.run, candidate.pool)
         return Admitted(admitted, self._starving(room) if slots > 0 else {})
 
     def _may_go(self, candidate: Candidate) -> bool:
@@ -121,8 +133,11 @@ class Ready:
         return True
 
     def _push(self, candidate: Candidate) -> None:
-        candidate.run.in_line[candidate.pool] += 1
-        heapq.heappush(self._heaps.setdefault(candidate.pool, []), candidate)
+        run, pool = candidate.run, candidate.pool
+        if not run.in_line[pool] or run.last_in_line[pool] < candidate:
+            run.last_in_line[pool] = candidate
+        run.in_line[pool] += 1
+        heapq.heappush(self._heaps.setdefault(pool, []), candidate)
 
     def _starving(self, room: Mapping[str, int]) -> dict[str, int]:
         return {
