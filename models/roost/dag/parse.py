@@ -48,9 +48,11 @@ def parse_dag_file(path: str, dags_folder: str) -> ParsedFile:
 def _not_enforced(dag: DAG) -> list[str]:
     """What the DAG asks for and this version keeps without acting on it; better said than not."""
     asked = ["dagrun_timeout"] if dag.dagrun_timeout is not None else []
-    for knob in ("start_date", "end_date"):
-        if any(getattr(task, knob) is not None for task in dag.tasks):
-            asked.append(f"{knob} of a task")
+    asked += [
+        f"{knob} of a task"
+        for knob in ("start_date", "end_date")
+        if any(getattr(task, knob) is not None for task in dag.tasks)
+    ]
     return [f"DAG {dag.dag_id!r}: {what} is kept, but not enforced yet" for what in asked]
 
 
