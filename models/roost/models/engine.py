@@ -32,6 +32,7 @@ from roost.support.clock import now_us
 __all__ = [
     "Sql",
     "Tx",
+    "driver_arguments",
     "is_disconnect",
     "is_passing",
     "is_transient",
@@ -205,6 +206,15 @@ def open_engine(
         raise ConfigError(
             "PostgreSQL needs the driver psycopg: pip install 'roost[postgres]'"
         ) from None
+
+
+def driver_arguments(engine: Engine) -> dict[str, Any] | None:
+    """What ``psycopg.connect`` takes for a connection beside the pool; None on SQLite."""
+    if engine.dialect.name != "postgresql":
+        return None
+    arguments: dict[str, Any] = dict(engine.dialect.create_connect_args(engine.url)[1])
+    del arguments["context"]  # SQLAlchemy's own types
+    return arguments | {"application_name": "roost bell"}
 
 
 def _open_sqlite(url: str, synchronous: str) -> Engine:

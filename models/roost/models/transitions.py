@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from roost.models.engine import Sql, Tx
 from roost.models.states import MOVES, RUN_MOVES, Event, RunEvent, RunState, State
+from roost.support.storable import storable
 
 __all__ = [
     "Moved",
@@ -102,7 +103,7 @@ def move(
     """
     if not rows:
         return []
-    reason = _sayable(reason)
+    reason = reason and storable(reason)
     path = (events,) if isinstance(events, Event) else events
     if tx.dialect == "postgresql":
         sql = _move_and_log_sql(path, sets, adds, guards)
@@ -114,13 +115,6 @@ def move(
         log = [_log_row(path, step, row) for row in moved for step in range(len(path))]
         tx.run(_LOG, rows=tx.rows(log), actor=actor, reason=reason)
     return moved
-
-
-def _sayable(reason: str | None) -> str | None:
-    """A reason comes from user code; no text of PostgreSQL holds a NUL or half a character."""
-    if reason is None:
-        return None
-    return reason.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
 def _log_row(path: tuple[Event, ...], step: int, row: Moved) -> dict[str, Any]:
@@ -292,5 +286,5 @@ def move_runs(
             }
             for row in moved
         ]
-        tx.run(_LOG, rows=tx.rows(log), actor=actor, reason=_sayable(reason))
+        tx.run(_LOG, rows=tx.rows(log), actor=actor, reason=reason and storable(reason))
     return [int(row.id) for row in moved]

@@ -11,17 +11,20 @@ from typing import NamedTuple
 
 from roost.models.engine import Sql, Tx
 from roost.support.clock import SECOND
+from roost.support.far_bell import channel
 from roost.support.processes import Process
 
 __all__ = [
     "LEASE_RENEW_S",
     "LEASE_TTL_S",
     "Job",
+    "Lease",
     "end",
     "live",
     "owns_lease",
     "register",
     "renew",
+    "ring_elsewhere",
 ]
 
 LEASE_TTL_S = 12
@@ -43,6 +46,16 @@ class Job(NamedTuple):
     detail: str
 
 
+class Lease(NamedTuple):
+    """A lease that has been renewed.
+
+    Attributes:
+        elsewhere: kinds of the daemons that live on other hosts or in other run directories.
+    """
+
+    elsewhere: frozenset[str]
+
+
 _REGISTER = Sql(
     "INSERT INTO job (kind, hostname, host_id, pid, pid_start, run_dir, token, started_at, "
     "lease_until, detail) VALUES (:kind, :hostname, :host_id, :pid, :pid_start, :run_dir, "
@@ -51,6 +64,17 @@ _REGISTER = Sql(
 _RENEW = Sql(
     "UPDATE job SET lease_until = {now} + :ttl, detail = :detail "
     "WHERE id = :id AND ended_at IS NULL"
+)
+# The same statement says who is elsewhere, so that nobody has to ask (P17). Not by leases: after an
+# outage all have lapsed, and whom the rescue has not given up yet may be rung in vain.
+_ELSEWHERE = "o.ended_at IS NULL AND (o.host_id <> {0}host_id OR o.run_dir <> {0}run_dir)"
+_RENEW_AND_LOOK = Sql(
+    _RENEW.source + " RETURNING ARRAY(SELECT DISTINCT o.kind FROM job o WHERE "
+    f"{_ELSEWHERE.format('job.')}) AS elsewhere"
+)
+_RING = Sql(
+    "SELECT pg_notify(:channel, '') FROM job o WHERE o.kind = :kind AND "
+    f"{_ELSEWHERE.format(':')} LIMIT 1"
 )
 _END = Sql("UPDATE job SET ended_at = {now} WHERE id = :id AND ended_at IS NULL")
 _OWNS = Sql("SELECT 1 FROM job WHERE id = :id AND ended_at IS NULL {for_share}")
@@ -90,9 +114,21 @@ def register(tx: Tx, kind: str, me: Process, run_dir: str, *, detail: str = "{}"
     )
 
 
-def renew(tx: Tx, job_id: int, *, detail: str = "{}") -> bool:
-    """Prolong a lease; False when somebody has ended the job: drop memory and rejoin."""
-    return tx.run(_RENEW, id=job_id, ttl=LEASE_TTL_S * SECOND, detail=detail) == 1
+def renew(tx: Tx, job_id: int, *, detail: str = "{}") -> Lease | None:
+    """Prolong a lease; None when somebody has ended the job: drop memory and rejoin."""
+    ttl = LEASE_TTL_S * SECOND
+    if tx.dialect == "sqlite":  # who shares the file is no further than a poll interval
+        return Lease(frozenset()) if tx.run(_RENEW, id=job_id, ttl=ttl, detail=detail) else None
+    row = tx.first(_RENEW_AND_LOOK, id=job_id, ttl=ttl, detail=detail)
+    return None if row is None else Lease(frozenset(row.elsewhere))
+
+
+def ring_elsewhere(tx: Tx, kind: str, host_id: str, run_dir: str) -> None:
+    """Wake the daemons of a kind that live in other places, if any do; PostgreSQL only.
+
+    For commands: a daemon has a :class:`~roost.support.far_bell.FarDoorbell`.
+    """
+    tx.first(_RING, channel=channel(kind), kind=kind, host_id=host_id, run_dir=run_dir)
 
 
 def owns_lease(tx: Tx, job_id: int) -> bool:

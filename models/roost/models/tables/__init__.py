@@ -1,0 +1,36 @@
+"""The metadata schema. Alembic's migrations must equal it; a test compares them.
+
+Every moment is a BIGINT of microseconds since the epoch, UTC. The invariants of
+design.md section 4 rule 4 stand here as partial unique indexes and CHECKs, so that the database
+refuses the bug first (S1, S3, S8, S9, S12 of reliability.md section 3).
+"""
+
+from __future__ import annotations
+
+from roost.models.tables.base import metadata
+from roost.models.tables.daemons import id_block, job
+from roost.models.tables.dags import dag, dag_file, dag_source, dag_usage, dag_version
+from roost.models.tables.deferral import trigger, trigger_event
+from roost.models.tables.runs import dag_run, dispatch, event_log, task_instance
+from roost.models.tables.stores import connection, pool, variable, xcom
+
+__all__ = [
+    "connection",
+    "dag",
+    "dag_file",
+    "dag_run",
+    "dag_source",
+    "dag_usage",
+    "dag_version",
+    "dispatch",
+    "event_log",
+    "id_block",
+    "job",
+    "metadata",
+    "pool",
+    "task_instance",
+    "trigger",
+    "trigger_event",
+    "variable",
+    "xcom",
+]

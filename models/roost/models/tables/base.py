@@ -1,0 +1,29 @@
+"""What all tables share: the naming of constraints, the types of keys and ids."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, CheckConstraint, Integer, MetaData, String
+
+from roost.models.states import RunState, State
+
+__all__ = ["ID", "KEY", "metadata", "one_of"]
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+ID = String(250)
+# SQLite numbers rows by itself only for a column typed INTEGER.
+KEY = BigInteger().with_variant(Integer, "sqlite")
+
+
+def one_of(column: str, values: type[State] | type[RunState]) -> CheckConstraint:
+    """The CHECK that a column holds a member of an enumeration."""
+    listed = ", ".join(f"'{value}'" for value in values)
+    return CheckConstraint(f"{column} IN ({listed})", name=column)
