@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import Engine
 
 from roost.models import tables
-from roost.models.engine import transact
+from roost.models.engine import driver_arguments, read, transact
 from roost.models.queries import jobs
 from roost.models.queries.jobs import LEASE_TTL_S, Job
 from roost.scheduler.chores.rescue import dead_jobs
@@ -108,3 +110,54 @@ def test_who_is_dead(engine: Engine) -> None:
 
     assert dead(judge=True) == {"gone", "pid reused", "elsewhere, lapsed"}
     assert dead(judge=False) == {"gone", "pid reused"}
+
+
+def elsewhere(engine: Engine, job_id: int) -> frozenset[str]:
+    lease = transact(engine, lambda tx: jobs.renew(tx, job_id))
+    assert lease is not None
+    return lease.elsewhere
+
+
+def test_a_renewal_tells_which_daemons_live_in_other_places(engine: Engine) -> None:
+    """P17: on PostgreSQL only; who shares a SQLite file is found by polling."""
+    mine = me()
+    scheduler = register(engine, mine, "scheduler")
+    register(engine, mine, "worker")
+    assert elsewhere(engine, scheduler) == frozenset()
+
+    other_home = transact(engine, lambda tx: jobs.register(tx, "worker", mine, "/other"))
+    other_host = register(engine, ELSEWHERE, "triggerer")
+    found = elsewhere(engine, scheduler)
+    if engine.dialect.name == "sqlite":
+        assert found == frozenset()
+        return
+    assert found == {"worker", "triggerer"}
+    assert elsewhere(engine, other_host) == {"scheduler", "worker"}
+    lapse(engine, other_host)  # after an outage everybody's has
+    assert elsewhere(engine, scheduler) == {"worker", "triggerer"}
+    for job_id in (other_home, other_host):
+        transact(engine, partial(jobs.end, job_id=job_id))
+    assert elsewhere(engine, scheduler) == frozenset()
+
+
+def test_a_command_rings_only_where_somebody_lives(engine: Engine) -> None:
+    if engine.dialect.name == "sqlite":
+        pytest.skip("SQLite has no NOTIFY")
+    mine = me()
+    arguments = driver_arguments(engine)
+    assert arguments is not None
+
+    def heard_of_a_ring() -> list[str]:
+        with psycopg.connect(**arguments, autocommit=True) as listener:
+            listener.execute("LISTEN roost_scheduler; LISTEN roost_worker")
+            with read(engine) as tx:
+                jobs.ring_elsewhere(tx, "scheduler", mine.host_id, "/run")
+            listener.execute("SELECT 1")
+            return [note.channel for note in listener.notifies(timeout=0)]
+
+    register(engine, mine, "scheduler")
+    register(engine, ELSEWHERE, "worker")
+    assert heard_of_a_ring() == []
+    register(engine, ELSEWHERE, "scheduler")
+    register(engine, ELSEWHERE, "scheduler")
+    assert heard_of_a_ring() == ["roost_scheduler"]

@@ -181,7 +181,8 @@ def test_a_worker_declared_dead_claims_and_ends_nothing(
     )
     assert ledger.store([success(start, xcoms=[XComWrite("k", RAW(b"1"))])]) == 0
     assert fetch(database_url, "SELECT * FROM xcom") == []
-    assert ledger.beat() == (False, set())
+    beat = ledger.beat()
+    assert (beat.alive, beat.held) == (False, set())
 
 
 def test_an_outcome_is_stored_once_with_its_xcoms(

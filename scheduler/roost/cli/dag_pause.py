@@ -21,7 +21,7 @@ def _set(dag_id: str, paused: bool) -> None:
             return pause_dag(tx, dag_id, paused)
 
         changed = transact(engine, step)
-        ring(config)
+        ring(config, engine)
     word = "paused" if paused else "unpaused"
     click.echo(f"{dag_id} is {word}" if changed else f"{dag_id} is {word} already")
 

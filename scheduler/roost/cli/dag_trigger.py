@@ -68,7 +68,7 @@ def trigger(
         zone = config.core.default_timezone
         at = now_us() if logical_date is None else moment_of(logical_date, zone)
         run, tail, warnings = _create(engine, config, dag_id, run_id, at, conf)
-        ring(config)
+        ring(config, engine)
         for warning in warnings:
             click.echo(warning, err=True)
         if table:

@@ -100,7 +100,7 @@ def set_(pool: str, slots: int, description: str | None, include_deferred: bool 
                 tx, pool, slots=slots, include_deferred=include_deferred, description=description
             ),
         )
-        ring(config)
+        ring(config, engine)
     click.echo(f"pool {pool} {'created' if new else 'changed'}: {slots} slots")
 
 

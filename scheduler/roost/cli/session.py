@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from roost.models.engine import Tx, open_engine, read
+from roost.models.queries import jobs
 from roost.models.schema import require_schema
 from roost.support.config import Config, load_config
 from roost.support.doorbell import Doorbell
+from roost.support.processes import host_id
 
 __all__ = ["database", "engine_of", "reading", "ring"]
 
@@ -46,7 +49,10 @@ def reading() -> Iterator[tuple[Config, Tx]]:
         yield config, tx
 
 
-def ring(config: Config, kind: str = "scheduler") -> None:
-    """Wake the daemons of a kind on this host; those elsewhere see it when they poll."""
+def ring(config: Config, engine: Engine, kind: str = "scheduler") -> None:
+    """Wake the daemons of a kind, wherever they are; who does not hear it sees it by polling."""
     with Doorbell(config.run_dir) as bell:
         bell.ring(kind)
+    if engine.dialect.name == "postgresql":
+        with suppress(SQLAlchemyError), read(engine) as tx:  # what is to be seen is committed
+            jobs.ring_elsewhere(tx, kind, host_id(), str(config.run_dir))

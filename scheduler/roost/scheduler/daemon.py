@@ -19,7 +19,15 @@ from sqlalchemy import Engine
 
 from roost.exceptions import RoostException
 from roost.executors.base import BaseExecutor, load_executor
-from roost.models.engine import Tx, is_passing, open_engine, read, single, transact
+from roost.models.engine import (
+    Tx,
+    driver_arguments,
+    is_passing,
+    open_engine,
+    read,
+    single,
+    transact,
+)
 from roost.models.queries import jobs
 from roost.models.queries.jobs import Job
 from roost.models.schema import require_schema
@@ -32,7 +40,8 @@ from roost.scheduler.parsing.watcher import Watcher
 from roost.support import osproc
 from roost.support.clock import SECOND, now_us
 from roost.support.config import Config, user_environ
-from roost.support.doorbell import BellSocket, Doorbell
+from roost.support.doorbell import BellSocket
+from roost.support.far_bell import FarDoorbell
 from roost.support.notify import Notifier
 from roost.support.processes import Process, is_alive, me
 from roost.support.service import Patience, Stop, Wake, feed_watchdog, hear, set_up_logging
@@ -63,7 +72,8 @@ def run_scheduler(config: Config) -> int:
     stats = open_stats(statsd.host if statsd.enabled else "", statsd.port, statsd.prefix)
     try:
         require_schema(engine)
-        with Doorbell(config.run_dir) as bell, bell.listen("scheduler") as heard:
+        bells = FarDoorbell(config.run_dir, "scheduler", driver_arguments(engine))
+        with bells as bell, bell.listen("scheduler") as heard:
             anyio.run(SchedulerDaemon(config, engine, bell, stats).serve, heard)
     finally:
         stats.zero_all()
@@ -75,7 +85,7 @@ def run_scheduler(config: Config) -> int:
 class SchedulerDaemon:
     """One scheduler process: its coroutines share the wake-up and the job."""
 
-    def __init__(self, config: Config, engine: Engine, bell: Doorbell, stats: Stats) -> None:
+    def __init__(self, config: Config, engine: Engine, bell: FarDoorbell, stats: Stats) -> None:
         self._config = config
         self._engine = engine
         self._bell = bell
@@ -212,12 +222,14 @@ class SchedulerDaemon:
 
     async def _keep_lease(self) -> None:
         while True:
-            await anyio.sleep(jobs.LEASE_RENEW_S)
             renew = partial(jobs.renew, job_id=self._scheduler.job_id)
-            if await self._patience.until_done(partial(single, self._engine, renew)):
+            lease = await self._patience.until_done(partial(single, self._engine, renew))
+            if lease is not None:
+                self._bell.meet(lease.elsewhere)
                 self._stats.incr("scheduler_heartbeat")
             else:
                 self._wake.set()  # the next turn finds the lease lost and joins anew
+            await anyio.sleep(jobs.LEASE_RENEW_S)
 
     async def _watch_folder(self) -> None:
         config = self._config

@@ -20,13 +20,14 @@ from functools import partial
 import anyio
 from sqlalchemy import Engine
 
-from roost.models.engine import is_passing, open_engine
+from roost.models.engine import driver_arguments, is_passing, open_engine
 from roost.models.queries import jobs
 from roost.models.schema import require_schema
 from roost.support import osproc
 from roost.support.clock import SECOND
 from roost.support.config import Config, user_environ
-from roost.support.doorbell import BellSocket, Doorbell, drain
+from roost.support.doorbell import BellSocket, drain
+from roost.support.far_bell import FarDoorbell
 from roost.support.notify import Notifier
 from roost.support.processes import Process, me
 from roost.support.service import Patience, Wake, feed_watchdog, set_up_logging
@@ -70,7 +71,8 @@ def run_worker(config: Config, queues: Sequence[str], slots: int) -> int:
     stats = open_stats(statsd.host if statsd.enabled else "", statsd.port, statsd.prefix)
     try:
         require_schema(engine)
-        with Doorbell(config.run_dir) as bell, bell.listen("worker") as heard:
+        bells = FarDoorbell(config.run_dir, "worker", driver_arguments(engine))
+        with bells as bell, bell.listen("worker") as heard:
             daemon = WorkerDaemon(config, engine, bell, stats, queues, slots)
             anyio.run(daemon.serve, heard)
     finally:
@@ -87,7 +89,7 @@ class WorkerDaemon:
         self,
         config: Config,
         engine: Engine,
-        bell: Doorbell,
+        bell: FarDoorbell,
         stats: Stats,
         queues: Sequence[str],
         slots: int,
@@ -237,15 +239,16 @@ class WorkerDaemon:
 
     async def _keep_lease(self) -> None:
         while True:
-            await anyio.sleep(jobs.LEASE_RENEW_S)
             before = set(self._hub.dispatch_ids)
             beat = await self._patience.until_done(self._ledger.beat)
             if beat.alive:
+                self._bell.meet(beat.elsewhere)
                 self._stats.incr("worker_heartbeat")
                 await self._compare(before, beat)
             else:
                 await self._rejoin()
             self._notifier.status(f"{self._hub.running} of {self._slots} slots in use")
+            await anyio.sleep(jobs.LEASE_RENEW_S)
 
     async def _compare(self, before: set[int], beat: Beat) -> None:
         """End what others have taken from us, and give up what we hold without knowing it."""

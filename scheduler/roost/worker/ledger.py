@@ -58,10 +58,12 @@ class Beat(NamedTuple):
     Attributes:
         alive: False when others have ended this worker's job.
         held: dispatches that are this worker's by the database.
+        elsewhere: kinds of the daemons that live in other places.
     """
 
     alive: bool
     held: set[int]
+    elsewhere: frozenset[str] = frozenset()
 
 
 class _Code(NamedTuple):
@@ -122,8 +124,9 @@ class Ledger:
         detail = _encode({"queues": self._queues}).decode()
 
         def step(tx: Tx) -> Beat:
-            alive = jobs.renew(tx, self.job_id, detail=detail)
-            return Beat(alive, dispatches.held(tx, self.job_id))
+            lease = jobs.renew(tx, self.job_id, detail=detail)
+            held = dispatches.held(tx, self.job_id)
+            return Beat(False, held) if lease is None else Beat(True, held, lease.elsewhere)
 
         return transact(self._engine, step)
 

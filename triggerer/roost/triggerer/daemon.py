@@ -21,12 +21,13 @@ import anyio
 import msgspec
 from anyio.abc import TaskGroup
 
-from roost.models.engine import Tx, open_engine
+from roost.models.engine import Tx, driver_arguments, open_engine
 from roost.models.queries import jobs, triggers
 from roost.models.schema import require_schema
 from roost.support import osproc
 from roost.support.config import Config, user_environ
-from roost.support.doorbell import BellSocket, Doorbell
+from roost.support.doorbell import BellSocket
+from roost.support.far_bell import FarDoorbell
 from roost.support.notify import Notifier
 from roost.support.processes import Process, me
 from roost.support.service import Stop, Wake, feed_watchdog, hear, set_up_logging
@@ -72,7 +73,8 @@ def run_triggerer(
     stats = open_stats(statsd.host if statsd.enabled else "", statsd.port, statsd.prefix)
     try:
         require_schema(engine)
-        with Doorbell(config.run_dir) as bell, bell.listen("triggerer") as heard:
+        bells = FarDoorbell(config.run_dir, "triggerer", driver_arguments(engine))
+        with bells as bell, bell.listen("triggerer") as heard:
             triggerer = Triggerer(
                 config,
                 Database(engine),
@@ -96,7 +98,7 @@ class Triggerer:
         self,
         config: Config,
         database: Database,
-        bell: Doorbell,
+        bell: FarDoorbell,
         stats: Stats,
         *,
         capacity: int,
@@ -184,13 +186,15 @@ class Triggerer:
     async def _keep_lease(self, job_id: int, lanes: Lanes) -> bool:
         """Renew until cancelled; True as soon as the lease turns out to be lost."""
         while True:
-            await anyio.sleep(jobs.LEASE_RENEW_S)
             detail = {"running": len(lanes.running), "capacity": self._capacity}
             renew = partial(jobs.renew, job_id=job_id, detail=msgspec.json.encode(detail).decode())
-            if not await self._db.single(renew):
+            lease = await self._db.single(renew)
+            if lease is None:
                 log.warning("job %d lost its lease: dropping its triggers, joining anew", job_id)
                 return True
+            self._bell.meet(lease.elsewhere)
             self._stats.incr("triggerer_heartbeat")
+            await anyio.sleep(jobs.LEASE_RENEW_S)
 
     async def _goodbye(self, job_id: int, keeper: Keeper, outbox: Outbox) -> None:
         """Hand over: events first, then the triggers, then let the runner clean up."""
