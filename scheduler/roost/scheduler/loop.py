@@ -16,9 +16,10 @@ from roost.models.queries.recount import recount
 from roost.scheduler.steps.adopt import adopt_runs
 from roost.scheduler.steps.create_runs import create_runs, start_runs
 from roost.scheduler.steps.decide import decide, finish_runs
+from roost.scheduler.steps.deferral import settle_alarms, settle_events
 from roost.scheduler.steps.enqueue import enqueue
 from roost.scheduler.steps.past import hold_back
-from roost.scheduler.steps.settle import settle_alarms, settle_events, settle_outcomes
+from roost.scheduler.steps.settle import settle_outcomes
 from roost.scheduler.turn import FinishedRun, Memory, Turn
 from roost.support.clock import SECOND, now_us
 

@@ -9,7 +9,7 @@ from roost.models.states import Event, RunEvent, State
 from roost.models.transitions import move_runs
 from roost.scheduler.book import ActiveRun
 from roost.scheduler.steps.create_runs import lock_room
-from roost.scheduler.steps.settle import schedule
+from roost.scheduler.steps.ending import schedule
 from roost.scheduler.turn import FinishedRun, Turn
 
 __all__ = ["decide", "finish_runs"]

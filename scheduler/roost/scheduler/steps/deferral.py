@@ -1,0 +1,158 @@
+"""Settle what belongs to waiting: deferrals, events of triggers, retries and time-outs due."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from roost.models.queries import inbox
+from roost.models.queries.inbox import FiredTrigger, NewTrigger
+from roost.models.states import Event, State
+from roost.scheduler.book import ActiveRun, Alarm, Waiting
+from roost.scheduler.steps.ending import BY_DISPATCH, Batch, Ended, fail_or_retry, schedule
+from roost.scheduler.turn import Turn
+from roost.support.wire import DeferSpec
+
+__all__ = ["defer", "settle_alarms", "settle_events"]
+
+
+def defer(turn: Turn, items: Sequence[Ended]) -> None:
+    """Write the triggers and move to deferred in one transaction; the slots are free (N1, D2)."""
+    if not items:
+        return
+    created = inbox.create_triggers(turn.tx, [_trigger_row(turn, item) for item in items])
+    batch = Batch(Event.DEFER, sets=("trigger_id",), adds=("run_us",), guards=BY_DISPATCH)
+    for item in items:
+        ti_id = item.dispatch.ti_id
+        if ti_id in created:
+            row = {
+                "trigger_id": created[ti_id],
+                "run_us": item.outcome.run_us,
+                "if_dispatch_id": item.dispatch.id,
+            }
+            batch.add(ti_id, row, _deferred(turn, item, created[ti_id]))
+    stray = batch.flush(turn)
+    inbox.delete_triggers(turn.tx, [created[ti_id] for ti_id in stray])
+    turn.deferred = True
+
+
+def _deferred(turn: Turn, item: Ended, trigger_id: int) -> Callable[[], None]:
+    def then() -> None:
+        run, spec = item.run, _spec(item)
+        turn.let_go(run, item.task, defers=True)
+        run.board.settle(item.task, State.DEFERRED)
+        if spec.timeout_us is not None:
+            due_at = item.outcome.ended_at + spec.timeout_us
+            turn.book.alarm(Alarm(due_at, run.key, item.dispatch.ti_id, trigger_id))
+        turn.touch(run)
+
+    return then
+
+
+def _spec(item: Ended) -> DeferSpec:
+    assert item.outcome.defer is not None  # noqa: S101 - the kind says so
+    return item.outcome.defer
+
+
+def _trigger_row(turn: Turn, item: Ended) -> NewTrigger:
+    run, spec = item.run, _spec(item)
+    timeout_at = None if spec.timeout_us is None else item.outcome.ended_at + spec.timeout_us
+    return NewTrigger(
+        ti_id=item.dispatch.ti_id,
+        dag_run_id=run.key,
+        dispatch_id=item.dispatch.id,
+        lane=spec.lane,
+        classpath=spec.classpath,
+        source=spec.source,
+        kwargs=bytes(spec.kwargs).decode(),
+        next_method=spec.next_method,
+        next_kwargs=bytes(spec.next_kwargs).decode(),
+        code_hash=run.version.code_hash,
+        fileloc=run.version.fileloc,
+        queue=run.board.plan.tasks[item.task].queue,
+        due_at=spec.due_at,
+        timeout_at=timeout_at,
+        external_key=spec.key,
+    )
+
+
+def settle_events(turn: Turn) -> None:
+    """Resume what a trigger fired for; fail or retry where it failed, without a slot (D3, D5)."""
+    fired = inbox.fired_triggers(turn.tx, turn.job_id, turn.batch)
+    turn.more |= len(fired) == turn.batch
+    turn.events_left = len(fired) == turn.batch
+    done = []
+    for event in fired:
+        run = turn.book.runs.get(event.dag_run_id)
+        if run is None:
+            continue
+        done.append(event.id)
+        index = run.board.index_of(event.ti_id)
+        if index is None:
+            continue
+        if event.kind == "fired":
+            _resume(turn, run, index, event)
+        else:
+            _end_deferral(turn, run, index, event.id, event.error or event.kind)
+    # A resumed task instance goes on naming the trigger that it waited for, as its log rows do.
+    inbox.delete_triggers(turn.tx, done)
+
+
+def _resume(turn: Turn, run: ActiveRun, index: int, event: FiredTrigger) -> None:
+    if run.board.states[index] != State.DEFERRED:
+        return
+    columns: dict[str, object] = {
+        "next_method": event.next_method,
+        "next_kwargs": _with_event(event.next_kwargs, event.payload or "null"),
+        "scheduled_at": turn.now,
+    }
+    run.resumed.add(index)
+    run.wait(index, Waiting((Event.RESUME,), columns, ("trigger_id", event.id)))
+    run.board.settle(index, State.SCHEDULED)
+    turn.memory.ready.add(run, index)
+    turn.touch(run)
+
+
+def _with_event(next_kwargs: str, payload: str) -> str:
+    """Typed JSON of the kwargs with ``event`` in them, both as they were validated (D3)."""
+    fields = msgspec.json.decode(next_kwargs, type=dict[str, msgspec.Raw])
+    fields["event"] = msgspec.Raw(payload.encode())
+    return msgspec.json.encode(fields).decode()
+
+
+def _end_deferral(turn: Turn, run: ActiveRun, index: int, trigger_id: int, reason: str) -> None:
+    if run.board.states[index] == State.DEFERRED:
+        fail_or_retry(
+            turn,
+            run,
+            index,
+            guard=("trigger_id", trigger_id),
+            ended_at=turn.now,
+            run_us=0,
+            retryable=True,
+            reason=reason,
+            held_dispatch=False,
+        )
+
+
+def settle_alarms(turn: Turn) -> None:
+    """Wake retries that are due and end deferrals that waited too long (D6: a timer)."""
+    timed_out = []
+    for alarm in turn.book.due_alarms(turn.now):
+        run = turn.book.runs.get(alarm.run_key)
+        index = None if run is None else run.board.index_of(alarm.ti_id)
+        if run is None or index is None:
+            continue
+        if alarm.trigger_id is not None:
+            if turn.events_left:  # its event may be among them, stored in time
+                turn.book.alarm(alarm)
+                continue
+            _end_deferral(
+                turn, run, index, alarm.trigger_id, "the trigger timed out: no event in time"
+            )
+            timed_out.append(alarm.trigger_id)
+        elif run.board.states[index] == State.UP_FOR_RETRY:
+            run.board.settle(index, State.SCHEDULED)
+            schedule(turn, run, index)
+    inbox.delete_triggers(turn.tx, timed_out)
