@@ -7,7 +7,7 @@ Durations are integers in microseconds; moments are microseconds since the epoch
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -38,6 +38,12 @@ TriggerRule = Literal[
 ]
 WeightRule = Literal["downstream", "upstream", "absolute"]
 
+# What the columns hold. A value outside is the file's import error, not the scheduler's crash.
+Name = Annotated[str, msgspec.Meta(max_length=250, pattern=r"^[^\x00]*$")]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+Tries = Annotated[int, msgspec.Meta(ge=0, le=2**15 - 2)]
+Duration = Annotated[int, msgspec.Meta(ge=0, le=2**60)]
+
 
 class EdgeError(ValueError):
     """A serialized DAG names a task that it does not hold, or has a cycle."""
@@ -56,7 +62,7 @@ class SerializedTimetable(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
 
     kind: Literal["null", "once", "continuous", "cron", "delta"]
     cron: str | None = None
-    delta_us: int | None = None
+    delta_us: Duration | None = None
     timezone: str = "UTC"
     summary: str = ""
 
@@ -64,21 +70,21 @@ class SerializedTimetable(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
 class SerializedTask(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """One task of a DAG: its edges and every knob the scheduler or a worker decides by."""
 
-    task_id: str
+    task_id: Name
     operator: str
     downstream: list[str] = []
     trigger_rule: TriggerRule = "all_success"
     owner: str = ""
-    pool: str = "default_pool"
-    pool_slots: int = 1
-    queue: str = "default"
+    pool: Name = "default_pool"
+    pool_slots: Count = 1
+    queue: Name = "default"
     priority_weight: int = 1
     weight_rule: WeightRule = "downstream"
-    retries: int = 0
-    retry_delay_us: int = 300_000_000
+    retries: Tries = 0
+    retry_delay_us: Duration = 300_000_000
     retry_exponential_backoff: bool = False
-    max_retry_delay_us: int | None = None
-    execution_timeout_us: int | None = None
+    max_retry_delay_us: Duration | None = None
+    execution_timeout_us: Duration | None = None
     depends_on_past: bool = False
     wait_for_downstream: bool = False
     # An operator without a body (H27): the scheduler completes it without a dispatch.
@@ -89,15 +95,15 @@ class SerializedTask(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=T
 class SerializedDag(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """One DAG of a file. ``tasks`` is in topological order with every edge checked."""
 
-    dag_id: str
+    dag_id: Name
     timetable: SerializedTimetable
     tasks: list[SerializedTask]
     start_date: int | None = None
     end_date: int | None = None
     catchup: bool = False
-    max_active_runs: int = 16
-    max_active_tasks: int = 16
-    dagrun_timeout_us: int | None = None
+    max_active_runs: Count = 16
+    max_active_tasks: Count = 16
+    dagrun_timeout_us: Duration | None = None
     is_paused_upon_creation: bool | None = None
     owners: list[str] = []
     tags: list[str] = []

@@ -15,28 +15,32 @@ from typing import NamedTuple
 import msgspec
 
 from roost.dag.model import ParsedFile
+from roost.scheduler.parsing.folder import file_clock
 from roost.scheduler.parsing.server import MAX_RESULT, End, Parse
 from roost.support.frames import pack, read_frame, write_frame
 
-__all__ = ["Parsed", "ParserPool"]
+__all__ = ["Parsed", "ParserPool", "failure"]
 
 _RESULT = msgspec.json.Decoder(ParsedFile)
 
 
 class Parsed(NamedTuple):
-    """The result for one file and how long it took, in microseconds."""
+    """The result for one file, how long it took in microseconds, and since when it was read, in
+    nanoseconds of the file system's clock."""
 
     path: str
     file: ParsedFile
     took_us: int
+    began_ns: int
 
 
 class _Child:
     """One running parse."""
 
-    def __init__(self, path: str, pid: int, pipe: int, deadline: float) -> None:
+    def __init__(self, path: str, pid: int, pipe: int, deadline: float, began_ns: int) -> None:
         self.path, self.pid, self.pipe, self.deadline = path, pid, pipe, deadline
         self.began = time.monotonic()
+        self.began_ns = began_ns
         self.data = bytearray()
 
 
@@ -100,6 +104,7 @@ class ParserPool:
     def _start(self, path: str) -> _Child:
         control = self._control or self._launch()
         inner, outer = os.pipe()
+        began_ns = file_clock()
         try:
             request = Parse(path, self._folder, self._memory, max(1, int(self._timeout) + 1))
             frame = pack(request)
@@ -114,7 +119,7 @@ class ParserPool:
             raise RuntimeError("the parser's fork server ended; it is started again")
         os.set_blocking(inner, False)
         pid = msgspec.json.decode(reply, type=int)
-        return _Child(path, pid, inner, time.monotonic() + self._timeout)
+        return _Child(path, pid, inner, time.monotonic() + self._timeout, began_ns)
 
     def _launch(self) -> socket.socket:
         ours, theirs = socket.socketpair()
@@ -141,14 +146,16 @@ class ParserPool:
 
     @staticmethod
     def _read(child: _Child) -> bool:
-        """Take what the pipe has; True when the child has said all."""
+        """Take what the pipe has; True when the child has said all, or is gone."""
+        data = child.data
         with suppress(BlockingIOError):
             while chunk := os.read(child.pipe, 1 << 20):
-                child.data += chunk
-                if len(child.data) > MAX_RESULT:
+                data += chunk
+                if len(data) > MAX_RESULT:
                     return True
             return True
-        return False
+        # What the file left behind may hold the pipe open.
+        return len(data) >= 4 and len(data) >= 4 + int.from_bytes(data[:4], "big")
 
     def _finish(self, child: _Child) -> Parsed:
         os.close(child.pipe)
@@ -156,7 +163,7 @@ class ParserPool:
             with suppress(OSError):
                 write_frame(self._control, End(child.pid))
         took = time.monotonic() - child.began
-        return Parsed(child.path, self._result(child), int(took * 1_000_000))
+        return Parsed(child.path, self._result(child), int(took * 1_000_000), child.began_ns)
 
     def _result(self, child: _Child) -> ParsedFile:
         data = bytes(child.data)
@@ -164,17 +171,18 @@ class ParserPool:
             try:
                 return _RESULT.decode(data[4:])
             except msgspec.DecodeError as error:
-                return _failure(f"the parser gave no valid result: {error}")
+                return failure(f"the parser gave no valid result: {error}")
         if time.monotonic() >= child.deadline:
-            return _failure(
+            return failure(
                 f"the import took longer than {self._timeout:g} s and was killed; move slow work "
                 "from the top level into tasks, or raise scheduler.parse_timeout"
             )
-        return _failure(
+        return failure(
             "the import ended its process (os._exit, a crash, or a limit on memory or CPU time); "
             "import the file by itself with `python FILE` to see why"
         )
 
 
-def _failure(error: str) -> ParsedFile:
+def failure(error: str) -> ParsedFile:
+    """The result for a file that gave none."""
     return ParsedFile(code_hash="", source="", helpers=[], dags=[], triggers=[], error=error)

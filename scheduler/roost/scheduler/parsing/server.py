@@ -3,7 +3,8 @@
 Run as ``python -m roost.scheduler.parsing.server FD``. The process itself never imports a DAG
 file and has neither database nor credentials. Each child has its own session, limits on memory,
 CPU time, file size and open files, imports ONE file, writes the result to a pipe and ends. The
-server kills what is left of it and only then reaps it, so a pid is never signalled after reuse.
+server kills what is left of it and only then reaps it, so a pid is never signalled after reuse;
+it is a subreaper, so that what detached itself from the child is found too.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from roost.dag.model import ParsedFile
 from roost.dag.parse import parse_dag_file
 from roost.support import osproc
 from roost.support.frames import pack, write_frame
+from roost.worker.orphans import sweep
 
 __all__ = ["End", "Parse", "Request", "main"]
 
@@ -50,13 +52,16 @@ def main(fd: int) -> None:
     """Serve requests until the scheduler closes its end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     control = socket.socket(fileno=fd)
+    osproc.adopt_orphans()
+    running: set[int] = set()
     gc.collect()
     gc.freeze()
     pipes: list[int] = []
     while (frame := _next(control, pipes)) is not None:
         request = _REQUEST.decode(frame)
         if isinstance(request, End):
-            _end(request.pid)
+            running.discard(request.pid)
+            _end(request.pid, running)
             continue
         pipe = pipes.pop()
         pid = os.fork()
@@ -64,6 +69,7 @@ def main(fd: int) -> None:
             control.close()
             _child(request, pipe)
         os.close(pipe)
+        running.add(pid)
         write_frame(control, pid)
 
 
@@ -83,13 +89,14 @@ def _next(control: socket.socket, pipes: list[int]) -> bytes | None:
     return bytes(body)
 
 
-def _end(pid: int) -> None:
+def _end(pid: int, running: set[int]) -> None:
     for target in (os.killpg, os.kill):
         try:
             target(pid, signal.SIGKILL)
         except ProcessLookupError:
             continue
     os.waitpid(pid, 0)
+    sweep(running, lambda _pid: False)
 
 
 def _child(request: Parse, pipe: int) -> None:
@@ -105,7 +112,10 @@ def _child(request: Parse, pipe: int) -> None:
             signal.signal(signum, signal.SIG_DFL)
         _limit(request)
         result = parse_dag_file(request.path, request.dags_folder)
-        frame = pack(result)
+        try:
+            frame = pack(result)
+        except UnicodeEncodeError as error:
+            frame = pack(_failed(f"a text of the file is not valid Unicode: {error.reason}"))
         if len(frame) > MAX_RESULT:
             frame = pack(_failed(f"the file's DAGs are {len(frame)} bytes as JSON; at most 16 MiB"))
         with os.fdopen(pipe, "wb", buffering=0) as out:

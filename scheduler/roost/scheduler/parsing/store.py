@@ -17,6 +17,7 @@ from roost.models.engine import Tx
 from roost.models.queries import dags
 from roost.models.queries.dags import DagRow
 from roost.support.clock import now_us
+from roost.support.storable import storable
 
 __all__ = ["forget_file", "store_file"]
 
@@ -53,7 +54,7 @@ def store_file(
         fileloc,
         code_hash=parsed.code_hash,
         stamp=stamp,
-        error=error,
+        error=error and storable(error),
         warnings=msgspec.json.encode(parsed.warnings).decode(),
         parse_us=took_us,
     )
@@ -127,7 +128,7 @@ def _store_dag(
         schedule=dag.timetable.summary,
         owners=msgspec.json.encode(dag.owners).decode(),
         tags=msgspec.json.encode(dag.tags).decode(),
-        description=dag.description,
+        description=storable(dag.description),
         next_run_after=upcoming.run_after if upcoming else None,
         next_interval_start=upcoming.interval_start if upcoming else None,
         next_interval_end=upcoming.interval_end if upcoming else None,

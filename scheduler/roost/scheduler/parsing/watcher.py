@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import time
+from functools import partial
 
 from sqlalchemy import Engine
+from sqlalchemy.exc import DataError
 
+from roost.dag.model import ParsedFile
 from roost.models.engine import read, transact
 from roost.models.queries import dags
-from roost.scheduler.parsing.folder import changed_files, is_candidate, stamp_of
-from roost.scheduler.parsing.pool import Parsed, ParserPool
+from roost.scheduler.parsing.folder import changed_files, file_clock, is_candidate, stamp_of
+from roost.scheduler.parsing.pool import Parsed, ParserPool, failure
 from roost.scheduler.parsing.store import forget_file, store_file
 
 __all__ = ["Watcher"]
@@ -57,8 +60,12 @@ class Watcher:
             return 0
         # Only now ask the database: another scheduler may have parsed the same change.
         with read(self._engine) as tx:
-            parsed = self._parsed = {path: row.stamp for path, row in dags.files(tx).items()}
+            known = dags.files(tx)
+        parsed = self._parsed = {path: row.stamp for path, row in known.items()}
         changed, gone = self._compare(parsed)
+        # What failed may have failed for want of a file that has come, or was mended, since.
+        failed = {path for path, row in known.items() if row.error is not None}
+        changed = sorted({*changed, *(failed - set(gone))}) if changed or gone else []
         changed = [path for path in changed if self._interesting(path, path in parsed)]
         for path in gone:
             self._uninteresting.pop(path, None)
@@ -86,6 +93,7 @@ class Watcher:
 
     def _interesting(self, path: str, was_parsed: bool) -> bool:
         full = os.path.join(self._folder, path)
+        read_at = file_clock()
         try:
             wanted = not self._safe_mode or is_candidate(full)
         except OSError as error:
@@ -94,23 +102,26 @@ class Watcher:
         if wanted:
             self._uninteresting.pop(path, None)
         else:
-            self._uninteresting[path] = stamp_of(self._folder, path, [])
+            self._uninteresting[path] = stamp_of(self._folder, path, [], read_at_ns=read_at)
         return wanted
 
     def _store(self, result: Parsed) -> None:
         fileloc = os.path.relpath(result.path, self._folder)
-        stamp = stamp_of(self._folder, fileloc, result.file.helpers)
-        error = transact(
-            self._engine,
-            lambda tx: store_file(
-                tx,
-                fileloc,
-                result.file,
-                stamp=stamp,
-                took_us=result.took_us,
+        stamp = stamp_of(self._folder, fileloc, result.file.helpers, read_at_ns=result.began_ns)
+
+        def store(file: ParsedFile) -> str | None:
+            step = partial(
+                store_file, fileloc=fileloc, parsed=file, stamp=stamp, took_us=result.took_us,
                 paused=self._paused,
-            ),
-        )
+            )  # fmt: skip
+            return transact(self._engine, step)
+
+        try:
+            error = store(result.file)
+        except (DataError, OverflowError) as refused:
+            # A number or a text that no column holds is that file's error, not the scheduler's.
+            reason = getattr(refused, "orig", None) or refused
+            error = store(failure(f"the database cannot hold what the file defines: {reason}"))
         for warning in result.file.warnings:
             log.warning("%s: %s", fileloc, warning)
         if error is None:
