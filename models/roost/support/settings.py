@@ -37,7 +37,7 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Base of a section: immutable, every field with a default."""
 
 
-class Core(_Section):
+class Core(_Section, frozen=True):
     """What all daemons share."""
 
     dags_folder: Annotated[
@@ -69,7 +69,7 @@ class Core(_Section):
     ] = True
 
 
-class Database(_Section):
+class Database(_Section, frozen=True):
     """The metadata database."""
 
     url: Annotated[
@@ -88,7 +88,7 @@ class Database(_Section):
     ] = "full"
 
 
-class Scheduler(_Section):
+class Scheduler(_Section, frozen=True):
     """`roost scheduler`."""
 
     poll_interval: Annotated[
@@ -115,7 +115,7 @@ class Scheduler(_Section):
     ] = 5
 
 
-class Worker(_Section):
+class Worker(_Section, frozen=True):
     """`roost worker`."""
 
     slots: Annotated[
@@ -134,7 +134,7 @@ class Worker(_Section):
     ] = 60.0
 
 
-class Triggerer(_Section):
+class Triggerer(_Section, frozen=True):
     """`roost triggerer`."""
 
     capacity: Annotated[
@@ -146,7 +146,7 @@ class Triggerer(_Section):
     ] = ()
 
 
-class Statsd(_Section):
+class Statsd(_Section, frozen=True):
     """Metrics over UDP."""
 
     enabled: Annotated[bool, Meta(description="Whether metrics are sent.")] = False
@@ -155,7 +155,7 @@ class Statsd(_Section):
     prefix: Annotated[str, Meta(description="First part of every metric's name.")] = "roost"
 
 
-class Logging(_Section):
+class Logging(_Section, frozen=True):
     """Logs of daemons and of tasks."""
 
     folder: Annotated[Path, Meta(description="Folder of the task logs, one file for each try.")] = (
