@@ -143,6 +143,23 @@ def test_a_pool_that_grows_lets_more_in(world: World) -> None:
     assert len(started(world)) == 2
 
 
+def test_whoever_waits_for_a_slot_is_looked_after_without_a_ring(world: World) -> None:
+    """A pool grows, or another scheduler's task gives a slot back: nobody rings."""
+    (scheduler,) = world.schedulers
+    world.pool("p", 1)
+    world.start(task("a", pool="p"), task("b", pool="p"))
+    world.claim()
+    world.turns()
+    world.pool("p", 2)
+    assert scheduler.has_work()
+    world.turns()
+    assert not scheduler.has_work()
+    world.end_all({one.id: ok() for one in [*world.held.values(), *world.claim()]})
+    assert scheduler.has_work()
+    world.turns()
+    assert not scheduler.has_work()
+
+
 def test_a_pool_that_counts_deferral_keeps_the_slot_h5(world: World) -> None:
     world.pool("p", 1, include_deferred=True)
     world.start(task("a", pool="p", priority_weight=2), task("b", pool="p"))

@@ -77,8 +77,8 @@ _INSTANCES = Sql(
 )
 _VERSION = Sql(f"SELECT {', '.join(VersionRow._fields)} FROM dag_version WHERE id = :id")
 _TIMEOUTS = Sql(
-    "SELECT ti_id, id, timeout_at FROM trigger "
-    "WHERE dag_run_id = :run_key AND timeout_at IS NOT NULL"
+    "SELECT t.ti_id, t.id, t.timeout_at FROM task_instance i JOIN trigger t ON t.ti_id = i.id "
+    "WHERE i.dag_run_id = :run_key AND t.timeout_at IS NOT NULL"
 )
 _RELEASE_ENDED = Sql(
     "UPDATE dag_run SET job_id = NULL WHERE end_date IS NULL AND job_id IS NOT NULL "
