@@ -9,6 +9,7 @@ the run, so that a run of 10,000 ready tasks costs what fits, not what waits.
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -44,6 +45,7 @@ class Ready:
 
     def __init__(self) -> None:
         self._heaps: dict[str, list[Candidate]] = {}
+        self._wanted: Counter[str] = Counter()  # pool slots of all in line, kept up to date
 
     def __len__(self) -> int:
         return sum(map(len, self._heaps.values()))
@@ -72,13 +74,18 @@ class Ready:
         while parked and (run.in_line[pool] < run.room or parked[0] < run.last_in_line[pool]):
             self._push(heapq.heappop(parked))
 
-    def wanted(self) -> dict[str, int]:
-        """Slots that the candidates in line would take, by pool."""
-        return {
-            pool: sum(c.run.board.plan.tasks[c.task].pool_slots for c in heap)
-            for pool, heap in self._heaps.items()
-            if heap and pool != _RESUME_LANE
-        }
+    def wanted(self, slots: int) -> dict[str, int]:
+        """Pool slots that could be taken at most, by pool, where any is wanted at all.
+
+        Args:
+            slots: free slots of the executor: no more candidates than that can go.
+        """
+        most = {}
+        for pool, heap in self._heaps.items():
+            if heap and pool != _RESUME_LANE and slots > 0:
+                every_one_slot = self._wanted[pool] == len(heap)
+                most[pool] = min(len(heap), slots) if every_one_slot else self._wanted[pool]
+        return most
 
     def admit(self, slots: int, free: Mapping[str, int]) -> Admitted:
         """Take candidates out of line while every limit has room.
@@ -102,6 +109,7 @@ class Ready:
             candidate = heapq.heappop(heap)
             run, pool = candidate.run, candidate.pool
             run.in_line[pool] -= 1
+            self._wanted[pool] -= run.board.plan.tasks[candidate.task].pool_slots
             if self._may_go(candidate):
                 need = run.board.plan.tasks[candidate.task].pool_slots
                 if pool == _RESUME_LANE:
@@ -137,6 +145,7 @@ class Ready:
         if not run.in_line[pool] or run.last_in_line[pool] < candidate:
             run.last_in_line[pool] = candidate
         run.in_line[pool] += 1
+        self._wanted[pool] += run.board.plan.tasks[candidate.task].pool_slots
         heapq.heappush(self._heaps.setdefault(pool, []), candidate)
 
     def _starving(self, room: Mapping[str, int]) -> dict[str, int]:

@@ -28,8 +28,9 @@ def enqueue(turn: Turn, shrinking: frozenset[str]) -> None:
         shrinking: pools with more slots in use than they have: what comes back is not spent.
     """
     changes: dict[str, int] = {pool: -slots for pool, slots in turn.released.items()}
-    free = _free_slots(turn, shrinking)
-    admitted, turn.starving = turn.memory.ready.admit(turn.parallelism - turn.book.in_flight, free)
+    slots = max(0, turn.parallelism - turn.book.in_flight)
+    free = _free_slots(turn, slots, shrinking)
+    admitted, turn.starving = turn.memory.ready.admit(slots, free)
     if turn.memory.ids.left < len(admitted):
         size = max(IdBlock.SIZE, len(admitted))
         turn.memory.ids.refill(handoffs.allocate_ids(turn.tx, "dispatch", size), size)
@@ -52,14 +53,14 @@ def enqueue(turn: Turn, shrinking: frozenset[str]) -> None:
     handoffs.change_pools(turn.tx, changes)
 
 
-def _free_slots(turn: Turn, shrinking: frozenset[str]) -> dict[str, int]:
+def _free_slots(turn: Turn, slots: int, shrinking: frozenset[str]) -> dict[str, int]:
     """Free slots by pool: those given back now, and those of the locked row where they may not
     suffice."""
-    wanted = turn.memory.ready.wanted()
+    wanted = turn.memory.ready.wanted(slots)
     free = {
         pool: slots for pool, slots in turn.released.items() if slots > 0 and pool not in shrinking
     }
-    short = [pool for pool, slots in wanted.items() if slots > free.get(pool, 0)]
+    short = [pool for pool, most in wanted.items() if most > free.get(pool, 0)]
     if short:
         for row in handoffs.lock_pools(turn.tx, short):
             given_back = turn.released.get(row.pool, 0)
