@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from roost.dag.model import ParsedFile
 from roost.models.engine import open_engine
 from roost.scheduler.parsing.folder import file_clock
 from roost.scheduler.parsing.pool import Parsed, ParserPool
+from roost.scheduler.parsing.store import store_file
 from roost.scheduler.parsing.watcher import Watcher
 from roost.support.processes import start_ticks
 from tests.support.databases import fetch
@@ -427,3 +429,22 @@ def test_a_folder_that_does_not_exist_is_no_reason_to_stop(folder: Folder) -> No
     folder.path.mkdir()
     folder.good("a.py")
     assert folder.look() == ["a.py"]
+
+
+def test_what_the_database_refuses_is_that_files_error(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the schema of a parsed file lets through by mistake."""
+
+    def refusing(tx: Any, fileloc: str, parsed: ParsedFile, **rest: Any) -> str | None:
+        if fileloc == "bad.py" and parsed.error is None:
+            raise OverflowError("Python int too large")
+        return store_file(tx, fileloc, parsed, **rest)
+
+    monkeypatch.setattr("roost.scheduler.parsing.watcher.store_file", refusing)
+    folder.good("bad.py")
+    folder.good("ok.py")
+    folder.look()
+    assert set(folder.dags()) == {"ok"}
+    assert "too large" in folder.errors()["bad.py"]
+    assert folder.look() == []
