@@ -25,7 +25,20 @@ from roost.support.processes import Process
 from roost.support.wire import DeferSpec, Outcome
 from tests.support.checker import violations
 
-__all__ = ["DAY", "START", "Clock", "World", "dag", "deferred", "failed", "ok", "skipped", "task"]
+__all__ = [
+    "DAY",
+    "START",
+    "Clock",
+    "OutcomeOf",
+    "World",
+    "dag",
+    "deferred",
+    "failed",
+    "lost",
+    "ok",
+    "skipped",
+    "task",
+]
 
 T = TypeVar("T")
 DAY = 86_400 * SECOND
@@ -80,6 +93,11 @@ def skipped() -> OutcomeOf:
 def failed(error: str = "boom", *, retryable: bool = True) -> OutcomeOf:
     """The task fails."""
     return lambda world: _outcome(world, "failed", error=error, retryable=retryable)
+
+
+def lost() -> OutcomeOf:
+    """The worker that held the task died."""
+    return lambda world: _outcome(world, "lost", error="its worker died")
 
 
 def deferred(

@@ -286,3 +286,25 @@ def test_a_passing_conflict_costs_a_turn_and_nothing_else(world: World) -> None:
         world.turn()
     world.check()
     finish(world)
+
+
+def test_counters_that_are_wrong_are_counted_anew_at_a_start_s8_s9(world: World) -> None:
+    """Whatever spoilt them: they would keep tasks and runs out, or let too many in, for ever."""
+    world.pool("p", 2, include_deferred=True)
+    world.store(dag("d", task("a", pool="p"), task("b", pool="p"), max_active_runs=2))
+    world.trigger("d")
+    world.turns()
+    claimed = {one.task_id: one for one in world.claim()}
+    world.end(claimed["a"], deferred())
+    world.turns()
+    world.execute("UPDATE pool SET used = 0")
+    world.execute("UPDATE dag_usage SET runs = 0")
+    world.schedulers[0].forget()
+    world.turns()
+    world.check()
+    assert world.used("p") == 2
+    world.end(claimed["b"], ok())
+    world.fire_all()
+    world.turns()
+    world.work()
+    assert (world.used("p"), world.states()["a"]) == (0, "success")

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from roost.scheduler.retry import retry_delay_us
 from roost.support.clock import SECOND
-from tests.scheduler.hands import START, World, deferred, failed, ok, task
+from tests.scheduler.hands import (
+    START,
+    OutcomeOf,
+    World,
+    deferred,
+    failed,
+    lost,
+    ok,
+    skipped,
+    task,
+)
 
 
 def test_a_failed_try_is_tried_again_after_its_delay_s2(world: World) -> None:
@@ -185,3 +196,31 @@ def test_any_error_text_fails_that_task_only(world: World, error: str) -> None:
     world.end(claimed["b"], ok())
     world.turns()
     assert world.states() == {"a": "failed", "b": "success"}
+
+
+@pytest.mark.parametrize("outcome", [ok(), failed(), skipped(), deferred(), lost()])
+def test_an_older_dispatch_has_no_say_though_its_outcome_comes_late_s2(
+    world: World, outcome: OutcomeOf
+) -> None:
+    """However its row came back into the inbox, only the current dispatch moves the task."""
+    world.start(task("a", retries=3, retry_delay_us=0))
+    (old,) = world.claim()
+    world.lose_worker()
+    world.turns()
+    (current,) = world.claim()
+    before, log = world.row("a"), world.log("a")
+    world.execute(
+        "UPDATE dispatch SET settled = :f, outcome = :o WHERE id = :i",
+        f=False,
+        o=msgspec.json.encode(outcome(world)).decode(),
+        i=old.id,
+    )
+    world.turns()
+    assert world.row("a") == before
+    assert world.log("a") == log
+    assert world.fetch("SELECT * FROM trigger") == []
+    assert world.used() == 1
+    world.end(current, ok())
+    world.turns()
+    assert world.states() == {"a": "success"}
+    assert world.used() == 0
