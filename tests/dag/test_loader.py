@@ -181,7 +181,7 @@ dag = DAG("t")
 def test_trigger_classes_are_known_by_their_true_name(tmp_path: Path) -> None:
     loaded = load_text(tmp_path, TRIGGERS)
     name = loaded.module.__name__
-    mine = {source for source in loaded.triggers if source.startswith("roost_dag_")}
+    mine = {source for source in loaded.triggers if source.startswith(f"{name}:")}
     assert mine == {f"{name}:Mine", f"{name}:Outer.Inner"}
     assert "roost.triggers.file:FileTrigger" in loaded.triggers
 
