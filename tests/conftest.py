@@ -9,9 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.support.daemons import Daemons
 from tests.support.databases import Databases, stop_server
+
+# A slow machine is no falsifying example.
+settings.register_profile("roost", deadline=None)
+settings.load_profile("roost")
 
 _SHARED = "ROOST_TEST_SHARED"
 _CONTROLLER = "ROOST_TEST_CONTROLLER"

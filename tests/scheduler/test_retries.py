@@ -198,6 +198,24 @@ def test_any_error_text_fails_that_task_only(world: World, error: str) -> None:
     assert world.states() == {"a": "failed", "b": "success"}
 
 
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        deferred(lane="timer"),
+        deferred(timeout_s=1e14),
+        deferred(timeout_s=-1),
+        deferred(lane="timer", due_at=2**63),
+        deferred(lane="timer", due_at=-(2**64)),
+    ],
+)
+def test_a_deferral_that_no_row_can_hold_fails_that_task_only(
+    world: World, outcome: OutcomeOf
+) -> None:
+    world.start(task("a"), task("b"))
+    world.work(a=outcome)
+    assert world.states() == {"a": "failed", "b": "success"}
+
+
 @pytest.mark.parametrize("outcome", [ok(), failed(), skipped(), deferred(), lost()])
 def test_an_older_dispatch_has_no_say_though_its_outcome_comes_late_s2(
     world: World, outcome: OutcomeOf

@@ -14,11 +14,12 @@ from roost.scheduler.book import ActiveRun, Waiting
 from roost.scheduler.steps.deferral import defer
 from roost.scheduler.steps.ending import BY_DISPATCH, END, Batch, Ended, fail_or_retry
 from roost.scheduler.turn import Turn
-from roost.support.wire import Outcome
+from roost.support.wire import DeferSpec, Outcome
 
 __all__ = ["settle_outcomes"]
 
 _OUTCOME = msgspec.json.Decoder(Outcome)
+_LAST_US = 2**60  # some 36,000 years: with it added, a moment still fits its column
 
 
 def settle_outcomes(turn: Turn) -> None:
@@ -60,9 +61,9 @@ def _read_outcome(turn: Turn, dispatch: EndedDispatch) -> Outcome:
     """What a worker wrote. A text that cannot be read fails that task, not the scheduler."""
     try:
         outcome = _OUTCOME.decode(dispatch.outcome)
-        if outcome.kind != "deferred" or outcome.defer is not None:
+        if outcome.kind != "deferred" or _can_wait(outcome.defer):
             return outcome
-        error = "it says deferred, but not until what"
+        error = "it says deferred, but not until what, or until when no clock will ever show"
     except (msgspec.DecodeError, ValueError) as problem:
         error = str(problem)
     return Outcome(
@@ -71,6 +72,12 @@ def _read_outcome(turn: Turn, dispatch: EndedDispatch) -> Outcome:
         ended_at=turn.now,
         error=f"the outcome that the worker stored cannot be read: {error}",
     )
+
+
+def _can_wait(spec: DeferSpec | None) -> bool:
+    if spec is None or (spec.lane == "timer" and spec.due_at is None):
+        return False
+    return abs(spec.due_at or 0) <= _LAST_US and 0 <= (spec.timeout_us or 0) <= _LAST_US
 
 
 def _ending(item: Ended) -> dict[str, Any]:
