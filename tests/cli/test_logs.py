@@ -60,3 +60,51 @@ def test_follow_ends_with_the_task_and_misses_nothing(seed: Seed) -> None:
     result = seed.cli("tasks", "logs", "a", "r", "x", "-f")
     timer.join()
     assert result.stdout == "one\ntwo\n"
+
+
+def fail(seed: Seed, reason: str, *, number: int = 1, state: str = "failed") -> None:
+    """The event that ended a try of task x."""
+    seed.sql(
+        "INSERT INTO event_log (id, at, actor, event, ti_id, try_number, to_state, reason) "
+        "SELECT coalesce(max(e.id), 0) + 1, :at, 'test', 'fail', "
+        "(SELECT id FROM task_instance WHERE task_id = 'x'), :number, :state, :reason "
+        "FROM event_log e",
+        at=MOMENT,
+        number=number,
+        state=state,
+        reason=reason,
+    )
+
+
+def test_the_log_tells_of_an_end_that_the_task_could_not_write(seed: Seed) -> None:
+    """A killed process, a trigger that failed or timed out: the log ends with the reason."""
+    seed.dags(chain("a", "x"))
+    key = seed.run("a", "r")
+    seed.instance(key, "x", state="failed", try_number=2, start_date=MOMENT)
+    write(seed, 1, b"one\n")
+    write(seed, 2, b"two\nValueError: no\n")
+    fail(seed, "killed by signal 9 (SIGKILL)", state="up_for_retry")
+    fail(seed, "Traceback (most recent call last):\nValueError: no", number=2)
+    assert seed.cli("tasks", "logs", "a", "r", "x", "--try", "1").stdout == (
+        "one\n[2026-01-05T06:00:00.000+0000] ERROR - up_for_retry: killed by signal 9 (SIGKILL)\n"
+    )
+    # What the task wrote itself is not said twice.
+    assert seed.cli("tasks", "logs", "a", "r", "x").stdout == "two\nValueError: no\n"
+
+
+def test_how_a_failed_task_ended_is_told_even_without_its_log(seed: Seed) -> None:
+    seed.dags(chain("a", "x"))
+    key = seed.run("a", "r")
+    seed.instance(key, "x", state="failed", try_number=1, start_date=MOMENT, hostname="elsewhere")
+    fail(seed, "Traceback (most recent call last):\nValueError: no rows")
+    result = seed.cli("tasks", "logs", "a", "r", "x")
+    assert result.stdout.endswith("\nValueError: no rows\n")
+    assert "the log is on host elsewhere" in result.stderr
+    assert seed.cli("tasks", "why", "a", "r", "x").stdout.endswith(": ValueError: no rows\n")
+
+
+def test_a_map_index_of_a_task_that_is_not_mapped(seed: Seed) -> None:
+    seed.dags(chain("a", "x"))
+    seed.run("a", "r")
+    result = seed.cli("tasks", "logs", "a", "r", "x", "--map-index", "4")
+    assert result.stderr == "roost: task 'x' is not mapped; leave out --map-index\n"

@@ -64,7 +64,11 @@ def _stage(case: _Case) -> str:
 
 
 def _finished(case: _Case) -> str | None:
-    return f"it is not waiting: {case.row.state} since {iso(case.row.end_date)}"
+    how = ""
+    if case.row.state == State.FAILED:
+        end = why.end_of_try(case.tx, case.row.id, case.row.try_number)
+        how = f": {end.reason.strip().splitlines()[-1]}" if end and end.reason.strip() else ""
+    return f"it is not waiting: {case.row.state} since {iso(case.row.end_date)}{how}"
 
 
 def _running(case: _Case) -> str | None:

@@ -72,6 +72,8 @@ def find_instance(tx: Tx, run: Any, task_id: str, map_index: int) -> Any | None:
             f"task {task_id!r} has no map index {map_index}; "
             f"give --map-index {mapped[0]} to {mapped[-1]}"
         )
+    if mapped:
+        raise NotFound(f"task {task_id!r} is not mapped; leave out --map-index")
     known = [task.task_id for task in graph_of_run(tx, run).tasks]
     if task_id in known:
         return None

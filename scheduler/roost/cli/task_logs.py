@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import click
+from sqlalchemy import Engine
 
 from roost.cli.base import Command
 from roost.cli.lookup import find_instance, find_run
@@ -15,13 +16,17 @@ from roost.cli.session import database
 from roost.cli.task_listing import instance_arguments
 from roost.exceptions import NotFound
 from roost.models.engine import read
+from roost.models.queries import why
 from roost.models.states import FINISHED
+from roost.support.clock import from_us
 from roost.support.config import Config
 from roost.worker.tasklog import log_path
 
 __all__ = ["logs"]
 
 _LOOK_S = 0.2
+# Bytes at the end of a log in which the reason of a failure is looked for.
+_TAIL = 65_536
 
 
 @click.command(cls=Command)
@@ -33,7 +38,8 @@ def logs(
 ) -> None:
     """Print the log of a task instance.
 
-    A resume after a deferral appends to the log of its try.
+    A resume after a deferral appends to the log of its try. How a failed try ended comes last,
+    where the task could not write it itself: its process was killed, or its trigger failed.
     """
     names = (dag_id, run_id, task_id, map_index)
     with database() as (config, engine):
@@ -49,6 +55,7 @@ def logs(
             if path.exists():
                 break
             if not follow or (row and row.state in FINISHED):
+                _show_end(engine, row, number, path)
                 raise _no_log(config, names, path, row)
             time.sleep(_LOOK_S)
             row = now()
@@ -58,8 +65,9 @@ def logs(
                 row = now()
                 if row is None or row.state in FINISHED or row.try_number > number:
                     _copy(log)
-                    return
+                    break
                 time.sleep(_LOOK_S)
+        _show_end(engine, row, number, path)
 
 
 def _copy(log: BinaryIO) -> bool:
@@ -67,6 +75,31 @@ def _copy(log: BinaryIO) -> bool:
     while chunk := log.read(65536):
         click.echo(chunk, nl=False)
     return True
+
+
+def _show_end(engine: Engine, row: Any, number: int, path: Path) -> None:
+    """Print why a try failed, unless the log says so itself."""
+    if row is None:
+        return
+    with read(engine) as tx:
+        end = why.end_of_try(tx, row.id, number)
+    if end is None or _last_line(end.reason) in _tail(path):
+        return
+    at = from_us(end.at).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
+    click.echo(f"[{at}+0000] ERROR - {end.to_state}: {end.reason.strip()}")
+
+
+def _last_line(reason: str) -> str:
+    return (reason.strip().splitlines() or [""])[-1]
+
+
+def _tail(path: Path) -> str:
+    try:
+        with path.open("rb") as log:
+            log.seek(max(0, path.stat().st_size - _TAIL))
+            return log.read().decode(errors="replace")
+    except FileNotFoundError:
+        return ""
 
 
 def _no_log(config: Config, names: tuple[str, str, str, int], path: Path, row: Any) -> NotFound:

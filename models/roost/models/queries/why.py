@@ -1,4 +1,4 @@
-"""What ``tasks why`` counts: who is in the way of one task instance."""
+"""What ``tasks why`` asks: who is in the way of one task instance, and how a try ended."""
 
 from __future__ import annotations
 
@@ -6,7 +6,16 @@ from typing import Any, NamedTuple
 
 from roost.models.engine import Sql, Tx
 
-__all__ = ["Counts", "counts", "dispatch", "pool", "previous", "run_slots", "trigger"]
+__all__ = [
+    "Counts",
+    "counts",
+    "dispatch",
+    "end_of_try",
+    "pool",
+    "previous",
+    "run_slots",
+    "trigger",
+]
 
 _COUNTS = Sql(
     "SELECT (SELECT count(*) FROM dispatch WHERE ended_at IS NULL) AS in_flight, "
@@ -38,6 +47,11 @@ _PREVIOUS = Sql(
     "JOIN task_instance i ON i.dag_run_id = r.id AND i.task_id = :task_id "
     "WHERE r.dag_id = :dag_id AND r.logical_date < :date "
     "ORDER BY r.logical_date DESC, i.map_index LIMIT 1"
+)
+
+_END_OF_TRY = Sql(
+    "SELECT at, to_state, reason FROM event_log WHERE ti_id = :ti_id AND try_number = :number "
+    "AND to_state IN ('failed', 'up_for_retry') AND reason IS NOT NULL ORDER BY id DESC LIMIT 1"
 )
 
 
@@ -86,3 +100,8 @@ def trigger(tx: Tx, ti_id: int) -> Any | None:
 def previous(tx: Tx, dag_id: str, task_id: str, logical_date: int) -> Any | None:
     """The same task in the run before (S23)."""
     return tx.first(_PREVIOUS, dag_id=dag_id, task_id=task_id, date=logical_date)
+
+
+def end_of_try(tx: Tx, ti_id: int, number: int) -> Any | None:
+    """The move that ended a failed try, with its reason: one line or a traceback."""
+    return tx.first(_END_OF_TRY, ti_id=ti_id, number=number)
