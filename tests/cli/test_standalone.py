@@ -156,3 +156,17 @@ def test_a_new_schema_is_made_but_a_newer_one_refused(fleet: Daemons) -> None:
     refused = fleet.cli("standalone", check=False)
     assert refused.returncode == 2
     assert "install the newer Roost" in refused.stderr
+
+
+def test_a_home_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "logs").symlink_to(tmp_path / "file" / "logs")
+    fleet = Daemons(tmp_path / "home")
+    try:
+        refused = fleet.cli("standalone", check=False)
+        assert refused.returncode == 2
+        assert refused.stderr.startswith(f"roost: {tmp_path}/home/logs: ")
+        assert "give a home that can be written: ROOST_HOME=… roost standalone" in refused.stderr
+    finally:
+        fleet.close()

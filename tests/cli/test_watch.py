@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from roost.cli import watch
 from roost.models.engine import open_engine, read
 from roost.models.queries.event_tail import EventTail
 from tests.cli.seed import MOMENT, Seed, chain
@@ -71,3 +74,28 @@ def test_wait_shows_every_task_on_both_databases(daemons: Daemons, roost_home: P
         ("two", "success"),
         ("run", "success"),
     ]
+
+
+def test_a_broken_dag_file_is_told_once_and_when_it_is_mended(
+    seed: Seed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "_ERRORS_S", 0.0)
+    errors = watch.ImportErrors()
+    engine = open_engine(seed.url)
+
+    def told() -> list[str]:
+        with read(engine) as tx:
+            return errors.new(tx)
+
+    try:
+        assert told() == []
+        seed.dags(error="Traceback (most recent call last):\nImportError: no pandas")
+        line = "etl.py cannot be imported: {}; see `roost dags list-import-errors`"
+        assert told() == [line.format("ImportError: no pandas")]
+        assert told() == []
+        seed.dags(error="SyntaxError: invalid syntax")
+        assert told() == [line.format("SyntaxError: invalid syntax")]
+        seed.dags(chain("a", "x"))
+        assert told() == ["etl.py is mended or gone"]
+    finally:
+        engine.dispose()

@@ -148,6 +148,8 @@ class Root(LazyGroup):
         if type(error).__module__.startswith("sqlalchemy"):
             return _fail(f"the metadata database failed: {what}; check database.url", 2)
         hint = "" if self._verbose() else "; --verbose shows where"
+        if isinstance(error, OSError) and error.filename is not None:
+            return _fail(f"{error.filename}: {error.strerror}{hint}", 2)
         return _fail(f"unexpected {type(error).__name__}: {what}{hint}", 2)
 
 

@@ -18,7 +18,8 @@ from roost.cli.base import Command
 from roost.cli.config import template
 from roost.cli.fleet import Daemon, preload
 from roost.cli.session import engine_of
-from roost.cli.watch import Pace, event_line
+from roost.cli.watch import ImportErrors, Pace, event_line
+from roost.exceptions import ConfigError
 from roost.migrations import api
 from roost.models.engine import read
 from roost.models.queries.event_tail import EventTail
@@ -49,12 +50,13 @@ def standalone(ctx: click.Context, quiet: bool) -> None:
 
 
 def _prepare(config: Config) -> None:
-    config.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for folder in (config.dags_folder, config.log_folder):
-        folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-    if not config.file.exists():
-        with open(os.open(config.file, os.O_WRONLY | os.O_CREAT, 0o600), "w") as out:
-            out.write(template())
+    try:
+        _make_home(config)
+    except OSError as error:
+        raise ConfigError(
+            f"{error.filename}: {error.strerror}; give a home that can be written: "
+            f"ROOST_HOME=… roost standalone"
+        ) from error
     engine = engine_of(config)
     try:
         if engine.dialect.name == "sqlite":
@@ -62,6 +64,15 @@ def _prepare(config: Config) -> None:
         require_schema(engine)
     finally:
         engine.dispose()
+
+
+def _make_home(config: Config) -> None:
+    config.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for folder in (config.dags_folder, config.log_folder):
+        folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+    if not config.file.exists():
+        with open(os.open(config.file, os.O_WRONLY | os.O_CREAT, 0o600), "w") as out:
+            out.write(template())
 
 
 class _Standalone:
@@ -72,6 +83,7 @@ class _Standalone:
         self._quiet = quiet
         self._began = began
         self._daemons = [self._daemon(kind) for kind in ("scheduler", "triggerer", "worker")]
+        self._import_errors = ImportErrors()
         self._announced = False
         self._stops = 0
         self._kill_at: float | None = None
@@ -182,9 +194,12 @@ class _Standalone:
                 if self._tail is None:
                     self._tail = EventTail(tx)
                 events: list[Any] = self._tail.new(tx)
+                broken = self._import_errors.new(tx)
         except DBAPIError:
             return  # the daemons tell of it in their logs; the next look finds all of it
         for line in filter(None, (event_line(row, with_run=True) for row in events)):
+            click.echo(line)
+        for line in broken:
             click.echo(line)
         if events:
             self._pace.moved(time.monotonic() - began)
@@ -219,7 +234,8 @@ class _Standalone:
             daemon.restart_at = None
         if self._stops == 1:
             Notifier().stopping()
-            click.echo("stopping: running tasks may finish; once more ends them")
+            drain = self._config.worker.drain_timeout
+            click.echo(f"stopping: running tasks have {drain:g} s to finish; once more ends them")
             for daemon in self._daemons:
                 # The scheduler goes last, so that it settles what the others still report.
                 if daemon.kind != "scheduler" or not self._others():

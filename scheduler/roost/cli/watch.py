@@ -15,16 +15,17 @@ from sqlalchemy import Engine
 from roost.cli.output import paint
 from roost.cli.words import counted
 from roost.exceptions import NotFound
-from roost.models.engine import read
+from roost.models.engine import Tx, read
 from roost.models.queries import listing
 from roost.models.queries.event_tail import EventTail
 from roost.support.clock import SECOND, from_us
 from roost.support.config import Config
 from roost.support.doorbell import Doorbell, drain
 
-__all__ = ["Pace", "event_line", "follow_run"]
+__all__ = ["ImportErrors", "Pace", "event_line", "follow_run"]
 
 _FIRST_S = 0.03
+_ERRORS_S = 1.0
 # States that a person waits for; scheduled and queued are passed through in between.
 _SHOWN = frozenset(
     {"running", "deferred", "up_for_retry", "success", "failed", "skipped", "upstream_failed"}
@@ -85,6 +86,28 @@ class Pace:
         readable, _, _ = select.select(self.sockets, [], [], self.next_pause())
         if readable:
             self.heard()
+
+
+class ImportErrors:
+    """The DAG files that cannot be imported, told once each time that one changes."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, str] = {}
+        self._next = 0.0
+
+    def new(self, tx: Tx) -> list[str]:
+        """A line for each file that broke, broke otherwise or was mended since the last call."""
+        if time.monotonic() < self._next:
+            return []
+        self._next = time.monotonic() + _ERRORS_S
+        now = {row.fileloc: row.error.strip().splitlines()[-1] for row in listing.import_errors(tx)}
+        told, self._told = self._told, now
+        lines = [
+            f"{file} cannot be imported: {error}; see `roost dags list-import-errors`"
+            for file, error in now.items()
+            if told.get(file) != error
+        ]
+        return lines + [f"{file} is mended or gone" for file in told if file not in now]
 
 
 def event_line(row: Any, *, with_run: bool) -> str | None:
