@@ -133,3 +133,12 @@ def test_a_file_outside_the_folder(home: Path, tmp_path: Path) -> None:
     assert run(home, "tasks", "test", "elsewhere", "load", "-f", str(other)).exit_code == 0
     broken = run(home, "dags", "test", "x", "-f", str(home / "dags" / "broken.py"))
     assert "cannot be imported: RuntimeError('oops')" in broken.stderr
+
+
+def test_a_file_that_exits_does_not_end_the_search(home: Path) -> None:
+    """It may hold another DAG's id by chance, or be looked at before the right one."""
+    (home / "dags" / "exits.py").write_text("import roost.dag, sys  # good\nsys.exit(3)")
+    assert run(home, "dags", "test", "good").exit_code == 0
+    away = run(home, "dags", "test", "zzz")
+    assert away.exit_code == 2
+    assert "exits.py (SystemExit(3))" in away.stderr

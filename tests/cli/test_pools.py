@@ -78,3 +78,10 @@ def test_wrong_slots_are_wrong_usage(seed: Seed) -> None:
     result = seed.cli("pools", "set", "w", "-2")
     assert result.exit_code == 2
     assert "-2 is not in the range x>=-1" in result.stderr
+
+
+def test_a_pool_needs_a_name(seed: Seed) -> None:
+    refused = seed.cli("pools", "set", " ", "1")
+    assert refused.exit_code == 2
+    assert "a pool needs a name" in refused.stderr
+    assert [row["pool"] for row in seed.json("pools", "list")] == ["default_pool"]

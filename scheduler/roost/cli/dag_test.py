@@ -116,7 +116,7 @@ def _find(config: Config, dag_id: str, file: Path | None) -> tuple[LoadedFile, s
     for path in paths:
         try:
             loaded = load_dag_file(path, read_source(path), folder)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a file must not end the search
             if file:
                 raise DagError(f"{path} cannot be imported: {error!r}") from error
             broken.append(f"{path} ({error!r})")

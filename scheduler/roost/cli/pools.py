@@ -93,6 +93,8 @@ def set_(pool: str, slots: int, description: str | None, include_deferred: bool 
     SLOTS -1 is without limit. With fewer slots than are in use nothing new starts until enough
     are free.
     """
+    if not pool.strip():
+        raise click.UsageError("a pool needs a name")
     with database() as (config, engine):
         new = transact(
             engine,
