@@ -233,7 +233,9 @@ def test_a_reporter_that_was_relieved_zeroes_nothing(stats: StatsdStats, server:
     assert server.history["roost.executor.running_tasks"] == [5]
 
 
-def test_an_unresolvable_host_costs_only_a_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unresolvable_host_costs_only_a_count_and_one_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     asked = threading.Event()
 
     def nobody(*_: object, **__: object) -> None:
@@ -247,7 +249,10 @@ def test_an_unresolvable_host_costs_only_a_count(monkeypatch: pytest.MonkeyPatch
     assert stats.flush(10)
     assert asked.is_set()
     assert stats.dropped == 1
+    stats.incr("ti_failures")
     stats.close(10)
+    (warning,) = caplog.messages
+    assert "no metrics: statsd.host 'nowhere.invalid' cannot be looked up" in warning
 
 
 def test_a_look_up_that_hangs_holds_up_nobody_and_the_buffer_is_bounded(

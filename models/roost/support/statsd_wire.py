@@ -7,6 +7,7 @@ socket to :class:`Sender`, which runs in the client's background thread only.
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 from statsd import StatsClient
 
 __all__ = ["MAX_DATAGRAM", "Sender"]
+
+log = logging.getLogger(__name__)
 
 # Fits an Ethernet frame together with IPv6 and UDP headers and a tunnel's.
 MAX_DATAGRAM = 1432
@@ -45,6 +48,7 @@ class Sender:
         self._sock: socket.socket | None = None
         self._address: Any = None
         self._looked_at = float("-inf")
+        self._told = False
 
     def send(
         self,
@@ -101,8 +105,17 @@ class Sender:
                 self.close()
                 self._sock = socket.socket(family, socket.SOCK_DGRAM)
                 self._sock.setblocking(False)
-        except (OSError, UnicodeError, OverflowError):  # keep the last good address
+        except (OSError, UnicodeError, OverflowError) as error:  # keep the last good address
+            if self._address is None and not self._told:
+                self._told = True  # once: who watches the numbers sees how long it lasts
+                log.warning(
+                    "no metrics: statsd.host %r cannot be looked up (%s); tried again every %.0f s",
+                    self._host, error, _RETRY_S,
+                )  # fmt: skip
             return
+        if self._told:
+            self._told = False
+            log.warning("metrics go to statsd.host %r now", self._host)
         self._address = address
 
 
