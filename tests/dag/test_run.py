@@ -91,6 +91,55 @@ def test_order_of_the_methods() -> None:
     assert called == ["pre", "execute", "post 5"]
 
 
+class Counted(BaseOperator):
+    """Counts its runs in itself, and has a slot beside its attributes."""
+
+    __slots__ = ("slot",)
+    slot: int
+
+    def execute(self, context: dict[str, Any]) -> Any:
+        self.slot += 1
+        self.runs = getattr(self, "runs", 0) + 1
+        return [self.slot, self.runs]
+
+
+class CopiesItself(BaseOperator):
+    mark = "original"
+
+    def __copy__(self) -> CopiesItself:
+        made: CopiesItself = object.__new__(type(self))
+        vars(made).update(vars(self), mark="copied its own way")
+        return made
+
+    def execute(self, context: dict[str, Any]) -> Any:
+        return self.mark
+
+
+class Plain(BaseOperator):
+    def execute(self, context: dict[str, Any]) -> Any:
+        self.label += "!"
+        return [self.label, context["task"] is self]
+
+
+def test_a_run_changes_a_copy_of_its_task() -> None:
+    task = Plain(task_id="t", dag=a_dag())
+    for _ in range(2):
+        assert run(task)[1] == {"return_value": ["t!", True]}
+    assert task.label == "t"
+
+
+def test_a_task_with_slots_is_copied_with_them() -> None:
+    task = Counted(task_id="t", dag=a_dag())
+    task.slot = 6
+    for _ in range(2):
+        assert run(task)[1] == {"return_value": [7, 1]}
+
+
+def test_a_task_that_says_how_to_copy_it_is_obeyed() -> None:
+    task = CopiesItself(task_id="t", dag=a_dag())
+    assert run(task)[1] == {"return_value": "copied its own way"}
+
+
 class Job(BaseTrigger):
     """Names itself as a class in a DAG file may."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # the C half of signal
 import logging
 import os
 import signal
@@ -62,7 +63,7 @@ class Interrupts:
         self._pid = os.getpid()
         self._told = False
         self._killed = False
-        self._before: list[tuple[signal.Signals, Any]] = []
+        self._before: list[tuple[int, Any]] = []
         self._timer_before: tuple[float, float] | None = None
 
     def __enter__(self) -> None:
@@ -70,7 +71,9 @@ class Interrupts:
             raise self._error()
         try:
             for number in _SIGNALS:
-                self._before.append((number, signal.signal(number, self._signalled)))
+                # Not signal.signal: it wraps handlers into enumerations, which costs a process
+                # that was just forked a hundred microseconds.
+                self._before.append((number, _signal.signal(number, self._signalled)))
         except ValueError:  # not the main thread
             return
         seconds = 0.0 if self._timeout_us is None else max(self._timeout_us / SECOND, 1e-6)
@@ -81,7 +84,7 @@ class Interrupts:
             signal.setitimer(signal.ITIMER_REAL, *self._timer_before)
         while self._before:
             number, handler = self._before.pop()
-            signal.signal(number, handler)
+            _signal.signal(number, handler)
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._pid:

@@ -2,15 +2,48 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from types import FunctionType
+from typing import Any, NamedTuple
 
 from roost.dag.branching import branch_skips
 from roost.dag.operator import BaseOperator
 from roost.exceptions import DagError
 
-__all__ = ["BranchPythonOperator", "PythonOperator", "context_arguments"]
+__all__ = ["BranchPythonOperator", "PythonOperator", "context_arguments", "prewarm_function"]
+
+
+class _Parameters(NamedTuple):
+    """What a function takes by name, by position, and whether it takes any keyword."""
+
+    named: tuple[str, ...]
+    ordered: tuple[str, ...]
+    any_keyword: bool
+
+
+def _parameters(function: Callable[..., Any]) -> _Parameters | None:
+    """The parameters of ``function``; None for a built-in one without a signature."""
+    try:
+        found = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    return _Parameters(
+        tuple(p.name for p in found if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)),
+        tuple(p.name for p in found if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)),
+        any(p.kind is p.VAR_KEYWORD for p in found),
+    )
+
+
+# Plain functions only: they are themselves and nothing else by hash and equality.
+_known_parameters = functools.lru_cache(maxsize=1024)(_parameters)
+
+
+def prewarm_function(function: object) -> None:
+    """Look at the parameters of a function before the tasks that call it are forked."""
+    if type(function) is FunctionType:
+        _known_parameters(function)
 
 
 def context_arguments(
@@ -23,18 +56,15 @@ def context_arguments(
     Raises:
         DagError: an argument is given that bears the name of a context key the function takes.
     """
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        # Some built-in functions have no signature; they cannot ask for context either.
-        return dict(given)
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+    plain = type(function) is FunctionType
+    takes = _known_parameters(function) if plain else _parameters(function)
+    if takes is None:
+        return dict(given)  # without a signature it cannot ask for context either
+    if takes.any_keyword:
         return {**context, **given}
     # Parameters that positional arguments fill are taken.
-    named = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    ordered = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    taken = set(ordered[: len(list(args))])
-    asked = {name: context[name] for name in named if name in context and name not in taken}
+    taken = set(takes.ordered[: len(list(args))])
+    asked = {name: context[name] for name in takes.named if name in context and name not in taken}
     return {**asked, **given}
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from roost.dag.param import DagParam
+from roost.dag.python import prewarm_function
 from roost.dag.xcom_arg import XComArg
 from roost.exceptions import RoostException
 
@@ -44,8 +45,13 @@ def environment(dag: DAG) -> Environment:
 
 
 def prewarm(dag: DAG) -> None:
-    """Import jinja2 and compile the plain template texts of ``dag``; errors come when rendered."""
+    """Do once what all tasks of ``dag`` need, before they are forked.
+
+    Import jinja2, if there is a template, and compile plain template texts (errors come when they
+    are rendered); look at the parameters of Python functions.
+    """
     for task in dag.tasks:
+        prewarm_function(getattr(task, "python_callable", None))
         for name in task.template_fields:
             value = getattr(task, name, None)
             if isinstance(value, str) and is_template(value):

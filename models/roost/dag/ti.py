@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +22,10 @@ if TYPE_CHECKING:
 __all__ = ["DagRun", "TaskInstance"]
 
 
-@dataclass(frozen=True, slots=True)
-class DagRun:
+log = logging.getLogger("roost.task")
+
+
+class DagRun(msgspec.Struct, frozen=True):
     """The run that a task belongs to. Moments are aware and in UTC."""
 
     dag_id: str
@@ -33,9 +34,19 @@ class DagRun:
     logical_date: datetime | None
     data_interval_start: datetime | None
     data_interval_end: datetime | None
-    queued_at: datetime
-    start_date: datetime | None
-    conf: dict[str, Any] = field(default_factory=dict)
+    queued_us: int
+    start_us: int | None
+    conf: dict[str, Any] = {}
+
+    @property
+    def queued_at(self) -> datetime:
+        """When it was made."""
+        return from_us(self.queued_us)
+
+    @property
+    def start_date(self) -> datetime | None:
+        """When it began to run; None: it has not."""
+        return None if self.start_us is None else from_us(self.start_us)
 
     @property
     def execution_date(self) -> datetime | None:
@@ -65,9 +76,9 @@ class TaskInstance:
         self.pool = spec.pool
         self.queue = spec.queue
         self.priority_weight = spec.priority_weight
-        self.start_date = from_us(spec.start_date)
         self.logical_date = dag_run.logical_date
-        self.log = logging.getLogger("roost.task")
+        self.log = log
+        self._start_us = spec.start_date
         #: Tasks that this one skips directly when it ends (branches).
         self.skips: list[str] = []
 
@@ -75,6 +86,11 @@ class TaskInstance:
     def execution_date(self) -> datetime | None:
         """Older name of ``logical_date`` (S20)."""
         return self.logical_date
+
+    @property
+    def start_date(self) -> datetime:
+        """When this try began, its first part if it was deferred."""
+        return from_us(self._start_us)
 
     @property
     def key(self) -> tuple[str, str, str, int, int]:
