@@ -30,16 +30,19 @@ _PR_SET_DUMPABLE = 4
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 
+_DIE = ctypes.c_ulong(_SIGKILL)
 _libc = ctypes.CDLL(None, use_errno=True)
 _prctl = _libc.prctl
 
 
 def _set(option: int, value: int, what: str) -> None:
-    if _prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
+    # The usual argument is made already: a task process, just forked, pays for each object.
+    number = _DIE if value == _SIGKILL else ctypes.c_ulong(value)
+    if _prctl(option, number, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), f"prctl could not {what}")
 
 
-def die_with_parent(parent: int, number: int = signal.SIGKILL) -> None:
+def die_with_parent(parent: int, number: int = _SIGKILL) -> None:
     """Have the kernel signal this process when its parent ends, however the parent ends.
 
     The signal follows the *thread* that forked: call this in children of a main thread only. A
@@ -97,12 +100,18 @@ def children() -> list[int] | None:
     """The pids of this process's children, adopted ones too; None where the kernel cannot say."""
     pid = os.getpid()
     try:
-        with open(f"/proc/{pid}/task/{pid}/children", "rb", buffering=0) as listing:
-            found = b""
-            while chunk := listing.read(65536):
-                found += chunk
+        # A bare descriptor: this is done after each task.
+        listing = os.open(f"/proc/{pid}/task/{pid}/children", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
+    try:
+        found = b""
+        while chunk := os.read(listing, 65536):
+            found += chunk
+    except OSError:
+        return None
+    finally:
+        os.close(listing)
     return [int(word) for word in found.split()]
 
 

@@ -11,7 +11,6 @@ import _signal  # type: ignore[import-not-found]  # the C half of signal
 import gc
 import os
 import signal
-import socket
 import sys
 import threading
 from contextlib import suppress
@@ -21,11 +20,11 @@ import msgspec
 
 from roost.dag.loader import LoadedFile
 from roost.dag.run import run_task
-from roost.support.frames import read_frame, write_frame
+from roost.support.frames import pack
 from roost.support.osproc import die_with_parent
 from roost.support.wire import Finished, Reply, Request, TaskSpec
 
-__all__ = ["kill_group", "main"]
+__all__ = ["Line", "kill_group", "main", "work"]
 
 _decode_spec = msgspec.json.Decoder(TaskSpec).decode
 _decode_reply = msgspec.json.Decoder(Reply).decode
@@ -38,30 +37,51 @@ def kill_group(pid: int) -> None:
 
 
 class Line:
-    """The task's side of its line: the ``Supervisor`` that the authoring API talks to."""
+    """The task's side of its line: the ``Supervisor`` that the authoring API talks to.
 
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
+    A bare descriptor: making a socket object of it costs a young process dearly.
+    """
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
         self._turn = threading.Lock()  # a task may ask from several threads
 
     def call(self, request: Request) -> Reply:
         """Send one request and wait for its answer. The process ends if the supervisor has."""
         try:
             with self._turn:
-                write_frame(self._sock, request)
-                body = read_frame(self._sock)
+                self.write(request)
+                body = self.read()
         except OSError:
-            body = None
-        if body is None:
             os._exit(1)
         return _decode_reply(body)
 
+    def write(self, message: object) -> None:
+        """Send one frame."""
+        data = pack(message)
+        while data:
+            data = data[os.write(self._handle, data) :]
 
-def main(sock: socket.socket, parent: int, log: int, loaded: LoadedFile) -> NoReturn:
+    def read(self) -> bytes:
+        """The body of the next frame. The process ends if the supervisor has."""
+        head = self._exactly(4)
+        return self._exactly(int.from_bytes(head, "big"))
+
+    def _exactly(self, count: int) -> bytes:
+        data = os.read(self._handle, count)
+        while len(data) < count:
+            more = os.read(self._handle, count - len(data))
+            if not more:
+                os._exit(1)
+            data += more
+        return data
+
+
+def main(handle: int, parent: int, log: int, loaded: LoadedFile) -> NoReturn:
     """Run one dispatch and exit; never returns.
 
     Args:
-        sock: this task's line; its spec is the first frame on it.
+        handle: descriptor of this task's line; its spec is the first frame on it.
         parent: pid of the template.
         log: descriptor of the log file; -1: there is none, output goes to the worker's log.
         loaded: the executed DAG file.
@@ -77,24 +97,29 @@ def main(sock: socket.socket, parent: int, log: int, loaded: LoadedFile) -> NoRe
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.close(log)
-    body = read_frame(sock)
-    if body is None:
-        os._exit(1)
-    spec = _decode_spec(body)
     _reseed()
     gc.enable()
-    outcome = run_task(spec, loaded, Line(sock))
+    try:
+        work(Line(handle), loaded)
+    except OSError:
+        os._exit(1)
+    # Once the outcome is sent the process may be killed at any moment: nothing comes after it.
+    os._exit(0)
+
+
+def work(line: Line, loaded: LoadedFile) -> None:
+    """Take the spec from the line, run the task and send its outcome.
+
+    Raises:
+        OSError: nobody takes the outcome.
+    """
+    outcome = run_task(_decode_spec(line.read()), loaded, line)
     try:
         sys.stdout.flush()
         sys.stderr.flush()
     except (OSError, ValueError):  # the task may have closed them
         pass
-    # Once this is sent the process may be killed at any moment: nothing comes after it.
-    try:
-        write_frame(sock, Finished(outcome))
-    except OSError:
-        os._exit(1)
-    os._exit(0)
+    line.write(Finished(outcome))
 
 
 def _reseed() -> None:

@@ -139,7 +139,7 @@ class _Template:
                 self._become_task(handles[0], log_file)
             self._running[pid] = order.dispatch_id
             self._report.forked.append((order.dispatch_id, pid))
-        self._mark(NO_TASK)
+        mark_environ(self._context.mark_address, NO_TASK)
         os.close(handles[0])
         if log_file >= 0:
             os.close(log_file)
@@ -161,10 +161,10 @@ class _Template:
     def _become_task(self, handle: int, log_file: int) -> NoReturn:
         try:
             signal.set_wakeup_fd(-1)
-            self._line.close()
+            os.close(self._line.detach())
             os.close(self._woken)
             os.close(self._wake)
-            taskproc.main(socket.socket(fileno=handle), self._pid, log_file, self._loaded)
+            taskproc.main(handle, self._pid, log_file, self._loaded)
         finally:
             os._exit(1)
 

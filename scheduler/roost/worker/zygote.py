@@ -21,6 +21,7 @@ from contextlib import suppress
 from roost.support.osproc import adopt_orphans, die_with_parent, environ_address
 from roost.worker import orphans, preload, protocol, template
 from roost.worker.marks import MARK
+from roost.worker.rehearsal import rehearse
 from roost.worker.tasklog import prepare_streams
 
 __all__ = ["main"]
@@ -38,6 +39,7 @@ def main(arguments: list[str]) -> int:
     setup = protocol.decode_setup(line.recv(protocol.MAX_PACKET))
     prepare_streams(setup.log_level)
     preload.everything()
+    rehearse()
     gc.disable()
     gc.collect()
     gc.freeze()

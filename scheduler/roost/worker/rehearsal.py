@@ -1,0 +1,70 @@
+"""A rehearsal: a task that does nothing, run in the zygote before anything is forked.
+
+A young process pays for every memory page that it is the first to write to. Code that has run
+before writes less: the interpreter has specialised it, knows where attributes are found, and has
+looked up the C library's functions.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+
+import msgspec
+
+from roost.dag import DAG
+from roost.dag.loader import LoadedFile
+from roost.operators import PythonOperator
+from roost.support.frames import pack
+from roost.support.wire import TaskSpec
+from roost.worker.taskproc import Line, work
+
+__all__ = ["rehearse"]
+
+# CPython specialises a function's code after eight calls, and then looks at each instruction.
+_TIMES = 16
+
+
+def rehearse() -> None:
+    """Run a task process's work some times, up to the outcome, in this process."""
+    dag = DAG("rehearsal")
+    PythonOperator(task_id="nothing", python_callable=_nothing, dag=dag)
+    loaded = LoadedFile({dag.dag_id: dag}, {}, sys, [], "")
+    near, far = socket.socketpair()
+    with near, far:
+        line = Line(far.fileno())
+        for _ in range(_TIMES):
+            near.sendall(pack(_SPEC))
+            work(line, loaded)
+            near.recv(4096)
+
+
+def _nothing() -> None:
+    pass
+
+
+_SPEC = TaskSpec(
+    dispatch_id=0,
+    ti_id=0,
+    dag_id="rehearsal",
+    run_id="",
+    task_id="nothing",
+    map_index=-1,
+    try_number=1,
+    max_tries=1,
+    run_type="manual",
+    operator="PythonOperator",
+    code_hash="",
+    fileloc="",
+    logical_date=0,
+    interval_start=0,
+    interval_end=0,
+    run_queued_at=0,
+    run_start_date=0,
+    start_date=0,
+    pool="",
+    pool_slots=1,
+    queue="",
+    priority_weight=1,
+    conf=msgspec.Raw(b"{}"),
+)
