@@ -181,7 +181,7 @@ def test_a_worker_declared_dead_claims_and_ends_nothing(
     )
     assert ledger.store([success(start, xcoms=[XComWrite("k", RAW(b"1"))])]) == 0
     assert fetch(database_url, "SELECT * FROM xcom") == []
-    beat = ledger.beat()
+    beat = ledger.beat(busy=True)
     assert (beat.alive, beat.held) == (False, set())
 
 
@@ -192,10 +192,13 @@ def test_an_outcome_is_stored_once_with_its_xcoms(
     ledger = new_ledger()
     [start] = ledger.claim(1)
     ended = success(start, xcoms=[XComWrite("return_value", RAW(b'{"rows":42}'))])
-    assert ledger.beat().held == {1001}
+    assert ledger.beat(busy=True).held == {1001}
     assert ledger.store([ended]) == 1
     assert ledger.store([ended]) == 0  # the answer to the first commit was lost
-    assert ledger.beat().held == set()
+    assert ledger.beat(busy=True).held == set()
+    assert ledger.beat(busy=False).held is None  # nothing was claimed since: it need not look
+    ledger.claim(5)
+    assert ledger.beat(busy=False).held is not None  # a claim's answer may have been lost
     [row] = fetch(database_url, "SELECT outcome FROM dispatch")
     assert msgspec.json.decode(row["outcome"], type=Outcome) == Outcome("success", 1, 2)
     assert fetch(database_url, "SELECT ti_id, key, value FROM xcom") == [

@@ -33,7 +33,7 @@ from roost.support.processes import Process, me
 from roost.support.service import Patience, Wake, feed_watchdog, set_up_logging
 from roost.support.stats import Stats, open_stats
 from roost.worker.hub import Hub, HubSettings
-from roost.worker.ledger import Beat, Ledger, Start
+from roost.worker.ledger import Ledger, Start
 from roost.worker.leftovers import kill_leftovers
 from roost.worker.mail import Inquiries, Outbox
 
@@ -205,7 +205,9 @@ class WorkerDaemon:
         last = 0.0
         self._claim_wake.set()  # what waits already has rung its bell before we listened
         while not self._stop.is_set():
-            await self._claim_wake.wait(self._config.scheduler.poll_interval)
+            rung = await self._claim_wake.wait(self._config.scheduler.poll_interval)
+            if not rung and not await self._patience.until_done(self._ledger.sees_work):
+                continue
             if self._busy():
                 await anyio.sleep(max(0.0, last + _CLAIM_PACE_S - time.monotonic()))
             limit = min(_CLAIM_BATCH, self._slots - self._hub.running)
@@ -240,26 +242,28 @@ class WorkerDaemon:
     async def _keep_lease(self) -> None:
         while True:
             before = set(self._hub.dispatch_ids)
-            beat = await self._patience.until_done(self._ledger.beat)
+            step = partial(self._ledger.beat, busy=bool(before or self._outbox.dispatch_ids()))
+            beat = await self._patience.until_done(step)
             if beat.alive:
                 self._bell.meet(beat.elsewhere)
                 self._stats.incr("worker_heartbeat")
-                await self._compare(before, beat)
+                if beat.held is not None:
+                    await self._compare(before, beat.held)
             else:
                 await self._rejoin()
             self._notifier.status(f"{self._hub.running} of {self._slots} slots in use")
             await anyio.sleep(jobs.LEASE_RENEW_S)
 
-    async def _compare(self, before: set[int], beat: Beat) -> None:
+    async def _compare(self, before: set[int], held: set[int]) -> None:
         """End what others have taken from us, and give up what we hold without knowing it."""
         now = set(self._hub.dispatch_ids)
-        for dispatch_id in (before & now) - beat.held:
+        for dispatch_id in (before & now) - held:
             log.warning("dispatch %d was ended by others: its task is killed", dispatch_id)
             self._hub.terminate(dispatch_id, "revoked")
         known = before | now | self._outbox.dispatch_ids()
         # The answer to a claim's commit may have been lost. What is unknown twice in a row was
         # claimed by us and is run by nobody.
-        unknown = beat.held - known
+        unknown = held - known
         lost, self._stray = unknown & self._stray, unknown
         if lost:
             error = "the worker did not learn of its claim"

@@ -12,13 +12,14 @@ import logging
 import random
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
 from sqlalchemy import Engine
 
 from roost.dag.model import SerializedDag, SerializedTask
-from roost.models.engine import Tx, read, transact
+from roost.models.engine import Tx, read, single, transact
 from roost.models.queries import connections, dispatches, jobs, variables, xcoms
 from roost.models.queries.dispatches import Claimed, DagCode
 from roost.support.clock import now_us
@@ -57,12 +58,12 @@ class Beat(NamedTuple):
 
     Attributes:
         alive: False when others have ended this worker's job.
-        held: dispatches that are this worker's by the database.
+        held: dispatches that are this worker's by the database; None when it did not look.
         elsewhere: kinds of the daemons that live in other places.
     """
 
     alive: bool
-    held: set[int]
+    held: set[int] | None
     elsewhere: frozenset[str] = frozenset()
 
 
@@ -89,6 +90,7 @@ class Ledger:
         self._queues = tuple(queues)
         self._run_dir = run_dir
         self._codes: OrderedDict[int, _Code] = OrderedDict()
+        self._may_hold = False
         self.job_id = 0
 
     # ------------------------------------------------------------------ the job
@@ -119,21 +121,35 @@ class Ledger:
             and not is_alive(job.pid, job.pid_start)
         ]
 
-    def beat(self) -> Beat:
-        """Renew the lease and look at what is held."""
+    def beat(self, *, busy: bool) -> Beat:
+        """Renew the lease, and look at what is held unless that can only be nothing.
+
+        The two need not be one transaction: what is held without being known counts only when
+        the next beat finds it too.
+
+        Args:
+            busy: whether the worker knows of anything that it holds.
+        """
         detail = _encode({"queues": self._queues}).decode()
-
-        def step(tx: Tx) -> Beat:
-            lease = jobs.renew(tx, self.job_id, detail=detail)
-            held = dispatches.held(tx, self.job_id)
-            return Beat(False, held) if lease is None else Beat(True, held, lease.elsewhere)
-
-        return transact(self._engine, step)
+        lease = single(self._engine, partial(jobs.renew, job_id=self.job_id, detail=detail))
+        held: set[int] | None = None
+        if busy or self._may_hold:
+            self._may_hold = False
+            with read(self._engine) as tx:
+                held = dispatches.held(tx, self.job_id)
+            self._may_hold |= bool(held)
+        return Beat(False, held) if lease is None else Beat(True, held, lease.elsewhere)
 
     # ------------------------------------------------------------------ claims
 
+    def sees_work(self) -> bool:
+        """A glance at the queue, for looking without having been rung."""
+        with read(self._engine) as tx:
+            return dispatches.waiting(tx, self._queues, 1) > 0
+
     def claim(self, limit: int) -> list[Start]:
         """Take dispatches from the queue, at most ``limit``, and move them to running."""
+        self._may_hold = True  # noted first: the answer to the commit may be lost
         return transact(self._engine, lambda tx: self._claim(tx, limit))
 
     def _claim(self, tx: Tx, limit: int) -> list[Start]:
