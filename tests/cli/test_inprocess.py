@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -142,3 +143,18 @@ def test_a_file_that_exits_does_not_end_the_search(home: Path) -> None:
     away = run(home, "dags", "test", "zzz")
     assert away.exit_code == 2
     assert "exits.py (SystemExit(3))" in away.stderr
+
+
+def test_the_readme_shows_a_task_that_defers(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "README.md").read_text()
+    (text,) = re.findall(r"<<'EOF'\n(.*?)^EOF", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "dags").mkdir()
+    (tmp_path / "dags" / "hello.py").write_text(text.replace("seconds=3", "seconds=0.01"))
+    result = run(tmp_path, "dags", "test", "hello", "2026-01-31")
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    assert lines[:3] == [
+        "nap running", "nap deferred roost.triggers.DateTimeTrigger",
+        "nap running execute_complete",
+    ]  # fmt: skip
+    assert "good morning on 2026-01-31" in lines
+    assert result.exit_code == 0
