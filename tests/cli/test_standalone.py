@@ -96,6 +96,20 @@ def test_wait_tells_a_failure_and_how_to_see_it(fleet: Daemons) -> None:
     assert "oh" in fleet.cli("tasks", "logs", "bad", "r", "boom").stdout
 
 
+def test_ctrl_c_ends_the_waiting_and_not_the_run(fleet: Daemons) -> None:
+    fleet.cli("db", "migrate")
+    daemon = fleet.start("scheduler")
+    wait_until(lambda: "good" in fleet.cli("dags", "list").stdout, what="the DAG file")
+    fleet.cli("dags", "pause", "good")
+    waiting = fleet.start("dags", "trigger", "good", "--run-id", "r", "--wait", ready=False)
+    wait_until(lambda: "triggered good" in waiting.output, what="the run")
+    waiting.signal(signal.SIGINT)
+    assert waiting.wait() == 130
+    assert "the run goes on; `roost dags state good r` tells how it is" in waiting.output
+    assert daemon.process.poll() is None
+    assert fleet.cli("dags", "state", "good", "r").stdout == "queued\n"
+
+
 def test_a_daemon_that_dies_is_started_again(fleet: Daemons) -> None:
     standalone = start(fleet)
     before = pids(standalone)

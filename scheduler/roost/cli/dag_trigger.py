@@ -74,7 +74,12 @@ def trigger(
         if table:
             click.echo(f"triggered {dag_id}: run {run.run_id}")
         if wait:
-            run = follow_run(config, engine, run, tail, err=not table)
+            try:
+                run = follow_run(config, engine, run, tail, err=not table)
+            except KeyboardInterrupt:
+                asks = f"`roost dags state {dag_id} {run.run_id}` tells how it is"
+                click.echo(f"the run goes on; {asks}", err=True)
+                raise
     if not table:
         emit([{**run._mapping, "logical_date": iso(run.logical_date)}], _COLUMNS, output)
     if wait and run.state != "success":
