@@ -95,7 +95,9 @@ def test_s61_variable_get() -> None:
             Variable.get("bad", deserialize_json=True)
         return str(caught.value)
 
-    assert inside(absent, supervisor).startswith("Variable 'none' does not exist: create it")
+    assert inside(absent, supervisor).startswith(
+        "Variable 'none' does not exist: set ROOST_VAR_NONE"
+    )
 
 
 def test_s60_variable_set_and_delete() -> None:
@@ -137,7 +139,7 @@ def test_s49_missing_connection() -> None:
             BaseHook.get_connection("x")
         return str(caught.value)
 
-    assert inside(get).startswith("The conn_id `x` isn't defined")
+    assert inside(get).startswith("The conn_id `x` isn't defined: set ROOST_CONN_X")
 
 
 def test_s50_a_hook_has_a_default_id() -> None:

@@ -70,8 +70,8 @@ class Connection:
         record = runtime.ask(ConnectionGet(conn_id), f"Connection {conn_id!r}").connection
         if record is None:
             raise NotFound(
-                f"The conn_id `{conn_id}` isn't defined: add it with "
-                f"`roost connections add {conn_id}` or set ROOST_CONN_{conn_id.upper()}"
+                f"The conn_id `{conn_id}` isn't defined: set ROOST_CONN_{conn_id.upper()} where "
+                "the worker starts"
             )
         return cls(**msgspec.structs.asdict(record))
 

@@ -51,8 +51,8 @@ class Variable:
         if value is None:
             if isinstance(fallback, _NotGiven):
                 raise VariableNotFound(
-                    f"Variable {key!r} does not exist: create it with `roost variables set {key}` "
-                    "or give default_var"
+                    f"Variable {key!r} does not exist: set ROOST_VAR_{key.upper()} where the "
+                    "worker starts, call Variable.set in a task, or give default_var"
                 )
             return fallback
         return parse(key, value) if deserialize_json else value
