@@ -106,3 +106,15 @@ def test_json_stays_json_with_warnings(seed: Seed) -> None:
     result = seed.cli("dags", "trigger", "a", "-o", "json")
     assert json.loads(result.stdout)[0]["state"] == "queued"
     assert "no scheduler is running" in result.stderr
+
+
+@pytest.mark.parametrize("schedule", ["0 0 * * *", "0 0 29 2 *"])
+def test_a_logical_date_at_the_ends_of_the_calendar(seed: Seed, schedule: str) -> None:
+    timetable = SerializedTimetable(kind="cron", summary=schedule, cron=schedule)
+    seed.dags(chain("a", "x", timetable=timetable))
+    for date in ("0001-01-01", "9999-12-31"):
+        refused = seed.cli("dags", "trigger", "a", "--logical-date", date)
+        assert refused.exit_code == 2
+        assert "is out of range; give a year from 2 to 9998" in refused.stderr
+    for date in ("0002-01-01", "9998-12-31"):
+        assert seed.cli("dags", "trigger", "a", "--logical-date", date).exit_code == 0

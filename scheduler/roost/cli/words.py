@@ -36,12 +36,14 @@ def moment_of(text: str, zone: str) -> int:
     """A logical date in ISO 8601 as microseconds; ``zone`` is meant where it names none.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is none, or so near the ends of the calendar that intervals reach over them.
     """
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise click.UsageError(f"{text!r} is no ISO 8601 moment such as 2026-01-31T06:00") from None
+    if not 1 < moment.year < 9999:
+        raise click.UsageError(f"{text!r} is out of range; give a year from 2 to 9998")
     return to_us(moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(zone)))
 
 
