@@ -131,8 +131,9 @@ def _reap(line: socket.socket, templates: dict[int, int]) -> None:
             gone.append(protocol.TemplateGone(number, status))
     if gone:
         orphans.sweep(templates, lambda _pid: False)
-    for message in gone:
-        line.send(protocol.encode(message))
+    with suppress(OSError):  # the supervisor has left meanwhile: the next poll says so
+        for message in gone:
+            line.send(protocol.encode(message))
 
 
 if __name__ == "__main__":
