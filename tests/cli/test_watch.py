@@ -99,3 +99,27 @@ def test_a_broken_dag_file_is_told_once_and_when_it_is_mended(
         assert told() == ["etl.py is mended or gone"]
     finally:
         engine.dispose()
+
+
+def test_a_lost_task_is_shown_with_its_reason(seed: Seed) -> None:
+    """It goes back to scheduled, which is not shown, and then runs once more."""
+    seed.dags(chain("a", "x"))
+    key = seed.run("a", "r")
+    engine = open_engine(seed.url)
+    try:
+        with read(engine) as tx:
+            tail = EventTail(tx)
+        seed.sql(
+            "INSERT INTO event_log (id, at, actor, event, dag_run_id, ti_id, try_number, to_state, "
+            "reason) SELECT 1, :at, 't', 'lose', :run, id, 1, 'scheduled', 'its template died' "
+            "FROM task_instance",
+            at=MOMENT,
+            run=key,
+        )
+        with read(engine) as tx:
+            (row,) = tail.new(tx)
+        line = watch.event_line(row, with_run=False)
+        assert line is not None
+        assert line.split()[1:] == ["x", "lost", "its", "template", "died"]
+    finally:
+        engine.dispose()

@@ -242,3 +242,13 @@ def test_an_older_dispatch_has_no_say_though_its_outcome_comes_late_s2(
     world.turns()
     assert world.states() == {"a": "success"}
     assert world.used() == 0
+
+
+def test_the_log_says_why_a_dispatch_was_lost(world: World) -> None:
+    world.start(task("a"), task("b"), task("c"))
+    world.turns()
+    claimed = {one.task_id: one for one in world.claim()}
+    world.end_all({claimed["a"].id: lost(), claimed["b"].id: ok(), claimed["c"].id: lost()})
+    world.turns()
+    assert world.reasons("lose") == ["its worker died", "its worker died"]
+    assert world.states() == {"a": "queued", "b": "success", "c": "queued"}

@@ -18,6 +18,7 @@ from roost.exceptions import NotFound
 from roost.models.engine import Tx, read
 from roost.models.queries import listing
 from roost.models.queries.event_tail import EventTail
+from roost.models.states import Event
 from roost.support.clock import SECOND, from_us
 from roost.support.config import Config
 from roost.support.doorbell import Doorbell, drain
@@ -112,7 +113,8 @@ class ImportErrors:
 
 def event_line(row: Any, *, with_run: bool) -> str | None:
     """One event as a line; None for those that nobody waits for."""
-    if row.to_state not in _SHOWN:
+    lost = row.event == Event.LOSE  # back to scheduled: it runs again, and one wants to know why
+    if row.to_state not in _SHOWN and not lost:
         return None
     at = from_us(row.at).astimezone().strftime("%H:%M:%S.%f")[:-3]
     where = f"{row.dag_id} {row.run_id} " if with_run else ""
@@ -122,7 +124,8 @@ def event_line(row: Any, *, with_run: bool) -> str | None:
     remark = f"  (try {row.try_number})" if (row.try_number or 0) > 1 else ""
     if row.reason:
         remark += f"  {row.reason.strip().splitlines()[-1]}"
-    return f"{at}  {where}{name:<24} {paint(row.to_state)}{remark}"
+    word = "lost" if lost else paint(row.to_state)
+    return f"{at}  {where}{name:<24} {word}{remark}"
 
 
 def follow_run(config: Config, engine: Engine, run: Any, tail: EventTail, *, err: bool) -> Any:

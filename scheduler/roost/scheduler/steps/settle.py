@@ -28,7 +28,7 @@ def settle_outcomes(turn: Turn) -> None:
     if not ended:
         return
     turn.more |= len(ended) == turn.batch
-    lost = Batch(Event.LOSE, sets=("losses", "scheduled_at"), guards=BY_DISPATCH)
+    lost: dict[str, Batch] = {}  # by reason: a worker that dies gives all its tasks the same
     success = Batch(Event.SUCCEED, sets=END, adds=("run_us",), guards=BY_DISPATCH)
     skipped = Batch(Event.END_SKIPPED, sets=END, adds=("run_us",), guards=BY_DISPATCH)
     failing: list[Ended] = []
@@ -47,10 +47,12 @@ def settle_outcomes(turn: Turn) -> None:
             case "deferred":
                 deferring.append(item)
             case "lost" if run.losses.get(index, 0) < turn.max_losses:
-                lost.add(dispatch.ti_id, _losing(turn, item), _lose(turn, item))
+                batch = lost.setdefault(item.outcome.error or "", _lost_batch())
+                batch.add(dispatch.ti_id, _losing(turn, item), _lose(turn, item))
             case "failed" | "lost":
                 failing.append(item)
-    lost.flush(turn)
+    for reason, batch in lost.items():
+        batch.flush(turn, reason or None)
     success.flush(turn)
     skipped.flush(turn)
     _fail(turn, failing)
@@ -110,6 +112,10 @@ def _skip_directly(turn: Turn, run: ActiveRun, task_ids: list[str]) -> None:
     turn.move(Event.SKIP, rows, sets=END, reason="not chosen by a branch")
     for i in skipped:
         run.waiting.pop(i, None)
+
+
+def _lost_batch() -> Batch:
+    return Batch(Event.LOSE, sets=("losses", "scheduled_at"), guards=BY_DISPATCH)
 
 
 def _losing(turn: Turn, item: Ended) -> dict[str, Any]:
