@@ -28,6 +28,7 @@ _SOON_S = 0.01
 _SIGNALS = (signal.SIGTERM, signal.SIGALRM)
 
 log = logging.getLogger("roost.task")
+_held = 0
 
 
 @contextmanager
@@ -36,10 +37,15 @@ def holding() -> Iterator[set[signal.Signals]]:
 
     Yields the signal mask from before; a process started inside has to set it for itself.
     """
+    global _held
+    # The mask is this thread's only: in a task with threads the signal lands in another one, and
+    # the handler still runs here. So the handler asks, too.
+    _held += 1
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield {signal.Signals(number) for number in before}
     finally:
+        _held -= 1
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
@@ -93,7 +99,7 @@ class Interrupts:
             os.kill(os.getpid(), number)
             return
         self._told = self._told or number == signal.SIGTERM
-        if runtime.is_asking(frame):
+        if _held or runtime.is_asking(frame):
             # Half a frame, or an answer left unread, would garble all that follows on the line.
             signal.setitimer(signal.ITIMER_REAL, _SOON_S, _AGAIN_S)
             return
