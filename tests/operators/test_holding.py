@@ -15,16 +15,21 @@ from roost.operators import EmptyOperator
 
 def test_sigterm_that_lands_in_another_thread_is_held_back_too() -> None:
     """The handler runs in the main thread wherever the signal lands, past that thread's mask."""
+    held, sent = threading.Event(), threading.Event()
     done = []
 
     def interrupt() -> None:
+        held.wait(20)
         signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+        sent.set()
 
+    helper = threading.Thread(target=interrupt)
+    helper.start()  # before: a thread inherits the mask of the one that starts it
     with pytest.raises(TaskTerminated), Interrupts(EmptyOperator(task_id="a"), None, None):
         with holding():
-            helper = threading.Thread(target=interrupt)
-            helper.start()
-            helper.join()
+            held.set()
+            sent.wait(20)
             done.append(os.getpid())  # bytecode at which the handler would have raised
         threading.Event().wait(10)
+    helper.join()
     assert done
