@@ -19,6 +19,7 @@ from roost.support import typedjson
 from roost.support.frames import FrameBuffer, write_frame
 from roost.support.wire import TriggerReport, TriggerSpec
 from roost.triggerer.messages import (
+    SLOT_BYTES,
     Blocked,
     FromRunner,
     Reports,
@@ -51,13 +52,15 @@ class RunnerProcess:
         self.log = folder / "runner.out"
         self._line, theirs = socket.socketpair()
         self._notes, their_notes = os.pipe()
+        slot = os.memfd_create("slot")
+        os.ftruncate(slot, SLOT_BYTES)
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [
                     sys.executable, "-P", "-m", "roost.triggerer.runner",
-                    str(theirs.fileno()), str(their_notes),
+                    str(theirs.fileno()), str(their_notes), str(slot),
                 ],
-                pass_fds=(theirs.fileno(), their_notes),
+                pass_fds=(theirs.fileno(), their_notes, slot),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -65,6 +68,7 @@ class RunnerProcess:
             )  # fmt: skip
         theirs.close()
         os.close(their_notes)
+        os.close(slot)
         self._frames = {self._line.fileno(): FrameBuffer(), self._notes: FrameBuffer()}
         self.send(Setup(str(folder)))
 

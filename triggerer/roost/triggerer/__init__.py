@@ -15,9 +15,12 @@ The life of a poll trigger, from the row that a deferral left to the event that 
 - What the runner should run is never remembered, only compared: each look at the database yields
   a count and a sum of ids, and where they differ from what the runner was given, both sides are
   compared id by id. A cleared row, a replaced runner and a lost answer to a commit mend alike.
+- A trigger in whose step a runner ended gets a strike: it is held back for a while, and failed
+  with the third. The runner notes whose step it is in where the supervisor finds it afterwards.
 - A timer is no more than its row: one statement turns what is due into events.
 
 ``daemon`` is the shell (lease, signals, bells), ``lanes`` the loop, ``outbox`` the way of reports
-into the database, ``keeper`` the runner as a child process; ``runner``, ``case``, ``registry`` and
-``watchdog`` are that child and import no database. Nothing may be imported in this file.
+into the database, ``keeper`` the runner as a child process, ``strikes`` the count
+of who ended it; ``runner``, ``case``, ``registry``, ``steps`` and ``watchdog`` are that child and
+import no database. Nothing may be imported in this file.
 """

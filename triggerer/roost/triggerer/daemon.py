@@ -30,7 +30,7 @@ from roost.support.doorbell import BellSocket
 from roost.support.far_bell import FarDoorbell
 from roost.support.notify import Notifier
 from roost.support.processes import Process, me
-from roost.support.service import Stop, Wake, feed_watchdog, hear, set_up_logging
+from roost.support.service import Stop, Wake, favour_latency, feed_watchdog, hear, set_up_logging
 from roost.support.stats import Stats, open_stats
 from roost.support.wire import TriggerReport
 from roost.triggerer.database import Database
@@ -83,6 +83,7 @@ def run_triggerer(
                 capacity=capacity or config.triggerer.capacity,
                 queues=tuple(config.triggerer.queues if queues is None else queues),
             )
+            favour_latency()
             anyio.run(triggerer.serve, heard)
     finally:
         stats.zero_all()
@@ -161,6 +162,7 @@ class Triggerer:
             self._runner_env(),
             on_reports=lambda message: outbox.put(message.reports),
             on_blocked=self._on_blocked,
+            on_culprit=lambda trigger_id, how: lanes.accuse(trigger_id, how),
             on_change=lambda: lanes.runner_changed(),
         )
         lanes = Lanes(
@@ -172,6 +174,7 @@ class Triggerer:
             queues=self._queues,
             wake=self._wake,
             on_fired=self._on_fired,
+            on_failed=lambda report: outbox.put([report]),
         )
         outbox = Outbox(self._db, job_id, self._stats, partial(self._on_stored, lanes))
         return keeper, lanes, outbox

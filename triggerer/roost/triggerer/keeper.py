@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import mmap
 import os
 import signal
 import socket
@@ -24,6 +25,7 @@ from anyio.abc import TaskGroup
 from roost.support.frames import FrameBuffer, FrameTooLarge, pack
 from roost.support.osproc import describe_exit
 from roost.triggerer.messages import (
+    SLOT_BYTES,
     Beat,
     Blocked,
     FromRunner,
@@ -54,16 +56,19 @@ class _Child:
     def __init__(self, env: dict[str, str]) -> None:
         self.line, theirs = socket.socketpair()
         self.notes, their_notes = os.pipe()
+        slot = os.memfd_create("roost-runner")
+        os.ftruncate(slot, SLOT_BYTES)
+        self.slot = mmap.mmap(slot, SLOT_BYTES, prot=mmap.PROT_READ)
         try:
             self.process = subprocess.Popen(  # from the main thread; takes some milliseconds
                 [
                     sys.executable, "-P", "-m", "roost.triggerer.runner",
-                    str(theirs.fileno()), str(their_notes),
+                    str(theirs.fileno()), str(their_notes), str(slot),
                 ],
                 env=env,
                 stdin=subprocess.DEVNULL,
                 stdout=sys.stderr.fileno(),  # what triggers print is log, wherever we log
-                pass_fds=(theirs.fileno(), their_notes),
+                pass_fds=(theirs.fileno(), their_notes, slot),
                 start_new_session=True,
             )  # fmt: skip
         except BaseException:
@@ -72,15 +77,22 @@ class _Child:
         finally:
             theirs.close()
             os.close(their_notes)
+            os.close(slot)
         self.line.setblocking(False)
         os.set_blocking(self.notes, False)
         self.started = time.monotonic()
         self.writing = anyio.Lock()
         self.silent_for = 0  # whole seconds without a frame, while we were awake to listen
+        self.fate = ""  # why we killed it
 
     def close(self) -> None:
         self.line.close()
         os.close(self.notes)
+        self.slot.close()
+
+    def culprit(self) -> int:
+        """The trigger whose step was executing when the runner ended; 0: none was."""
+        return int.from_bytes(self.slot[:SLOT_BYTES], sys.byteorder)
 
     def kill(self) -> None:
         """SIGKILL to the runner and to what its triggers started in its session."""
@@ -98,6 +110,8 @@ class Keeper:
         env: environment of the runner; holds no secret of ours.
         on_reports: takes what became of triggers.
         on_blocked: takes notes of the runner's watchdog.
+        on_culprit: takes the id of a trigger in whose step a runner ended that nobody had asked to,
+            or was killed for its silence, and what became of the runner, in words.
         on_change: called when a runner has started or ended.
     """
 
@@ -108,12 +122,14 @@ class Keeper:
         *,
         on_reports: Callable[[Reports], None],
         on_blocked: Callable[[Blocked], None],
+        on_culprit: Callable[[int, str], None],
         on_change: Callable[[], None],
     ) -> None:
         self._setup = setup
         self._env = env
         self._on_reports = on_reports
         self._on_blocked = on_blocked
+        self._on_culprit = on_culprit
         self._on_change = on_change
         self._child: _Child | None = None
         self._wanted = anyio.Event()
@@ -178,10 +194,12 @@ class Keeper:
                 log.error("the trigger runner could not be started: %s", error)
                 self._failures += 1
                 continue
+            ended = False
             try:
                 await self._serve(child)
+                ended = True  # by itself, not because we are cancelled
             finally:
-                self._end(child)
+                self._end(child, ended)
 
     async def _serve(self, child: _Child) -> None:
         self._child = child
@@ -197,18 +215,21 @@ class Keeper:
             group.start_soon(self._watch_silence, child)
             await self._read_line(child, group)
 
-    def _end(self, child: _Child) -> None:
+    def _end(self, child: _Child, by_itself: bool) -> None:
         self._child = None
         asked_to_go = not self._wanted.is_set()
         child.kill()
         status = child.process.wait()
         anyio.notify_closing(child.line)  # whoever waits to write to it is told, not forgotten
+        culprit = child.culprit()
         child.close()
         long_lived = time.monotonic() - child.started > _SETTLED_S
         self._failures = 0 if asked_to_go or long_lived else self._failures + 1
         if not asked_to_go:
-            what = describe_exit(-status if status < 0 else status << 8)
+            what = child.fate or describe_exit(-status if status < 0 else status << 8)
             log.error("trigger runner %d %s; starting another", child.process.pid, what)
+            if culprit and by_itself:
+                self._on_culprit(culprit, what)
         self._on_change()
 
     async def _read_line(self, child: _Child, group: TaskGroup) -> None:
@@ -262,5 +283,6 @@ class Keeper:
             child.silent_for += 1
             if child.silent_for > SILENCE_S:
                 log.error("trigger runner %d is silent for %d s", child.process.pid, SILENCE_S)
+                child.fate = f"was killed because it was silent for {SILENCE_S} s"
                 child.kill()
                 return

@@ -20,10 +20,11 @@ from roost.models.queries import jobs, triggers
 from roost.support.clock import SECOND, now_us
 from roost.support.processes import Process, is_alive
 from roost.support.service import Wake
-from roost.support.wire import TriggerSpec
+from roost.support.wire import TriggerReport, TriggerSpec
 from roost.triggerer.database import Database
 from roost.triggerer.keeper import Keeper, RunnerGone
 from roost.triggerer.messages import Cancel, Source, Start
+from roost.triggerer.strikes import STRIKES, Strikes, failure, name_of
 
 __all__ = ["POLL_S", "Lanes"]
 
@@ -49,6 +50,7 @@ class Lanes:
         queues: queues it takes triggers of; empty: every queue.
         wake: set by whoever has news for this loop.
         on_fired: called after events were committed.
+        on_failed: takes the failure of a trigger that ended or blocked its runner too often.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Lanes:
         queues: tuple[str, ...],
         wake: Wake,
         on_fired: Callable[[int], None],
+        on_failed: Callable[[TriggerReport], None],
     ) -> None:
         self._db = database
         self._keeper = keeper
@@ -71,6 +74,9 @@ class Lanes:
         self._queues = queues
         self._wake = wake
         self._on_fired = on_fired
+        self._on_failed = on_failed
+        self._strikes = Strikes()
+        self._accused: list[tuple[int, int, str]] = []  # id, strikes, what became of the runner
         self._generation = -1
         self._sent_sources: set[str] = set()
         self._idle_since: float | None = None
@@ -81,11 +87,13 @@ class Lanes:
     @property
     def free(self) -> int:
         """How many more poll triggers fit."""
-        return self._capacity - len(self.running)
+        return self._capacity - len(self.running) - self._strikes.held_back(time.monotonic())
 
     async def run(self) -> None:
         """Work until cancelled."""
         while True:
+            while self._accused:
+                await self._judge(*self._accused.pop())
             look = await self._db.reading(partial(triggers.look, job_id=self._job_id))
             if look.ownerless or look.rivals_left is not None:
                 await self._reap(look)
@@ -106,7 +114,7 @@ class Lanes:
                 await self._wake.wait(self._sleep_s(due, look.rivals_left))
 
     def _sleep_s(self, next_due: int | None, rivals_left: int | None) -> float:
-        sleep = POLL_S
+        sleep = min(POLL_S, self._strikes.next_s(time.monotonic()))
         if next_due is not None:
             sleep = min(sleep, (next_due - now_us()) / SECOND)
         if rivals_left is not None and rivals_left > 0:
@@ -149,7 +157,13 @@ class Lanes:
                 await self._keeper.send(Cancel(gone))
         except RunnerGone:
             pass
-        missing = {key: epoch for key, epoch in held.items() if key not in before}
+        self._strikes.keep(held)
+        now = time.monotonic()
+        missing = {
+            key: epoch
+            for key, epoch in held.items()
+            if key not in before and not self._strikes.holds(key, epoch, now)
+        }
         if missing:
             await self._send(missing)
 
@@ -208,6 +222,25 @@ class Lanes:
         elif time.monotonic() - self._idle_since > _RUNNER_IDLE_S:
             self._idle_since = None
             await self._keeper.dismiss(1.0)
+
+    # -- triggers that end or block their runner ------------------------------------------------
+
+    def accuse(self, trigger_id: int, how: str) -> None:
+        """A runner ended in a step of this trigger: the next ones get it later, or never."""
+        epoch = self.running.get(trigger_id)
+        if epoch is not None:  # else its row is gone, or its event stored: it is not sent again
+            count = self._strikes.add(trigger_id, epoch, time.monotonic())
+            self._accused.append((trigger_id, count, how))
+
+    async def _judge(self, trigger_id: int, count: int, how: str) -> None:
+        """Tell whose trigger it was; fail it with its last strike."""
+        for spec in await self._db.reading(partial(self._specs, [trigger_id])):
+            log.error(
+                "trigger %d (%s) ended or blocked its runner, time %d of %d: the runner %s",
+                trigger_id, name_of(spec), count, STRIKES, how,
+            )  # fmt: skip
+            if count >= STRIKES:
+                self._on_failed(failure(spec, how))
 
     # -- other triggerers ----------------------------------------------------------------------
 

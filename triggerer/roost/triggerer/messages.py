@@ -11,6 +11,7 @@ import msgspec
 from roost.support.wire import TriggerReport, TriggerSpec
 
 __all__ = [
+    "SLOT_BYTES",
     "Beat",
     "Blocked",
     "Cancel",
@@ -24,6 +25,10 @@ __all__ = [
     "decode_from_runner",
     "decode_to_runner",
 ]
+
+# Memory that both sides see: one native integer, the id of the trigger whose step the runner is
+# executing, or 0. It outlives the runner (roost.triggerer.steps).
+SLOT_BYTES = 8
 
 
 class Source(msgspec.Struct):

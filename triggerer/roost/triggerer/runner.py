@@ -16,13 +16,12 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from roost.support.frames import FrameBuffer, pack
 from roost.support.wire import TriggerReport
-from roost.triggerer.case import CURRENT, Case, explain, live
+from roost.triggerer.case import Case, explain, live
 from roost.triggerer.messages import (
     Beat,
     Cancel,
@@ -33,6 +32,7 @@ from roost.triggerer.messages import (
     decode_to_runner,
 )
 from roost.triggerer.registry import Registry
+from roost.triggerer.steps import Steps, attach, started_by, task_factory
 from roost.triggerer.watchdog import Watchdog
 
 __all__ = ["Runner", "main"]
@@ -45,9 +45,6 @@ _INSIST_TIMES = 5
 _ORPHAN_GRACE_S = 5.0
 _BATCH = 500
 _BATCH_BYTES = 4 << 20
-
-# Which trigger started a task; a trigger's own task bears its id as name.
-_STARTED_BY: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()
 
 
 class Runner(asyncio.Protocol):
@@ -134,7 +131,8 @@ class Runner(asyncio.Protocol):
             case = Case(spec, self._labels)
             self.cases[spec.trigger_id] = case
             name = f"trigger-{spec.trigger_id}"
-            case.task = self._group.create_task(self._live(case, self._registry), name=name)
+            steps = Steps(self._live(case, self._registry), case.trigger_id)
+            case.task = self._group.create_task(steps, name=name)
 
     async def _live(self, case: Case, registry: Registry) -> None:
         try:
@@ -212,7 +210,7 @@ class Runner(asyncio.Protocol):
 
     def name_task(self, task: asyncio.Task[object]) -> tuple[int | None, str]:
         """Which trigger a task belongs to; called by the watchdog's thread."""
-        trigger_id = _STARTED_BY.get(task)
+        trigger_id = started_by(task)
         if trigger_id is None:
             kind, _, number = task.get_name().partition("-")
             if kind != "trigger" or not number.isdigit():
@@ -220,19 +218,6 @@ class Runner(asyncio.Protocol):
             trigger_id = int(number)
         case = self.cases.get(trigger_id)
         return trigger_id, "" if case is None else case.label
-
-
-def _task_factory(
-    loop: asyncio.AbstractEventLoop,
-    coro: Coroutine[Any, Any, Any] | Generator[Any, None, Any],
-    **kwargs: Any,
-) -> asyncio.Task[Any]:
-    """Note whose task it is when a trigger starts one, so that the watchdog can tell."""
-    task: asyncio.Task[Any] = asyncio.Task(coro, loop=loop, **kwargs)
-    trigger_id = CURRENT.get(None)
-    if trigger_id is not None:
-        _STARTED_BY[task] = trigger_id
-    return task
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
@@ -273,20 +258,22 @@ def _prepare_process() -> None:
 
 
 def main() -> None:
-    """``python -m roost.triggerer.runner LINE_FD NOTES_FD``."""
+    """``python -m roost.triggerer.runner LINE_FD NOTES_FD SLOT_FD``."""
     stamp = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
     logging.basicConfig(
         level=logging.INFO, format=f"{stamp}runner[%(process)d] %(levelname)s %(message)s"
     )
     _prepare_process()
-    line_fd, notes = int(sys.argv[1]), int(sys.argv[2])
+    line_fd, notes, slot = (int(word) for word in sys.argv[1:4])
+    attach(slot)
+    os.close(slot)
     for fd in (line_fd, notes):
         os.set_inheritable(fd, False)
     line = socket.socket(fileno=line_fd)
     line.setblocking(False)
     loop = _new_loop()
     asyncio.set_event_loop(loop)
-    loop.set_task_factory(_task_factory)
+    loop.set_task_factory(task_factory)
     loop.set_exception_handler(_complain)
     runner = Runner(loop)
     watchdog = Watchdog(loop, runner.name_task, notes)
