@@ -30,7 +30,7 @@ from roost.support.doorbell import BellSocket
 from roost.support.far_bell import FarDoorbell
 from roost.support.notify import Notifier
 from roost.support.processes import Process, me
-from roost.support.service import Stop, Wake, favour_latency, feed_watchdog, hear, set_up_logging
+from roost.support.service import Stop, Wake, feed_watchdog, hear, set_up_logging
 from roost.support.stats import Stats, open_stats
 from roost.support.wire import TriggerReport
 from roost.triggerer.database import Database
@@ -83,7 +83,6 @@ def run_triggerer(
                 capacity=capacity or config.triggerer.capacity,
                 queues=tuple(config.triggerer.queues if queues is None else queues),
             )
-            favour_latency()
             anyio.run(triggerer.serve, heard)
     finally:
         stats.zero_all()
