@@ -1,4 +1,4 @@
-"""A rehearsal: a task that does nothing, run in the zygote before anything is forked.
+"""A rehearsal: one task does nothing, one defers, in the zygote before anything is forked.
 
 A young process pays for every memory page that it is the first to write to. Code that has run
 before writes less: the interpreter has specialised it, knows where attributes are found, and has
@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import socket
 import sys
+from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from roost.dag import DAG
 from roost.dag.loader import LoadedFile
-from roost.operators import PythonOperator
+from roost.operators import BaseOperator, PythonOperator
+from roost.support.clock import EPOCH
 from roost.support.frames import pack
 from roost.support.wire import TaskSpec
+from roost.triggers import DateTimeTrigger
 from roost.worker.taskproc import Line, work
 
 __all__ = ["rehearse"]
@@ -29,18 +33,25 @@ def rehearse() -> None:
     """Run a task process's work some times, up to the outcome, in this process."""
     dag = DAG("rehearsal")
     PythonOperator(task_id="nothing", python_callable=_nothing, dag=dag)
+    _Waits(task_id="waits", dag=dag)
     loaded = LoadedFile({dag.dag_id: dag}, {}, sys, [], "")
     near, far = socket.socketpair()
     with near, far:
         line = Line(far.fileno())
         for _ in range(_TIMES):
-            near.sendall(pack(_SPEC))
-            work(line, loaded)
-            near.recv(4096)
+            for task_id in dag.task_dict:
+                near.sendall(pack(structs.replace(_SPEC, task_id=task_id)))
+                work(line, loaded)
+                near.recv(4096)
 
 
 def _nothing() -> None:
     pass
+
+
+class _Waits(BaseOperator):
+    def execute(self, context: dict[str, Any]) -> None:
+        self.defer(trigger=DateTimeTrigger(EPOCH), method_name="execute")
 
 
 _SPEC = TaskSpec(
