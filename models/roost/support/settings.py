@@ -128,6 +128,14 @@ class Worker(_Section, frozen=True):
         float,
         Meta(ge=0, description="Seconds a stopping worker lets its tasks finish before it ends."),
     ] = 30.0
+    max_templates: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="Most DAG file versions kept preloaded at once, some 4 MB each; beyond "
+            "it the one that has been unused longest is dropped.",
+        ),
+    ] = 128
     template_idle: Annotated[
         float,
         Meta(gt=0, description="Seconds after which an unused, preloaded DAG file is dropped."),

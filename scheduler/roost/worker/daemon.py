@@ -105,6 +105,7 @@ class WorkerDaemon:
             HubSettings(
                 dags_folder=str(config.dags_folder),
                 log_folder=str(config.log_folder),
+                max_templates=config.worker.max_templates,
                 template_idle_us=int(config.worker.template_idle * SECOND),
                 load_timeout_us=int(config.scheduler.parse_timeout * SECOND),
             ),

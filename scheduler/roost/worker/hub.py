@@ -59,7 +59,7 @@ class HubSettings(NamedTuple):
     timeout_slack_us: int = _SECOND
     load_timeout_us: int = 60 * _SECOND
     template_idle_us: int = 60 * _SECOND
-    max_templates: int = 64
+    max_templates: int = 128
 
 
 class Hub:
