@@ -20,7 +20,7 @@ from roost.scheduler.parsing.store import forget_file, store_file
 __all__ = ["Watcher"]
 
 log = logging.getLogger("roost.scheduler.parsing")
-_SERVER_IDLE_S = 10.0
+_SERVER_IDLE_S = 3.0
 
 
 class Watcher:
