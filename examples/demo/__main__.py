@@ -126,7 +126,7 @@ class Demo:
             text=True,
         )
         say("\n== what the task `report` returned")
-        say(log.stdout.strip())
+        say(log.stdout.strip("\n"))
         say("\n== count it by hand")
         for command in by_hand(os.path.relpath(tables)):
             say(command)
