@@ -74,9 +74,21 @@ def test_every_state_and_event_allows_only_what_the_table_says_s4(
     }
 
 
-def test_no_event_leaves_a_final_state_s5() -> None:
+BY_USERS = {Event.CLEAR, Event.MARK_SUCCESS, Event.MARK_FAILED, Event.MARK_SKIPPED, Event.REMOVE}
+
+
+def test_only_users_make_an_instance_leave_a_final_state_s5() -> None:
     for event, (origins, _target) in MOVES.items():
-        assert not origins & FINISHED, event
+        assert not origins & FINISHED or event in BY_USERS, event
+
+
+def test_a_decision_does_not_move_a_run_that_others_edited(engine: Engine, run_key: int) -> None:
+    with engine.begin() as db:
+        db.execute(sa.update(tables.dag_run).values(changed=True, state=RunState.RUNNING))
+    for event in (RunEvent.SUCCEED, RunEvent.FAIL):
+        assert not transact(
+            engine, partial(move_runs, event=event, run_keys=[run_key], actor="test")
+        )
 
 
 def test_many_rows_move_in_one_statement_and_only_those_that_may(

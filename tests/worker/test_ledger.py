@@ -270,7 +270,7 @@ def test_prior_dates_reach_earlier_runs_only(
         )
         fetch(
             database_url,
-            "INSERT INTO xcom VALUES (:ti, 'k', :value, 0)",
+            "INSERT INTO xcom (ti_id, key, value, created_at) VALUES (:ti, 'k', :value, 0)",
             ti=key * 10,
             value=str(date),
         )

@@ -12,9 +12,14 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 __all__ = [
+    "CallbackName",
+    "DagCallbackName",
     "EdgeError",
+    "Length",
     "ParsedFile",
     "SerializedDag",
+    "SerializedDeadline",
+    "SerializedExpand",
     "SerializedTask",
     "SerializedTimetable",
     "TriggerRule",
@@ -37,6 +42,8 @@ TriggerRule = Literal[
     "always",
 ]
 WeightRule = Literal["downstream", "upstream", "absolute"]
+CallbackName = Literal["on_execute", "on_success", "on_failure", "on_retry", "on_skipped"]
+DagCallbackName = Literal["on_success", "on_failure", "sla_miss"]
 
 # What the columns hold. A value outside is the file's import error, not the scheduler's crash.
 Name = Annotated[str, msgspec.Meta(max_length=250, pattern=r"^[^\x00]*$")]
@@ -67,6 +74,47 @@ class SerializedTimetable(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     summary: str = ""
 
 
+class Length(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """How many values one argument of a mapped task has, as far as structure tells (H17).
+
+    Attributes:
+        kind: ``literal`` (``count`` says it), ``xcom`` (as many as the XCom ``key`` of ``task_id``
+            holds; of a mapped task: as many as its instances left), ``zip`` and ``concat`` of
+            ``parts``. A mapped function (``.map``) is as long as what it is applied to.
+        longest: a zip goes on to the end of its longest part.
+    """
+
+    kind: Literal["literal", "xcom", "zip", "concat"]
+    count: Count = 0
+    task_id: Name = ""
+    key: str = "return_value"
+    parts: list[Length] = []
+    longest: bool = False
+
+
+class SerializedExpand(msgspec.Struct, forbid_unknown_fields=True):
+    """How a mapped task or group expands: into the product of the lengths of its factors.
+
+    ``expand(x=…, y=…)`` has a factor for each argument, ``expand_kwargs`` one. The instance of
+    ``map_index`` has, for the last factor, the value ``map_index % length``, and so on upwards.
+    """
+
+    factors: list[Length]
+
+
+class SerializedDeadline(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """A limit that a run must meet (H22): ``reference`` plus ``interval_us``, then a callback.
+
+    ``fixed`` counts from ``at``; ``average`` adds nothing but the mean run time of past runs to
+    the moment the run was queued. The callback is the DAG's deadline of the same position.
+    """
+
+    reference: Literal["logical_date", "queued_at", "fixed", "average"]
+    interval_us: int = 0
+    at: int | None = None
+    name: str = ""
+
+
 class SerializedTask(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """One task of a DAG: its edges and every knob the scheduler or a worker decides by."""
 
@@ -89,6 +137,29 @@ class SerializedTask(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=T
     wait_for_downstream: bool = False
     # An operator without a body (H27): the scheduler completes it without a dispatch.
     empty: bool = False
+    # Computed by a weight strategy of the user's own (H24); None: by weight_rule.
+    effective_weight: int | None = None
+    # Each try multiplies the delay by this where retry_exponential_backoff is set (H13).
+    retry_multiplier: float = 2.0
+    max_active_tis_per_dag: Count | None = None
+    max_active_tis_per_dagrun: Count | None = None
+    # Not for logical dates before and after these.
+    start_date: int | None = None
+    end_date: int | None = None
+    run_as_user: str | None = None
+    # Which callbacks the task has; they run in a task process (H23).
+    callbacks: list[CallbackName] = []
+    email: list[str] = []
+    email_on_failure: bool = True
+    email_on_retry: bool = True
+    sla_us: Duration | None = None
+    setup: bool = False
+    teardown: bool = False
+    # Whether a failed teardown fails the run (H18).
+    on_failure_fail_dagrun: bool = False
+    expand: SerializedExpand | None = None
+    # The mapped group that it expands with; its own ``expand`` is None then.
+    mapped_group: Name | None = None
     extra: dict[str, Any] = {}
 
 
@@ -111,6 +182,12 @@ class SerializedDag(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=Tr
     doc_md: str | None = None
     # Default values of params, typed JSON (roost.support.typedjson).
     params: dict[str, Any] = {}
+    callbacks: list[DagCallbackName] = []
+    fail_fast: bool = False
+    max_consecutive_failed_dag_runs: Count = 0
+    deadlines: list[SerializedDeadline] = []
+    # By group id; the tasks inside name it as their ``mapped_group``.
+    mapped_groups: dict[str, SerializedExpand] = {}
     extra: dict[str, Any] = {}
 
 

@@ -64,6 +64,11 @@ class Event(StrEnum):
     DEFER = "defer"
     RESUME = "resume"
     LOSE = "lose"  # its worker died or was drained: dispatched anew, no try consumed (S11)
+    CLEAR = "clear"  # a user wants it to run again
+    MARK_SUCCESS = "mark_success"  # a user says so
+    MARK_FAILED = "mark_failed"
+    MARK_SKIPPED = "mark_skipped"  # its run timed out (H11), or a user says so
+    REMOVE = "remove"  # its task, or its map_index, is not in the DAG any more
 
 
 MOVES: dict[Event, tuple[frozenset[State], State]] = {
@@ -83,6 +88,11 @@ MOVES: dict[Event, tuple[frozenset[State], State]] = {
     Event.DEFER: (frozenset({State.RUNNING}), State.DEFERRED),
     Event.RESUME: (frozenset({State.DEFERRED}), State.SCHEDULED),
     Event.LOSE: (frozenset({State.QUEUED, State.RUNNING}), State.SCHEDULED),
+    Event.CLEAR: (frozenset(set(State) - {State.NONE}), State.NONE),
+    Event.MARK_SUCCESS: (frozenset(set(State) - {State.SUCCESS}), State.SUCCESS),
+    Event.MARK_FAILED: (frozenset(set(State) - {State.FAILED}), State.FAILED),
+    Event.MARK_SKIPPED: (frozenset(set(State) - {State.SKIPPED}), State.SKIPPED),
+    Event.REMOVE: (frozenset(set(State) - IN_FLIGHT - {State.REMOVED}), State.REMOVED),
 }
 
 
@@ -101,10 +111,16 @@ class RunEvent(StrEnum):
     START = "start"
     SUCCEED = "succeed"
     FAIL = "fail"
+    CLEAR = "clear"  # a user wants some of it to run again
+    MARK_SUCCESS = "mark_success"
+    MARK_FAILED = "mark_failed"
 
 
 RUN_MOVES: dict[RunEvent, tuple[frozenset[RunState], RunState]] = {
     RunEvent.START: (frozenset({RunState.QUEUED}), RunState.RUNNING),
     RunEvent.SUCCEED: (frozenset({RunState.RUNNING}), RunState.SUCCESS),
     RunEvent.FAIL: (frozenset({RunState.QUEUED, RunState.RUNNING}), RunState.FAILED),
+    RunEvent.CLEAR: (frozenset({RunState.SUCCESS, RunState.FAILED}), RunState.QUEUED),
+    RunEvent.MARK_SUCCESS: (frozenset(set(RunState) - {RunState.SUCCESS}), RunState.SUCCESS),
+    RunEvent.MARK_FAILED: (frozenset(set(RunState) - {RunState.FAILED}), RunState.FAILED),
 }

@@ -253,38 +253,58 @@ def create_task_instances(
     return [(row.id, row.dag_run_id, row.task_id, row.map_index) for row in created]
 
 
-def _was_queued(event: RunEvent, row: Any) -> bool:
-    return event is RunEvent.START or row.start_date is None
+_RUN_STATES = Sql(
+    "SELECT id, state FROM dag_run WHERE id IN (SELECT r.run FROM {rows:r | run bigint}) "
+    "ORDER BY id {for_update}"
+)
+_STAMPS = {
+    RunEvent.START: "start_date = {now}",
+    RunEvent.CLEAR: "start_date = NULL, end_date = NULL",
+}
+# A scheduler's own moves: what it remembers of a run that others edited is void.
+_DECIDED = frozenset({RunEvent.START, RunEvent.SUCCEED, RunEvent.FAIL})
 
 
 @functools.cache
 def _move_runs_sql(event: RunEvent) -> Sql:
     origins, target = RUN_MOVES[event]
     came_from = ", ".join(f"'{state}'" for state in sorted(origins))
-    stamp = "start_date = {now}" if event is RunEvent.START else "end_date = {now}"
+    stamp = _STAMPS.get(event, "end_date = {now}")
+    unedited = " AND NOT t.changed" if event in _DECIDED else ""
     return Sql(
         f"UPDATE dag_run AS t SET state = '{target}', {stamp} FROM {{rows:r | run bigint}} "
-        f"WHERE t.id = r.run AND t.state IN ({came_from}) RETURNING id, start_date"
+        f"WHERE t.id = r.run AND t.state IN ({came_from}){unedited} RETURNING id, start_date"
     )
 
 
 def move_runs(
     tx: Tx, event: RunEvent, run_keys: Sequence[int], *, actor: str, reason: str | None = None
 ) -> list[int]:
-    """Move runs along one event; gives the keys of those that moved."""
+    """Move runs along one event; gives the keys of those that moved.
+
+    A run that others edited and its scheduler has not read again does not move by a decision.
+    """
     if not run_keys:
         return []
     rows = tx.rows([{"run": run_key} for run_key in run_keys])
+    before: dict[int, str] = {}
+    if event not in _DECIDED:
+        before = {row.id: row.state for row in tx.all(_RUN_STATES, rows=rows)}
     moved = tx.all(_move_runs_sql(event), rows=rows)
     if moved:
         log = [
             {
                 "event": event,
                 "dag_run_id": row.id,
-                "from_state": RunState.QUEUED if _was_queued(event, row) else RunState.RUNNING,
+                "from_state": before.get(row.id) or _decided_from(event, row),
                 "to_state": RUN_MOVES[event][1],
             }
             for row in moved
         ]
         tx.run(_LOG, rows=tx.rows(log), actor=actor, reason=reason and storable(reason))
     return [int(row.id) for row in moved]
+
+
+def _decided_from(event: RunEvent, row: Any) -> RunState:
+    was_queued = event is RunEvent.START or row.start_date is None
+    return RunState.QUEUED if was_queued else RunState.RUNNING

@@ -14,6 +14,7 @@ import msgspec
 
 __all__ = [
     "TRIGGER_TIMEOUT",
+    "CallbackSpec",
     "ConnectionGet",
     "ConnectionRecord",
     "DeferSpec",
@@ -39,6 +40,33 @@ __all__ = [
 TRIGGER_TIMEOUT = "Trigger timeout"
 
 OutcomeKind = Literal["success", "failed", "skipped", "deferred", "lost"]
+
+
+class CallbackSpec(msgspec.Struct, omit_defaults=True):
+    """A callback or an e-mail that a task process is to run instead of a task's body (H23).
+
+    Attributes:
+        kind: whose it is: a task instance's, its run's, its DAG's SLA, or a deadline.
+        name: which one, e.g. ``on_failure``; ``email`` sends the mail that the knobs ask for.
+        ti_id: the task instance that it is about.
+        state: what that one, or the run, came to.
+        reason: one line: why.
+        error: traceback of the failed try.
+        position: which deadline.
+        detail: more for its context, typed JSON.
+    """
+
+    kind: Literal["task", "dag", "sla", "deadline"]
+    name: str
+    ti_id: int | None = None
+    task_id: str | None = None
+    map_index: int = -1
+    try_number: int = 0
+    state: str = ""
+    reason: str = ""
+    error: str | None = None
+    position: int = 0
+    detail: msgspec.Raw = msgspec.Raw(b"{}")
 
 
 class TaskSpec(msgspec.Struct):
@@ -72,13 +100,19 @@ class TaskSpec(msgspec.Struct):
     trigger_error: str | None = None  # set when the trigger failed or timed out
     run_us: int = 0  # user-code time already spent in this try (D7)
     execution_timeout_us: int | None = None
+    run_as_user: str | None = None
+    callback: CallbackSpec | None = None  # run this instead of the task's body
 
 
 class XComWrite(msgspec.Struct):
-    """One value to store under ``key`` for the task instance that made it."""
+    """One value to store under ``key`` for the task instance that made it.
+
+    ``length`` is that of a list or dict: how many instances a task mapped over it has (H17).
+    """
 
     key: str
     value: msgspec.Raw
+    length: int | None = None
 
 
 class DeferSpec(msgspec.Struct):
@@ -169,6 +203,9 @@ class XComPull(msgspec.Struct, tag="xcom_pull"):
         run_id: None: the asking task's run.
         map_index: None removes the filter.
         include_prior_dates: also look at earlier runs of ``dag_id``.
+        element: only this element of each value, a list, or ``[key, value]`` of a dict: a
+            mapped instance need not be sent all that its siblings take (H17).
+        gather: answer with one list of what all instances of a mapped task left, by map_index.
     """
 
     task_ids: list[str] | None = None
@@ -177,6 +214,8 @@ class XComPull(msgspec.Struct, tag="xcom_pull"):
     run_id: str | None = None
     map_index: int | None = None
     include_prior_dates: bool = False
+    element: int | None = None
+    gather: bool = False
 
 
 class XComPush(msgspec.Struct, tag="xcom_push"):
@@ -184,6 +223,7 @@ class XComPush(msgspec.Struct, tag="xcom_push"):
 
     key: str
     value: msgspec.Raw  # typed JSON
+    length: int | None = None  # of a list or dict
 
 
 class VariableGet(msgspec.Struct, tag="variable_get"):

@@ -99,6 +99,7 @@ _DEACTIVATE = Sql(
 )
 _LAST_INTERVAL = Sql(
     "SELECT interval_end FROM dag_run WHERE dag_id = :dag_id AND run_type = 'scheduled' "
+    "AND run_type IN ('scheduled', 'backfill') "  # so says the index, and SQLite cannot infer it
     "ORDER BY interval_start DESC LIMIT 1"
 )
 # Those that may have no further run now are left out here: they must not stand in the way of

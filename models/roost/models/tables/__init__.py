@@ -9,12 +9,22 @@ from __future__ import annotations
 
 from roost.models.tables.base import metadata
 from roost.models.tables.daemons import id_block, job
-from roost.models.tables.dags import dag, dag_file, dag_source, dag_usage, dag_version
+from roost.models.tables.dags import (
+    backfill,
+    dag,
+    dag_file,
+    dag_source,
+    dag_usage,
+    dag_version,
+    task_usage,
+)
 from roost.models.tables.deferral import trigger, trigger_event
+from roost.models.tables.limits import deadline, sla_miss
 from roost.models.tables.runs import dag_run, dispatch, event_log, task_instance
 from roost.models.tables.stores import connection, pool, variable, xcom
 
 __all__ = [
+    "backfill",
     "connection",
     "dag",
     "dag_file",
@@ -22,13 +32,16 @@ __all__ = [
     "dag_source",
     "dag_usage",
     "dag_version",
+    "deadline",
     "dispatch",
     "event_log",
     "id_block",
     "job",
     "metadata",
     "pool",
+    "sla_miss",
     "task_instance",
+    "task_usage",
     "trigger",
     "trigger_event",
     "variable",

@@ -19,7 +19,7 @@ from sqlalchemy import (
 
 from roost.models.tables.base import ID, KEY, metadata
 
-__all__ = ["dag", "dag_file", "dag_source", "dag_usage", "dag_version"]
+__all__ = ["backfill", "dag", "dag_file", "dag_source", "dag_usage", "dag_version", "task_usage"]
 
 dag_source = Table(
     "dag_source",
@@ -71,6 +71,8 @@ dag = Table(
     Column("next_run_after", BigInteger),  # when the next scheduled run is due; NULL: none
     Column("next_interval_start", BigInteger),
     Column("next_interval_end", BigInteger),
+    # What a timetable of the user's own said comes next: a parser computes it, never a daemon.
+    Column("upcoming", Text, nullable=False, server_default="[]"),
     Column("updated_at", BigInteger, nullable=False),
     Index("ix_dag_next_run_after", "next_run_after"),
 )
@@ -84,4 +86,34 @@ dag_usage = Table(
     # Set while a lowered limit is still exceeded by runs that started under the old one.
     Column("shrinking", Boolean, nullable=False, server_default=false()),
     CheckConstraint("runs >= 0 AND (runs <= max_runs OR shrinking)", name="limit"),
+)
+
+task_usage = Table(  # of tasks with max_active_tis_per_dag only
+    "task_usage",
+    metadata,
+    Column("dag_id", ID, primary_key=True),
+    Column("task_id", ID, primary_key=True),
+    Column("used", Integer, nullable=False, server_default="0"),
+    Column("max_used", Integer, nullable=False),
+    # Set while a lowered limit is still exceeded by what started under the old one.
+    Column("shrinking", Boolean, nullable=False, server_default=false()),
+    CheckConstraint("used >= 0 AND (used <= max_used OR shrinking)", name="limit"),
+)
+
+backfill = Table(
+    "backfill",
+    metadata,
+    Column("id", KEY, primary_key=True),
+    Column("dag_id", ID, nullable=False),
+    Column("from_date", BigInteger, nullable=False),
+    Column("to_date", BigInteger, nullable=False),
+    Column("max_active_runs", Integer, nullable=False),
+    Column("is_reversed", Boolean, nullable=False, server_default=false()),
+    Column("reprocess", String(20), nullable=False, server_default="none"),
+    Column("conf", Text, nullable=False, server_default="{}"),
+    Column("is_paused", Boolean, nullable=False, server_default=false()),
+    Column("created_at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger),
+    CheckConstraint("reprocess IN ('none', 'failed', 'completed')", name="reprocess"),
+    sqlite_autoincrement=True,  # an id is never given twice
 )

@@ -44,6 +44,7 @@ dag_run = Table(
     Column("job_id", KEY),  # the scheduler that decides this run
     Column("changed", Boolean, nullable=False, server_default=false()),  # others edited it
     Column("note", Text),
+    Column("backfill_id", KEY),
     UniqueConstraint("dag_id", "run_id"),
     one_of("state", RunState),
     CheckConstraint(
@@ -54,8 +55,8 @@ dag_run = Table(
         "dag_id",
         "interval_start",
         unique=True,
-        sqlite_where=text("run_type = 'scheduled'"),
-        postgresql_where=text("run_type = 'scheduled'"),
+        sqlite_where=text("run_type IN ('scheduled', 'backfill')"),
+        postgresql_where=text("run_type IN ('scheduled', 'backfill')"),
     ),
     Index(  # a scheduler's next runs to take, or to read again
         "ix_dag_run_unclaimed",
@@ -68,6 +69,13 @@ dag_run = Table(
         "job_id",
         sqlite_where=text("end_date IS NULL"),
         postgresql_where=text("end_date IS NULL"),
+    ),
+    Index("ix_dag_run_logical_date", "dag_id", "logical_date"),
+    Index(
+        "ix_dag_run_backfill_id",
+        "backfill_id",
+        sqlite_where=text("backfill_id IS NOT NULL"),
+        postgresql_where=text("backfill_id IS NOT NULL"),
     ),
     sqlite_autoincrement=True,  # an id is never given twice
 )
@@ -83,6 +91,7 @@ task_instance = Table(
     Column("prev_state", String(20), nullable=False, server_default="none"),
     Column("version", Integer, nullable=False, server_default="0"),  # moves so far, gap-free (S4)
     Column("try_number", SmallInteger, nullable=False, server_default="0"),
+    Column("first_try", SmallInteger, nullable=False, server_default="0"),  # tries before a clear
     Column("losses", SmallInteger, nullable=False, server_default="0"),  # infrastructure budget
     Column("pool", ID, nullable=False, server_default="default_pool"),
     Column("pool_slots", Integer, nullable=False, server_default="1"),
@@ -115,11 +124,14 @@ dispatch = Table(
     "dispatch",
     metadata,
     Column("id", BigInteger, primary_key=True, autoincrement=False),
-    Column("ti_id", KEY, ForeignKey("task_instance.id", ondelete="CASCADE"), nullable=False),
+    # NULL: it runs a callback, not a task instance.
+    Column("ti_id", KEY, ForeignKey("task_instance.id", ondelete="CASCADE")),
     Column("dag_run_id", KEY, nullable=False),
     Column("try_number", SmallInteger, nullable=False),
     Column("queue", ID, nullable=False),
     Column("priority", Integer, nullable=False),
+    Column("callback", Text),  # roost.support.wire.CallbackSpec as JSON
+    Column("wish", String(20)),  # what a user wants of it instead of its outcome
     Column("created_at", BigInteger, nullable=False),
     Column("job_id", KEY),  # the worker that claimed it
     Column("claimed_at", BigInteger),
@@ -129,6 +141,8 @@ dispatch = Table(
     CheckConstraint("(ended_at IS NULL) = (outcome IS NULL)", name="ended_has_outcome"),
     CheckConstraint("(claimed_at IS NULL) = (job_id IS NULL)", name="claimed_has_owner"),
     CheckConstraint("ended_at IS NOT NULL OR NOT settled", name="settled_is_ended"),
+    CheckConstraint("(ti_id IS NULL) = (callback IS NOT NULL)", name="task_or_callback"),
+    CheckConstraint("wish IN ('clear', 'success', 'failed', 'skipped')", name="wish"),
     Index(  # S1: one live dispatch per task instance
         "uq_dispatch_live",
         "ti_id",
@@ -154,6 +168,12 @@ dispatch = Table(
         "id",
         sqlite_where=text("ended_at IS NOT NULL AND NOT settled"),
         postgresql_where=text("ended_at IS NOT NULL AND NOT settled"),
+    ),
+    Index(  # a scheduler looks here for what users want
+        "ix_dispatch_wish",
+        "id",
+        sqlite_where=text("wish IS NOT NULL AND ended_at IS NULL"),
+        postgresql_where=text("wish IS NOT NULL AND ended_at IS NULL"),
     ),
     Index("ix_dispatch_ti_id", "ti_id"),
     postgresql_with={"fillfactor": 70},

@@ -38,6 +38,7 @@ xcom = Table(
     Column("ti_id", KEY, ForeignKey("task_instance.id", ondelete="CASCADE"), primary_key=True),
     Column("key", String(512), primary_key=True),
     Column("value", Text, nullable=False),
+    Column("length", Integer),  # of a list or dict: how many instances map over it (H17)
     Column("created_at", BigInteger, nullable=False),
 )
 
