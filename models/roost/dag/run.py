@@ -30,6 +30,7 @@ from roost.exceptions import (
 )
 from roost.support import typedjson
 from roost.support.clock import now_us
+from roost.support.elements import length_of
 from roost.support.wire import TRIGGER_TIMEOUT, DeferSpec, Outcome, TaskSpec, XComWrite
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ def _returned(task: BaseOperator, result: Any) -> list[XComWrite]:
         values.update(result)
     values[RETURN_KEY] = result
     return [
-        XComWrite(key, msgspec.Raw(typedjson.encode(value, name=f"XCom {key!r}")))
+        XComWrite(key, msgspec.Raw(typedjson.encode(value, name=f"XCom {key!r}")), length_of(value))
         for key, value in values.items()
     ]
 

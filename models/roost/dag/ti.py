@@ -14,6 +14,7 @@ from roost.dag.xcom_arg import RETURN_KEY
 from roost.exceptions import RoostException
 from roost.support import typedjson
 from roost.support.clock import from_us
+from roost.support.elements import length_of
 from roost.support.wire import TaskSpec, XComPull, XComPush
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ class TaskInstance:
         if not isinstance(key, str) or not key:
             raise RoostException(f"xcom_push: key must be a name, not {key!r}")
         data = msgspec.Raw(typedjson.encode(value, name=f"XCom {key!r}"))
-        runtime.ask(XComPush(key, data), f"XCom {key!r}")
+        runtime.ask(XComPush(key, data, length_of(value)), f"XCom {key!r}")
 
     def xcom_pull(
         self,

@@ -203,9 +203,12 @@ class XComPull(msgspec.Struct, tag="xcom_pull"):
         run_id: None: the asking task's run.
         map_index: None removes the filter.
         include_prior_dates: also look at earlier runs of ``dag_id``.
-        element: only this element of each value, a list, or ``[key, value]`` of a dict: a
+        element: only this element of each value (:func:`roost.support.elements.element_of`): a
             mapped instance need not be sent all that its siblings take (H17).
-        gather: answer with one list of what all instances of a mapped task left, by map_index.
+        gather: each entry is the list of what all instances of a mapped task left, by map_index
+            and without those that left nothing; with ``element``, that element of the list.
+        measure: each entry is a length instead, ``null`` of what has none; with ``gather``, how
+            many instances left a value.
     """
 
     task_ids: list[str] | None = None
@@ -216,6 +219,7 @@ class XComPull(msgspec.Struct, tag="xcom_pull"):
     include_prior_dates: bool = False
     element: int | None = None
     gather: bool = False
+    measure: bool = False
 
 
 class XComPush(msgspec.Struct, tag="xcom_push"):
