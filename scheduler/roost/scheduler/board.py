@@ -11,7 +11,7 @@ board kept up to date decides what a fresh one would is a property test.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 from roost.dag.rules import Counts, Verdict
@@ -51,6 +51,9 @@ class Board:
         instances: (ti_id, task_id, map_index, state) of each instance; in any order.
 
     Attributes:
+        tasks: the task of each index, with ``weights``, ``empty`` and ``children`` beside it: the
+            plan's own sequences. Read only. Who has an index of a board asks these, not the plan.
+        origin: for each index, that of its task in the plan.
         states: the state of each index. Read only; :meth:`settle` changes it.
         ti_ids: the task instance of each index, -1 where there is none. Read only.
         unfinished: how many instances are not in a final state.
@@ -71,17 +74,25 @@ class Board:
         "_success",
         "_undecided",
         "_upstream_failed",
+        "children",
+        "empty",
         "missing",
+        "origin",
         "plan",
         "states",
+        "tasks",
         "ti_ids",
         "unfinished",
         "unknown",
+        "weights",
     )
 
     def __init__(self, plan: Plan, instances: Iterable[tuple[int, str, int, str | None]]) -> None:
         size = len(plan)
         self.plan = plan
+        self.tasks, self.weights, self.empty = plan.tasks, plan.weights, plan.empty
+        self.children = plan.children
+        self.origin: Sequence[int] = range(size)
         self.states: list[str] = [_NONE] * size
         self.ti_ids = [-1] * size
         self.unknown: list[int] = []
@@ -262,7 +273,7 @@ class Board:
     def _tally(self, index: int, state: str, step: int) -> None:
         """Count a parent's final state in (step 1) or out (step -1) of its children."""
         self.unfinished -= step
-        children = self.plan.children[index]
+        children = self.children[index]
         if not children:
             if state in _BAD:
                 self._bad_leaves += step

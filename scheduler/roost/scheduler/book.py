@@ -124,7 +124,7 @@ class ActiveRun:
         self.holding: set[int] = set()
         self.resumed: set[int] = set()  # goes on after a deferral, in this try
         self.losses: dict[int, int] = {}
-        self.tries = [0] * len(version.plan.tasks)
+        self.tries = [0] * len(self.board.states)
         for instance in instances:
             self._restore(instance, holding_pools)
 
@@ -144,7 +144,7 @@ class ActiveRun:
         holds = instance.state == State.DEFERRED or (
             instance.state == State.SCHEDULED and index in self.resumed
         )
-        if holds and self.version.plan.tasks[index].pool in holding_pools:
+        if holds and self.board.tasks[index].pool in holding_pools:
             self.holding.add(index)
 
     def has_started(self, index: int) -> bool:

@@ -28,7 +28,8 @@ class Candidate(NamedTuple):
     rank: int  # negative effective weight
     logical_date: int
     run_serial: int
-    task: int  # index in the run's plan
+    order: int  # index of the task in the run's plan
+    task: int  # index on the run's board: of the task, or of one of its mapped instances
     run: ActiveRun
     pool: str
 
@@ -52,9 +53,17 @@ class Ready:
 
     def add(self, run: ActiveRun, index: int) -> None:
         """Let a task instance that its run's board scheduled stand in line."""
-        plan = run.board.plan
-        pool = _RESUME_LANE if index in run.holding else plan.tasks[index].pool
-        candidate = Candidate(-plan.weights[index], run.logical_date, run.serial, index, run, pool)
+        board = run.board
+        pool = _RESUME_LANE if index in run.holding else board.tasks[index].pool
+        candidate = Candidate(
+            -board.weights[index],
+            run.logical_date,
+            run.serial,
+            board.origin[index],
+            index,
+            run,
+            pool,
+        )
         heapq.heappush(run.parked.setdefault(pool, []), candidate)
         self.unpark(run)
 
@@ -109,9 +118,9 @@ class Ready:
             candidate = heapq.heappop(heap)
             run, pool = candidate.run, candidate.pool
             run.in_line[pool] -= 1
-            self._wanted[pool] -= run.board.plan.tasks[candidate.task].pool_slots
+            self._wanted[pool] -= run.board.tasks[candidate.task].pool_slots
             if self._may_go(candidate):
-                need = run.board.plan.tasks[candidate.task].pool_slots
+                need = run.board.tasks[candidate.task].pool_slots
                 if pool == _RESUME_LANE:
                     need = 0
                 if need <= room[pool]:
@@ -145,7 +154,7 @@ class Ready:
         if not run.in_line[pool] or run.last_in_line[pool] < candidate:
             run.last_in_line[pool] = candidate
         run.in_line[pool] += 1
-        self._wanted[pool] += run.board.plan.tasks[candidate.task].pool_slots
+        self._wanted[pool] += run.board.tasks[candidate.task].pool_slots
         heapq.heappush(self._heaps.setdefault(pool, []), candidate)
 
     def _starving(self, room: Mapping[str, int]) -> dict[str, int]:

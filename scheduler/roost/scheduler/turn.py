@@ -153,7 +153,7 @@ class Turn:
     def let_go(self, run: ActiveRun, index: int, *, defers: bool = False) -> None:
         """Count a dispatch of the run out: its executor slot, and its pool slots unless the
         pool counts deferral and the task defers (H5)."""
-        task = run.board.plan.tasks[index]
+        task = run.board.tasks[index]
         run.in_flight -= 1
         if defers and task.pool in self.memory.holding_pools:
             run.holding.add(index)
@@ -163,6 +163,6 @@ class Turn:
 
     def give_back(self, run: ActiveRun, index: int) -> None:
         """Give a task instance's pool slots back."""
-        task = run.board.plan.tasks[index]
+        task = run.board.tasks[index]
         run.holding.discard(index)
         self.released[task.pool] += task.pool_slots

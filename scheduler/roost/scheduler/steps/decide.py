@@ -35,9 +35,9 @@ def decide(turn: Turn) -> None:
             upstream_fails += [
                 (run, {"id": ids[i], "end_date": turn.now}) for i in decisions.upstream_failed
             ]
-            empty = [i for i in decisions.run if run.board.plan.empty[i]]
+            empty = [i for i in decisions.run if run.board.empty[i]]
             for index in decisions.run:
-                if not run.board.plan.empty[index]:
+                if not run.board.empty[index]:
                     schedule(turn, run, index)
             if not empty:
                 break
@@ -64,7 +64,7 @@ def _write(
 def _complete(turn: Turn, run: ActiveRun, index: int) -> dict[str, Any]:
     run.tries[index] += 1
     run.board.settle(index, State.SUCCESS)
-    turn.ended[run.dag_id, run.board.plan.tasks[index].task_id, str(State.SUCCESS)] += 1
+    turn.ended[run.dag_id, run.board.tasks[index].task_id, str(State.SUCCESS)] += 1
     return {
         "id": run.board.ti_ids[index],
         "try_number": run.tries[index],

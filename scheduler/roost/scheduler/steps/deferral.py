@@ -70,7 +70,7 @@ def _trigger_row(turn: Turn, item: Ended) -> NewTrigger:
         next_kwargs=bytes(spec.next_kwargs).decode(),
         code_hash=run.version.code_hash,
         fileloc=run.version.fileloc,
-        queue=run.board.plan.tasks[item.task].queue,
+        queue=run.board.tasks[item.task].queue,
         due_at=spec.due_at,
         timeout_at=timeout_at,
         external_key=spec.key,

@@ -23,7 +23,7 @@ class Ended(NamedTuple):
     """A dispatch that ended, with the task instance that it was for."""
 
     run: ActiveRun
-    task: int  # index in the run's plan
+    task: int  # index on the run's board
     dispatch: EndedDispatch
     outcome: Outcome
 
@@ -80,7 +80,7 @@ def fail_or_retry(
     Args:
         turn: the turn.
         run: the run of the task instance.
-        index: the task instance's place in the run's plan.
+        index: the task instance's place on the run's board.
         guard: column and value that the row must still hold: its dispatch, or its trigger.
         ended_at: when the try ended, in microseconds.
         run_us: user-code time to add to the try's.
@@ -91,7 +91,7 @@ def fail_or_retry(
     Returns:
         False when others had moved the task instance.
     """
-    task, ti_id = run.board.plan.tasks[index], run.board.ti_ids[index]
+    task, ti_id = run.board.tasks[index], run.board.ti_ids[index]
     row: dict[str, Any] = {"id": ti_id, "end_date": ended_at, "run_us": run_us}
     row[f"if_{guard[0]}"] = guard[1]
     retry = retryable and has_try_left(task, run.tries[index])

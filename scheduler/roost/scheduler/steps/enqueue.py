@@ -44,7 +44,7 @@ def enqueue(turn: Turn, shrinking: frozenset[str]) -> None:
         if index in run.holding:
             run.holding.discard(index)
         else:
-            task = run.board.plan.tasks[index]
+            task = run.board.tasks[index]
             changes[task.pool] = changes.get(task.pool, 0) + task.pool_slots
     _note_waiting(turn, groups)
     for key, items in groups.items():
@@ -112,7 +112,7 @@ def _write(
         if now is None:
             _doubt(turn, run, index, Event.ENQUEUE in path, changes)
         elif Event.ENQUEUE in path:
-            task = run.board.plan.tasks[index]
+            task = run.board.tasks[index]
             turn.handoffs.append(
                 Handoff(
                     id=row["dispatch_id"],
@@ -120,7 +120,7 @@ def _write(
                     dag_run_id=run.key,
                     try_number=now.try_number,
                     queue=task.queue,
-                    priority=run.board.plan.weights[index],
+                    priority=run.board.weights[index],
                 )
             )
 
@@ -128,6 +128,6 @@ def _write(
 def _doubt(turn: Turn, run: ActiveRun, index: int, admitted: bool, changes: dict[str, int]) -> None:
     """The book was wrong about a task instance: others moved it. Read its run again."""
     if admitted:
-        task = run.board.plan.tasks[index]
+        task = run.board.tasks[index]
         changes[task.pool] = changes.get(task.pool, 0) - task.pool_slots
     turn.doubt(run)

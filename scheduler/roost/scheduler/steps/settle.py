@@ -95,7 +95,7 @@ def _finish(turn: Turn, item: Ended, state: State) -> Callable[[], None]:
         run = item.run
         turn.let_go(run, item.task)
         run.board.settle(item.task, state)
-        turn.ended[run.dag_id, run.board.plan.tasks[item.task].task_id, str(state)] += 1
+        turn.ended[run.dag_id, run.board.tasks[item.task].task_id, str(state)] += 1
         if item.outcome.skip:
             _skip_directly(turn, run, item.outcome.skip)
         turn.touch(run)
