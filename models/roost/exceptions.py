@@ -8,6 +8,7 @@ __all__ = [
     "DagError",
     "DeferralTimeout",
     "FailTask",
+    "MailError",
     "NotFound",
     "RoostException",
     "SchemaError",
@@ -34,6 +35,10 @@ class DagError(RoostException):
 
 class CronError(DagError):
     """A schedule is not a cron expression, or never occurs."""
+
+
+class MailError(RoostException):
+    """A mail was not accepted by the mail server, or the server cannot be reached."""
 
 
 class SchemaError(RoostException):

@@ -15,9 +15,11 @@ from roost.dag.operator import BaseOperator
 from roost.dag.run import execute_task
 from roost.support import typedjson
 from roost.support.clock import to_us
+from roost.support.mail import Smtp
 from roost.support.wire import (
     ConnectionGet,
     ConnectionRecord,
+    MailSettings,
     Outcome,
     Reply,
     Request,
@@ -51,6 +53,7 @@ class FakeSupervisor:
         self.connections: dict[str, ConnectionRecord] = {}
         self.asked: list[Request] = []
         self.error: str | None = None
+        self.smtp: Smtp | None = None
 
     def call(self, request: Request) -> Reply:
         """Answer one request."""
@@ -77,6 +80,8 @@ class FakeSupervisor:
                 return Reply(count=int(self.variables.pop(key, None) is not None))
             case ConnectionGet(conn_id):
                 return Reply(connection=self.connections.get(conn_id))
+            case MailSettings():
+                return Reply(smtp=self.smtp)
 
     def _find(self, task_id: str, key: str | None) -> msgspec.Raw:
         for (owner, name), value in reversed(self.xcoms.items()):

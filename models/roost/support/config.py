@@ -63,6 +63,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     triggerer: settings.Triggerer
     statsd: settings.Statsd
     logging: settings.Logging
+    smtp: settings.Smtp
     origins: dict[str, Origin]
 
     @property

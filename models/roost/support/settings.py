@@ -1,8 +1,9 @@
 """The one table of settings: a struct per section, a field per key.
 
 The annotation holds the type and its limits, ``description`` the documentation that ``roost
-config list`` and docs/configuration.md show, :data:`_SECRET` hides a value from listings. Reading
-the files and the environment is :mod:`roost.support.config`'s part.
+config list`` and docs/configuration.md show, :data:`~roost.support.section.SECRET`
+hides a value from listings. Reading the files and the environment is
+:mod:`roost.support.config`'s part.
 
 Durations are seconds (fractions allowed). ``$ROOST_HOME`` in a path or URL is the home folder;
 a relative path is relative to it.
@@ -17,6 +18,10 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, ge
 import msgspec
 from msgspec import Meta
 
+from roost.support.mail import Smtp
+from roost.support.section import SECRET as _SECRET
+from roost.support.section import Section as _Section
+
 __all__ = [
     "SECTIONS",
     "Core",
@@ -24,17 +29,12 @@ __all__ = [
     "Logging",
     "Scheduler",
     "Setting",
+    "Smtp",
     "Statsd",
     "Triggerer",
     "Worker",
     "all_settings",
 ]
-
-_SECRET = {"secret": True}
-
-
-class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of a section: immutable, every field with a default."""
 
 
 class Core(_Section, frozen=True):
@@ -183,6 +183,7 @@ SECTIONS: dict[str, type[_Section]] = {
     "triggerer": Triggerer,
     "statsd": Statsd,
     "logging": Logging,
+    "smtp": Smtp,
 }
 
 

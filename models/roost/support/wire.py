@@ -12,6 +12,8 @@ from typing import Literal
 
 import msgspec
 
+from roost.support.mail import Smtp
+
 __all__ = [
     "TRIGGER_TIMEOUT",
     "CallbackSpec",
@@ -19,6 +21,7 @@ __all__ = [
     "ConnectionRecord",
     "DeferSpec",
     "Finished",
+    "MailSettings",
     "Outcome",
     "OutcomeKind",
     "Reply",
@@ -270,6 +273,10 @@ class ConnectionRecord(msgspec.Struct):
     description: str | None = None
 
 
+class MailSettings(msgspec.Struct, tag="mail_settings"):
+    """Ask which mail server there is. Answered by ``Reply.smtp``; no database is asked."""
+
+
 class Finished(msgspec.Struct, tag="finished"):
     """The last message of a task process; not answered."""
 
@@ -284,7 +291,10 @@ class Reply(msgspec.Struct, omit_defaults=True):
     text: str | None = None
     count: int = 0
     connection: ConnectionRecord | None = None
+    smtp: Smtp | None = None
 
 
-Request = XComPull | XComPush | VariableGet | VariableSet | VariableDelete | ConnectionGet
+Request = (
+    XComPull | XComPush | VariableGet | VariableSet | VariableDelete | ConnectionGet | MailSettings
+)
 TaskMessage = Request | Finished

@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 import msgspec
 
+from roost.support.config import load_config
 from roost.support.wire import (
+    MailSettings,
     Reply,
     Request,
     VariableDelete,
@@ -54,6 +56,8 @@ class Memory:
                 return Reply()
             case VariableDelete(key=key):
                 return Reply(count=int(self.variables.pop(key, None) is not None))
+            case MailSettings():
+                return Reply(smtp=load_config().smtp)
             case _:
                 return Reply()
 

@@ -100,7 +100,7 @@ class WorkerDaemon:
         self._queues = queues
         self._slots = slots
         process: Process = me()
-        self._ledger = Ledger(engine, process, queues, str(config.run_dir))
+        self._ledger = Ledger(engine, process, queues, str(config.run_dir), config.smtp)
         self._hub = Hub(
             HubSettings(
                 dags_folder=str(config.dags_folder),

@@ -23,9 +23,11 @@ from roost.models.engine import Tx, read, single, transact
 from roost.models.queries import connections, dispatches, jobs, variables, xcoms
 from roost.models.queries.dispatches import Claimed, DagCode
 from roost.support.clock import now_us
+from roost.support.mail import Smtp
 from roost.support.processes import Process, is_alive
 from roost.support.wire import (
     ConnectionGet,
+    MailSettings,
     Outcome,
     Reply,
     TaskSpec,
@@ -82,13 +84,22 @@ class Ledger:
         me: this process.
         queues: which queues' dispatches to take.
         run_dir: where this daemon's bell is.
+        smtp: the mail server, for tasks that ask for it.
     """
 
-    def __init__(self, engine: Engine, me: Process, queues: Sequence[str], run_dir: str) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        me: Process,
+        queues: Sequence[str],
+        run_dir: str,
+        smtp: Smtp | None = None,
+    ) -> None:
         self._engine = engine
         self._me = me
         self._queues = tuple(queues)
         self._run_dir = run_dir
+        self._smtp = smtp or Smtp()
         self._codes: OrderedDict[int, _Code] = OrderedDict()
         self._may_hold = False
         self.job_id = 0
@@ -245,6 +256,8 @@ class Ledger:
                 return Reply()
             case VariableDelete(key):
                 return Reply(count=variables.delete_variable(tx, key))
+            case MailSettings():
+                return Reply(smtp=self._smtp)
             case ConnectionGet(conn_id):
                 found = connections.get_connections(tx, conn_id)
                 # Picking one of several spreads the load (S47).
