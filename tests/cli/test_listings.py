@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from roost.dag.model import SerializedTimetable
+from roost.models import schema
 from roost.support.clock import SECOND, to_us
 from tests.cli.seed import MOMENT, Seed, chain
 
@@ -208,5 +209,5 @@ def test_info_shows_the_daemons_that_live(seed: Seed) -> None:
     facts = {row["property"]: row["value"] for row in seed.json("info")}
     pid = seed.scalar("SELECT pid FROM job WHERE kind = 'worker'")
     assert facts["daemons"] == f"worker here:{pid}"
-    assert facts["schema"] == "0001"
+    assert facts["schema"] == schema.HEAD
     assert facts["home"] == str(seed.home)

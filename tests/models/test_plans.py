@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine
 from sqlalchemy.pool import NullPool
 
 from roost.models import transitions
@@ -18,6 +18,7 @@ from roost.models.queries import dags, dispatches, handoffs, inbox, jobs, look, 
 from roost.models.states import Event, RunEvent
 from roost.support.processes import Process
 from tests.support.databases import Databases
+from tests.support.statements import watching
 
 _ROWS = 50_000
 _ME = Process("host", "host", 1, 1, "t")
@@ -98,16 +99,13 @@ def plans(engine: Engine, step: Callable[[Tx], object]) -> Iterator[tuple[str, s
     """Every statement of a step with its plan; nothing of it stays."""
     seen: list[tuple[str, Any]] = []
 
-    def note(_c: Any, _k: Any, statement: str, parameters: Any, *_: Any) -> None:
+    def note(statement: str, parameters: Any) -> None:
         seen.append((statement, parameters))
 
     with engine.connect() as db:
         transaction = db.begin()
-        event.listen(engine, "before_cursor_execute", note)
-        try:
+        with watching(note):
             step(Tx(db))
-        finally:
-            event.remove(engine, "before_cursor_execute", note)
         how = "EXPLAIN" if engine.dialect.name == "postgresql" else "EXPLAIN QUERY PLAN"
         for statement, parameters in seen:
             if statement.startswith(("SELECT", "WITH", "UPDATE", "INSERT", "DELETE")):
@@ -196,17 +194,14 @@ def test_what_is_read_is_what_matters_not_what_is_stored(engine: Engine, name: s
         pytest.skip("SQLite does not count")
     seen: list[tuple[str, Any]] = []
 
-    def note(_c: Any, _k: Any, statement: str, parameters: Any, *_: Any) -> None:
+    def note(statement: str, parameters: Any) -> None:
         seen.append((statement, parameters))
 
     def count(tx: Tx) -> list[int]:
-        event.listen(engine, "before_cursor_execute", note)
-        try:
+        with watching(note):
             savepoint = tx.connection.begin_nested()
             STEPS[name](tx)
             savepoint.rollback()
-        finally:
-            event.remove(engine, "before_cursor_execute", note)
         touched = []
         for statement, parameters in seen:
             if not statement.startswith(("SELECT", "WITH", "UPDATE")):

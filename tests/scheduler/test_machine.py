@@ -152,7 +152,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(number=st.integers(0, 1), at=st.integers(0, 25))
     def a_turn_crashes(self, number: int, at: int) -> None:
-        with breaking(self.world, at, Crash), suppress(Crash):
+        with breaking(at, Crash), suppress(Crash):
             self.world.turn(self._scheduler(number))
 
     @rule(which=st.sampled_from(["one", "two"]), paused=st.booleans())

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 
 from roost.scheduler.loop import LeaseLost
@@ -16,6 +15,7 @@ from roost.support.clock import SECOND
 from tests.scheduler.hands import World, dag, deferred, failed, ok, task
 from tests.support.databases import Databases
 from tests.support.reused import empty
+from tests.support.statements import watching
 
 
 def busy(world: World) -> None:
@@ -112,21 +112,18 @@ def finish(world: World) -> None:
 
 
 @contextmanager
-def breaking(world: World, at: int, error: type[BaseException]) -> Iterator[list[str]]:
-    """Raise in the statement number ``at`` of the engine (0: the first); collects them."""
+def breaking(at: int, error: type[BaseException]) -> Iterator[list[str]]:
+    """Raise in the statement number ``at`` (0: the first); collects them."""
     seen: list[str] = []
 
-    def before(_c: Any, _k: Any, statement: str, *_: Any) -> None:
+    def before(statement: str, _parameters: object) -> None:
         if len(seen) == at:
             seen.append("broken")
             raise error("injected")
         seen.append(statement)
 
-    event.listen(world.engine, "before_cursor_execute", before)
-    try:
+    with watching(before):
         yield seen
-    finally:
-        event.remove(world.engine, "before_cursor_execute", before)
 
 
 class Crash(BaseException):
@@ -137,7 +134,7 @@ def reference(make: Callable[[], World]) -> tuple[list[Any], list[Any], int]:
     """The end without any fault, after one turn and at last, and the statements of that turn."""
     world = make()
     busy(world)
-    with breaking(world, -1, Crash) as seen:
+    with breaking(-1, Crash) as seen:
         world.turn()
     count = len(seen)
     world.turns()
@@ -161,7 +158,7 @@ def test_a_crash_at_any_statement_of_a_turn_loses_and_doubles_nothing(database_u
     for at in range(0, count, step):
         world = make()
         busy(world)
-        with breaking(world, at, Crash), pytest.raises(Crash):
+        with breaking(at, Crash), pytest.raises(Crash):
             world.turn()
         world.check()
         world.turns()
@@ -282,7 +279,7 @@ def test_a_passing_conflict_costs_a_turn_and_nothing_else(world: World) -> None:
         def __init__(self, *_: object) -> None:
             super().__init__("s", None, Exception("40001"))
 
-    with breaking(world, 9, Conflict), pytest.raises(DBAPIError):
+    with breaking(9, Conflict), pytest.raises(DBAPIError):
         world.turn()
     world.check()
     finish(world)

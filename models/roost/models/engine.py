@@ -1,8 +1,4 @@
-"""The database: engines, transactions and named statements for both dialects.
-
-A statement is a :class:`Sql` constant written once, with a few macros for what the dialects spell
-differently. Many rows travel as ONE parameter of JSON, so a statement's text never depends on how
-many rows it moves: the server plans it once, and batches of any size cost one round trip.
+"""The database: engines and transactions for both dialects.
 
 Every transaction is a synchronous function run by :func:`transact`. SQLite transactions begin
 IMMEDIATE (a reader that turns into a writer would fail), PostgreSQL's are READ COMMITTED with
@@ -11,22 +7,19 @@ guarded updates.
 
 from __future__ import annotations
 
-import functools
-import re
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-import msgspec
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.engine import Row
 from sqlalchemy.exc import DBAPIError, NoSuchModuleError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import NullPool, QueuePool
 
 from roost.exceptions import ConfigError
+from roost.models.sql import Sql, Tx
 from roost.support.clock import now_us
 
 __all__ = [
@@ -43,9 +36,6 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-_PARAM = re.compile(r"(?<![:\w]):([a-z_]\w*)")
-_MACRO = re.compile(r"\{(\w+)(?::([^}]*))?\}")
-_POSTGRES_NOW = "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)"
 # Rows come as one JSON parameter, of which PostgreSQL assumes that it holds 100; with that it would
 # read all of a middling table to move one row. Every statement of ours goes by an index.
 _PLANNER_SETTINGS = (
@@ -57,107 +47,6 @@ _PLANNER_SETTINGS = (
     "timezone=UTC",
 )
 _TRANSIENT_STATES = frozenset({"40001", "40P01", "55P03"})  # serialization, deadlock, lock wait
-
-
-class Sql:
-    """One named statement, rendered for the dialect that runs it.
-
-    Macros: ``{now}`` the database's clock in microseconds; ``{rows:r | id bigint, note text}`` the
-    JSON parameter ``:rows`` as a table ``r``; ``{skip_locked}`` and ``{for_update}`` row locks
-    where there are any (SQLite's writer is alone), ``{for_update:t}`` of table ``t`` only;
-    ``{true}`` and ``{false}``.
-    """
-
-    __slots__ = ("_rendered", "source")
-
-    def __init__(self, source: str) -> None:
-        self.source = source
-        self._rendered: dict[str, str] = {}
-
-    def text(self, dialect: str) -> str:
-        """The statement in the dialect's own words and parameter style."""
-        try:
-            return self._rendered[dialect]
-        except KeyError:
-            rendered = _MACRO.sub(functools.partial(_expand, dialect), self.source)
-            if dialect == "postgresql":
-                rendered = _PARAM.sub(r"%(\1)s", rendered.replace("%", "%%"))
-            return self._rendered.setdefault(dialect, rendered)
-
-
-def _expand(dialect: str, match: re.Match[str]) -> str:
-    name, argument = match.group(1), match.group(2)
-    postgres = dialect == "postgresql"
-    match name:
-        case "now":
-            return _POSTGRES_NOW if postgres else "roost_now()"
-        case "skip_locked":
-            return "FOR UPDATE SKIP LOCKED" if postgres else ""
-        case "for_update":
-            of = f" OF {argument}" if argument else ""
-            return f"FOR UPDATE{of}" if postgres else ""
-        case "for_share":
-            return "FOR SHARE" if postgres else ""
-        case "true":
-            return "TRUE" if postgres else "1"
-        case "false":
-            return "FALSE" if postgres else "0"
-        case "json_list":
-            kind = "json_agg" if postgres else "json_group_array"
-            return f"CAST({kind}({argument}) AS text)"
-        case "rows":
-            return _rows_table(postgres, argument)
-        case _:
-            raise ValueError(f"unknown macro {{{name}}} in a statement")
-
-
-def _rows_table(postgres: bool, argument: str) -> str:
-    """``r | id bigint, note text``: the JSON parameter ``:rows`` as a table named ``r``.
-
-    A name other than ``rows`` for the parameter is written ``r = other | …``.
-    """
-    head, _, columns = argument.partition("|")
-    alias, _, parameter = (part.strip() for part in head.partition("="))
-    parameter = parameter or "rows"
-    if postgres:
-        return f"json_to_recordset(CAST(:{parameter} AS json)) AS {alias}({columns.strip()})"
-    fields = ", ".join(
-        f"json_extract(value, '$.{name}') AS {name}"
-        for name in (column.split()[0] for column in columns.split(","))
-    )
-    return f"(SELECT {fields} FROM json_each(:{parameter})) AS {alias}"
-
-
-class Tx:
-    """One transaction: runs named statements. Passed to every function that touches SQL."""
-
-    __slots__ = ("connection", "dialect")
-
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-        self.dialect = connection.dialect.name
-
-    def all(self, sql: Sql, **params: Any) -> Sequence[Row[Any]]:
-        """Every row of a query or of a RETURNING clause."""
-        return self.connection.exec_driver_sql(sql.text(self.dialect), params).fetchall()
-
-    def first(self, sql: Sql, **params: Any) -> Row[Any] | None:
-        """The first row, or None."""
-        return self.connection.exec_driver_sql(sql.text(self.dialect), params).first()
-
-    def scalar(self, sql: Sql, **params: Any) -> Any:
-        """The first column of the first row, or None."""
-        row = self.first(sql, **params)
-        return None if row is None else row[0]
-
-    def run(self, sql: Sql, **params: Any) -> int:
-        """Run a statement that returns no rows; gives how many rows it touched."""
-        return self.connection.exec_driver_sql(sql.text(self.dialect), params).rowcount
-
-    @staticmethod
-    def rows(rows: Sequence[Mapping[str, Any]]) -> str:
-        """Rows as the JSON parameter that a ``{rows:…}`` macro unfolds."""
-        return msgspec.json.encode(rows).decode()
 
 
 def open_engine(

@@ -81,7 +81,7 @@ def trigger(
                 click.echo(f"the run goes on; {asks}", err=True)
                 raise
     if not table:
-        emit([{**run._mapping, "logical_date": iso(run.logical_date)}], _COLUMNS, output)
+        emit([{**run._asdict(), "logical_date": iso(run.logical_date)}], _COLUMNS, output)
     if wait and run.state != "success":
         ctx.exit(1)
 

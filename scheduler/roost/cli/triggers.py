@@ -33,7 +33,7 @@ def list_(output: str) -> None:
     with reading() as (_, tx):
         rows = [
             {
-                **row._mapping,
+                **row._asdict(),
                 "triggerer": f"{row.hostname}:{row.pid}" if row.hostname else None,
                 "created_at": iso(row.created_at),
                 "due_at": iso(row.due_at),

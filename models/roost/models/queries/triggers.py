@@ -9,13 +9,13 @@ a trigger out of the partial indexes below, so waiting rows are all that these s
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
-from sqlalchemy.engine import Row
 
 from roost.models.engine import Sql, Tx
 from roost.models.queries import jobs
+from roost.models.sql import Row
 from roost.support.wire import TriggerReport, TriggerSpec
 
 __all__ = [
@@ -239,7 +239,7 @@ def specs(tx: Tx, job_id: int, trigger_ids: Iterable[int]) -> list[TriggerSpec]:
     return [_spec(row) for row in found if row.job_id == job_id and row.fired_at is None]
 
 
-def _spec(row: Row[Any]) -> TriggerSpec:
+def _spec(row: Row) -> TriggerSpec:
     return TriggerSpec(
         trigger_id=row.trigger_id,
         epoch=row.epoch,
