@@ -191,7 +191,7 @@ def test_an_outcome_is_stored_once_with_its_xcoms(
     enqueue(1)
     ledger = new_ledger()
     [start] = ledger.claim(1)
-    ended = success(start, xcoms=[XComWrite("return_value", RAW(b'{"rows":42}'))])
+    ended = success(start, xcoms=[XComWrite("return_value", RAW(b'{"rows":42}'), 1)])
     assert ledger.beat(busy=True).held == {1001}
     assert ledger.store([ended]) == 1
     assert ledger.store([ended]) == 0  # the answer to the first commit was lost
@@ -201,8 +201,8 @@ def test_an_outcome_is_stored_once_with_its_xcoms(
     assert ledger.beat(busy=False).held is not None  # a claim's answer may have been lost
     [row] = fetch(database_url, "SELECT outcome FROM dispatch")
     assert msgspec.json.decode(row["outcome"], type=Outcome) == Outcome("success", 1, 2)
-    assert fetch(database_url, "SELECT ti_id, key, value FROM xcom") == [
-        {"ti_id": 1, "key": "return_value", "value": '{"rows":42}'}
+    assert fetch(database_url, "SELECT ti_id, key, value, length FROM xcom") == [
+        {"ti_id": 1, "key": "return_value", "value": '{"rows":42}', "length": 1}
     ]
 
 

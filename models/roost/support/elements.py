@@ -12,7 +12,7 @@ import msgspec
 from roost.exceptions import RoostException
 from roost.support._plainjson import TAG
 
-__all__ = ["element_of", "length_of", "list_of"]
+__all__ = ["element_of", "elements_of", "length_of", "list_of"]
 
 _NULL: Final = msgspec.Raw(b"null")
 _RAW_LIST = msgspec.json.Decoder(list[msgspec.Raw])
@@ -37,20 +37,28 @@ def element_of(data: msgspec.Raw | bytes | str, position: int) -> msgspec.Raw:
     Raises:
         RoostException: the value is of another type.
     """
+    found = elements_of(data)
+    return found[position] if position < len(found) else _NULL
+
+
+def elements_of(data: msgspec.Raw | bytes | str) -> list[msgspec.Raw]:
+    """All elements of a stored value, each as typed JSON; a dict has ``(key, value)`` tuples.
+
+    Raises:
+        RoostException: the value is no list, tuple or dict.
+    """
     raw = data.encode() if isinstance(data, str) else bytes(data)
     try:
         found = _items(raw)
     except msgspec.DecodeError:
         raise RoostException("the value is no list, tuple or dict to map over") from None
-    if isinstance(found, list):
-        return found[position] if position < len(found) else _NULL
-    if position >= len(found):
-        return _NULL
-    key, value = list(found.items())[position]
-    pair = b'{"%s":"tuple","value":[%s,%s]}' % (
-        TAG.encode(), msgspec.json.encode(key), bytes(value),
-    )  # fmt: skip
-    return msgspec.Raw(pair)
+    return found if isinstance(found, list) else [_pair(*item) for item in found.items()]
+
+
+def _pair(key: str, value: msgspec.Raw) -> msgspec.Raw:
+    return msgspec.Raw(
+        b'{"%s":"tuple","value":[%s,%s]}' % (TAG.encode(), msgspec.json.encode(key), bytes(value))
+    )
 
 
 def list_of(values: list[msgspec.Raw]) -> msgspec.Raw:

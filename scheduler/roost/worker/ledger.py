@@ -19,6 +19,7 @@ import msgspec
 from sqlalchemy import Engine
 
 from roost.dag.model import SerializedDag, SerializedTask
+from roost.exceptions import RoostException
 from roost.models.engine import Tx, read, single, transact
 from roost.models.queries import connections, dispatches, jobs, variables, xcoms
 from roost.models.queries.dispatches import Claimed, DagCode
@@ -38,12 +39,12 @@ from roost.support.wire import (
     XComPush,
 )
 from roost.worker.attendant import Asked, Ended
+from roost.worker.pull import Puller
 
 __all__ = ["Beat", "Ledger", "Start"]
 
 log = logging.getLogger("roost.worker")
 _KEPT_VERSIONS = 64
-_NULL = msgspec.Raw(b"null")
 _decode_dag = msgspec.json.Decoder(SerializedDag).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -102,6 +103,7 @@ class Ledger:
         self._smtp = smtp or Smtp()
         self._codes: OrderedDict[int, _Code] = OrderedDict()
         self._may_hold = False
+        self._puller = Puller()
         self.job_id = 0
 
     # ------------------------------------------------------------------ the job
@@ -206,7 +208,11 @@ class Ledger:
     def _store(self, tx: Tx, ended: Sequence[Ended]) -> int:
         values = [
             xcoms.XComValue(
-                one.spec.ti_id, one.spec.dispatch_id, write.key, bytes(write.value).decode()
+                one.spec.ti_id,
+                one.spec.dispatch_id,
+                write.key,
+                bytes(write.value).decode(),
+                write.length,
             )
             for one in ended
             for write in one.outcome.xcoms
@@ -243,9 +249,13 @@ class Ledger:
         spec, request = asked
         match request:
             case XComPull():
-                return Reply(values=_pull(tx, spec, request))
-            case XComPush(key, value):
-                row = xcoms.XComValue(spec.ti_id, spec.dispatch_id, key, bytes(value).decode())
+                try:
+                    return Reply(values=self._puller.pull(tx, spec, request))
+                except RoostException as error:
+                    return Reply(error=str(error))
+            case XComPush(key, value, length):
+                text = bytes(value).decode()
+                row = xcoms.XComValue(spec.ti_id, spec.dispatch_id, key, text, length)
                 if xcoms.push(tx, self.job_id, [row]):
                     return Reply()
                 return Reply(error="this dispatch is not valid any more; nothing was stored")
@@ -262,19 +272,6 @@ class Ledger:
                 found = connections.get_connections(tx, conn_id)
                 # Picking one of several spreads the load (S47).
                 return Reply(connection=random.choice(found) if found else None)  # noqa: S311
-
-
-def _pull(tx: Tx, spec: TaskSpec, request: XComPull) -> list[msgspec.Raw]:
-    values = xcoms.pull(
-        tx,
-        dag_id=request.dag_id or spec.dag_id,
-        run_id=request.run_id or spec.run_id,
-        task_ids=request.task_ids,
-        key=request.key,
-        map_index=request.map_index,
-        include_prior_dates=request.include_prior_dates,
-    )
-    return [_NULL if value is None else msgspec.Raw(value.encode()) for value in values]
 
 
 def _code(row: DagCode) -> _Code:
