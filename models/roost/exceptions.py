@@ -12,6 +12,7 @@ __all__ = [
     "NotFound",
     "RoostException",
     "SchemaError",
+    "SensorTimeout",
     "SkipTask",
     "TaskTerminated",
     "TaskTimeout",
@@ -59,6 +60,10 @@ class SkipTask(RoostException):
 
 class FailTask(RoostException):
     """Raise in a task to end it as ``failed`` without another try."""
+
+
+class SensorTimeout(FailTask):
+    """A sensor waited for longer than its ``timeout``; it is not tried again."""
 
 
 class TaskTimeout(RoostException):

@@ -154,4 +154,4 @@ def test_a_trigger_moment_needs_a_zone(wrong: Any) -> None:
 
 def test_sensor_knobs_are_checked() -> None:
     with pytest.raises(DagError, match="poke_interval"):
-        FileSensor(task_id="f", filepath="x", poke_interval="often")
+        FileSensor(task_id="f", filepath="x", poke_interval="often")  # type: ignore[arg-type]

@@ -241,3 +241,23 @@ def test_any_payload_is_passed_on_untouched(world: World, payload: str) -> None:
     assert msgspec.json.decode(resumed.next_kwargs)["event"] == msgspec.json.decode(payload)
     world.end(resumed, ok())
     world.turns()
+
+
+@pytest.mark.parametrize(("wish", "state"), [("fail", "failed"), ("skip", "skipped")])
+@pytest.mark.parametrize("forgets", [False, True])
+def test_a_time_out_does_what_the_task_asked_for_d6_d24(
+    world: World, wish: str, state: str, forgets: bool
+) -> None:
+    """A sensor's time-out is not tried again; with soft_fail it skips. No slot is needed."""
+    world.pool("few", 1, include_deferred=True)
+    world.start(task("a", "b", pool="few", retries=3), task("b", trigger_rule="all_done"))
+    world.work(a=deferred(timeout_s=30, on_timeout=wish))
+    assert world.used("few") == 1
+    if forgets:
+        world.schedulers[0].forget()
+        world.turns()
+    world.clock.advance(30)
+    world.turns()
+    assert world.states()["a"] == state
+    assert (world.used("few"), world.fetch("SELECT * FROM trigger")) == (0, [])
+    assert world.work() == ["b"]

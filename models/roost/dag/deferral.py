@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from datetime import UTC, timedelta
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -13,7 +13,7 @@ from roost.dag.trigger import BaseTrigger, source_of, trigger_classes
 from roost.exceptions import DagError
 from roost.support import typedjson
 from roost.support.clock import duration_us, from_us, to_us
-from roost.support.wire import DeferSpec
+from roost.support.wire import DeferSpec, OnTimeout
 
 __all__ = ["TaskDeferred", "make_defer_spec", "timer_payload"]
 
@@ -32,6 +32,7 @@ class TaskDeferred(BaseException):
         method_name: str,
         kwargs: Mapping[str, Any] | None = None,
         timeout: timedelta | float | None = None,
+        on_timeout: OnTimeout = "retry",
     ) -> None:
         super().__init__()
         if not isinstance(trigger, BaseTrigger):
@@ -42,10 +43,15 @@ class TaskDeferred(BaseException):
             timeout = timedelta(seconds=timeout)
         if timeout is not None and not isinstance(timeout, timedelta):
             raise DagError(f"defer: timeout must be a timedelta or seconds, not {timeout!r}")
+        if on_timeout not in get_args(OnTimeout):
+            raise DagError(
+                f"defer: on_timeout must be 'retry', 'fail' or 'skip', not {on_timeout!r}"
+            )
         self.trigger = trigger
         self.method_name = method_name
         self.kwargs = dict(kwargs or {})
         self.timeout = timeout
+        self.on_timeout: OnTimeout = on_timeout
 
     def __str__(self) -> str:
         return f"deferred to {self.trigger!r}, back in {self.method_name}()"
@@ -77,15 +83,18 @@ def make_defer_spec(deferred: TaskDeferred) -> DeferSpec:
     due = trigger.due_at
     if due is not None and due.tzinfo is None:
         raise DagError(f"{kind.__qualname__}.due_at needs a time zone, got {due!r}")
+    key = trigger.external_key
     return DeferSpec(
-        lane="poll" if due is None else "timer",
+        lane="timer" if due is not None else "external" if key is not None else "poll",
         classpath=classpath,
         source=source,
         kwargs=msgspec.Raw(typedjson.encode(kwargs, name="trigger kwargs")),
         next_method=deferred.method_name,
         next_kwargs=msgspec.Raw(typedjson.encode(deferred.kwargs, name="kwargs")),
         due_at=None if due is None else to_us(due),
+        key=key,
         timeout_us=None if deferred.timeout is None else duration_us(deferred.timeout),
+        on_timeout=deferred.on_timeout,
     )
 
 

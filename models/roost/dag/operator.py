@@ -18,6 +18,7 @@ from roost.dag.node import Node
 from roost.dag.trigger import BaseTrigger
 from roost.dag.xcom_arg import XComArg, find_arguments
 from roost.exceptions import DagError
+from roost.support.wire import OnTimeout
 
 __all__ = ["BaseOperator"]
 
@@ -163,6 +164,7 @@ class BaseOperator(Node):
         method_name: str,
         kwargs: Mapping[str, Any] | None = None,
         timeout: timedelta | float | None = None,
+        on_timeout: OnTimeout = "retry",
     ) -> NoReturn:
         """Give the slot back and wait for ``trigger``; come back in ``method_name`` (D1).
 
@@ -172,10 +174,17 @@ class BaseOperator(Node):
             trigger: what to wait for; its ``serialize()`` is stored.
             method_name: method of this operator that receives the event.
             kwargs: more arguments for that method; typed JSON.
-            timeout: longest wait, a timedelta or seconds; afterwards the task fails or is
-                retried with ``DeferralTimeout`` (D6).
+            timeout: longest wait, a timedelta or seconds (D6).
+            on_timeout: what happens then, without a slot: ``retry`` while tries are left,
+                ``fail`` for good, or ``skip``.
         """
-        raise TaskDeferred(trigger=trigger, method_name=method_name, kwargs=kwargs, timeout=timeout)
+        raise TaskDeferred(
+            trigger=trigger,
+            method_name=method_name,
+            kwargs=kwargs,
+            timeout=timeout,
+            on_timeout=on_timeout,
+        )
 
     # -- the DAG it is in
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from datetime import datetime, timedelta, tzinfo
+from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -14,6 +13,7 @@ from roost.dag.model import SerializedDag, SerializedTask
 from roost.dag.operator import BaseOperator
 from roost.dag.param import Param, defaults
 from roost.dag.timetable import parse_schedule
+from roost.dag.zone import dag_timezone, default_timezone
 from roost.exceptions import DagError, RoostException
 from roost.support import typedjson
 from roost.support.clock import duration_us, to_us
@@ -21,11 +21,6 @@ from roost.support.clock import duration_us, to_us
 __all__ = ["default_timezone", "serialize_dag"]
 
 _DOCS = ("doc", "doc_md", "doc_json", "doc_yaml", "doc_rst")
-
-
-def default_timezone() -> str:
-    """``core.default_timezone`` as the process that started this one passed it on."""
-    return os.environ.get("ROOST__CORE__DEFAULT_TIMEZONE") or "UTC"
 
 
 def serialize_dag(dag: DAG) -> SerializedDag:
@@ -43,7 +38,7 @@ def serialize_dag(dag: DAG) -> SerializedDag:
 
 
 def _serialize(dag: DAG) -> SerializedDag:
-    zone = _zone_name(dag.start_date.tzinfo if dag.start_date else None)
+    zone = dag_timezone(dag)
     tasks = [_task(task, zone) for task in dag.topological_sort()]
     timetable = parse_schedule(dag.schedule, zone)
     return SerializedDag(
@@ -157,20 +152,3 @@ def _moment(moment: datetime | None, zone: str) -> int | None:
     if moment is None:
         return None
     return to_us(moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(zone)))
-
-
-def _zone_name(zone: tzinfo | None) -> str:
-    """The IANA name of the zone that a DAG's cron is read in: that of its start_date."""
-    if zone is None:
-        return default_timezone()
-    # zoneinfo has key, pendulum has name, pytz and dateutil-likes have zone.
-    for attribute in ("key", "name", "zone"):
-        name = getattr(zone, attribute, None)
-        if isinstance(name, str) and name:
-            return name
-    offset = zone.utcoffset(None)
-    hours = offset // timedelta(hours=1) if offset is not None else 0
-    if offset == timedelta(hours=hours):
-        # The signs of these names are reversed by tradition: Etc/GMT-2 is two hours ahead.
-        return "UTC" if hours == 0 else f"Etc/GMT{-hours:+d}"
-    raise DagError(f"time zone {zone!r} of start_date has no IANA name; use zoneinfo.ZoneInfo")

@@ -58,6 +58,14 @@ class BaseTrigger(ABC):
         """
         return None
 
+    @property
+    def external_key(self) -> str | None:
+        """What it waits to hear of, when others will say so.
+
+        Such a trigger, too, waits as a row that costs no memory; its :meth:`run` is not called.
+        """
+        return None
+
     async def cleanup(self) -> None:  # noqa: B027 - most triggers hold nothing
         """Called once on every exit of :meth:`run`; what it raises is logged only (D9)."""
 

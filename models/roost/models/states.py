@@ -82,7 +82,8 @@ MOVES: dict[Event, tuple[frozenset[State], State]] = {
         frozenset({State.QUEUED, State.RUNNING, State.DEFERRED}),
         State.UP_FOR_RETRY,
     ),
-    Event.END_SKIPPED: (frozenset({State.RUNNING}), State.SKIPPED),
+    # Deferred: a sensor that is to be skipped when its time is up.
+    Event.END_SKIPPED: (frozenset({State.RUNNING, State.DEFERRED}), State.SKIPPED),
     Event.SKIP: (frozenset({State.NONE, State.SCHEDULED}), State.SKIPPED),
     Event.UPSTREAM_FAIL: (frozenset({State.NONE}), State.UPSTREAM_FAILED),
     Event.DEFER: (frozenset({State.RUNNING}), State.DEFERRED),

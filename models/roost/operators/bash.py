@@ -82,15 +82,7 @@ class BashOperator(BaseOperator):
             SkipTask: it ended with ``skip_on_exit_code``.
             RoostException: it ended with another code than 0, or could not be started.
         """
-        if self.cwd is not None and not os.path.isdir(self.cwd):
-            raise RoostException(f"cwd {self.cwd!r} is not a folder; create it first")
-        place = (
-            nullcontext(self.cwd)
-            if self.cwd is not None
-            else tempfile.TemporaryDirectory(prefix="roost-")
-        )
-        with place as folder:
-            code, last = self._run(folder, context)
+        code, last = self.run_command(context)
         if code in self._skip_codes():
             raise SkipTask(f"the command ended with exit code {code}")
         if code != 0:
@@ -99,6 +91,22 @@ class BashOperator(BaseOperator):
         if last is not None and self.output_processor is not None:
             return self.output_processor(last)
         return last
+
+    def run_command(self, context: dict[str, Any]) -> tuple[int, str | None]:
+        """Run the command to its end; its exit code, negative for a signal, and its last line.
+
+        Raises:
+            RoostException: it could not be started.
+        """
+        if self.cwd is not None and not os.path.isdir(self.cwd):
+            raise RoostException(f"cwd {self.cwd!r} is not a folder; create it first")
+        place = (
+            nullcontext(self.cwd)
+            if self.cwd is not None
+            else tempfile.TemporaryDirectory(prefix="roost-")
+        )
+        with place as folder:
+            return self._run(folder, context)
 
     def on_kill(self) -> None:
         """End the whole process group: SIGTERM, then SIGKILL to what is left."""

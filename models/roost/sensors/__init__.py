@@ -1,7 +1,18 @@
-"""Sensors: tasks that wait for something, without holding a slot (S29)."""
+"""Sensors: tasks that wait for something, mostly without holding a slot (S29)."""
 
-from roost.sensors.base import BaseSensorOperator
+from roost.sensors.base import BaseSensorOperator, PokeReturnValue
+from roost.sensors.bash import BashSensor
 from roost.sensors.filesystem import FileSensor
-from roost.sensors.temporal import DateTimeSensor, TimeDeltaSensor
+from roost.sensors.python import PythonSensor
+from roost.sensors.temporal import DateTimeSensor, TimeDeltaSensor, TimeSensor
 
-__all__ = ["BaseSensorOperator", "DateTimeSensor", "FileSensor", "TimeDeltaSensor"]
+__all__ = [
+    "BaseSensorOperator",
+    "BashSensor",
+    "DateTimeSensor",
+    "FileSensor",
+    "PokeReturnValue",
+    "PythonSensor",
+    "TimeDeltaSensor",
+    "TimeSensor",
+]

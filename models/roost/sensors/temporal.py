@@ -1,37 +1,37 @@
-"""Sensors that wait for a moment; they wait in the timer lane, which costs no memory."""
+"""Sensors that wait for a moment; in the timer lane, which costs no memory, where they defer."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from roost.dag import knobs
-from roost.exceptions import RoostException
+from roost.dag.zone import dag_timezone
+from roost.exceptions import DagError, RoostException
 from roost.sensors.base import BaseSensorOperator
 from roost.support.clock import from_us, now_us
 from roost.triggers.temporal import DateTimeTrigger
 
-__all__ = ["DateTimeSensor", "TimeDeltaSensor"]
+__all__ = ["DateTimeSensor", "TimeDeltaSensor", "TimeSensor"]
 
 
 class _MomentSensor(BaseSensorOperator):
-    """Defer until :meth:`moment`."""
+    """Waits until :meth:`moment`."""
+
+    has_trigger = True
 
     def moment(self, context: dict[str, Any]) -> datetime:
         """What to wait for."""
         raise NotImplementedError
 
-    def execute(self, context: dict[str, Any]) -> Any:
-        """Defer, unless the moment has passed."""
-        moment = self.moment(context)
-        if moment <= from_us(now_us()):
-            return self.execute_complete(context)
-        self.log.info("waiting until %s", moment.isoformat())
-        return self.defer(
-            trigger=DateTimeTrigger(moment),
-            method_name="execute_complete",
-            timeout=self.timeout,
-        )
+    def poke(self, context: dict[str, Any]) -> bool:
+        """Whether the moment has come."""
+        return self.moment(context) <= from_us(now_us())
+
+    def make_trigger(self, context: dict[str, Any]) -> DateTimeTrigger:
+        """A row in the timer lane."""
+        return DateTimeTrigger(self.moment(context))
 
 
 class DateTimeSensor(_MomentSensor):
@@ -78,3 +78,26 @@ class TimeDeltaSensor(_MomentSensor):
         """End of the data interval, or for a run without one the time it was asked for, + delta."""
         end: datetime = context["data_interval_end"] or context["dag_run"].queued_at
         return end + self.delta
+
+
+class TimeSensor(_MomentSensor):
+    """Wait until ``target_time`` of the day on which the task runs.
+
+    Args:
+        target_time: a ``datetime.time``, in the DAG's time zone unless it has its own.
+        **kwargs: see BaseSensorOperator.
+    """
+
+    def __init__(self, *, target_time: time, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not isinstance(target_time, time):
+            raise DagError(
+                f"task {self.task_id!r}: target_time must be a datetime.time, not {target_time!r}"
+            )
+        self.target_time = target_time
+
+    def moment(self, context: dict[str, Any]) -> datetime:
+        """The time on the day of the task's start."""
+        zone = self.target_time.tzinfo or ZoneInfo(dag_timezone(self.dag))
+        day = context["ti"].start_date.astimezone(zone).date()
+        return datetime.combine(day, self.target_time, tzinfo=zone)

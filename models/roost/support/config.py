@@ -149,6 +149,7 @@ def user_environ(config: Config, environ: Mapping[str, str] | None = None) -> di
         **without_secrets(os.environ if environ is None else environ),
         "ROOST_HOME": str(config.home),
         "ROOST__CORE__DEFAULT_TIMEZONE": config.core.default_timezone,
+        "ROOST__CORE__DEFAULT_DEFERRABLE": str(config.core.default_deferrable).lower(),
     }
 
 

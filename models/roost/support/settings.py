@@ -57,6 +57,13 @@ class Core(_Section, frozen=True):
     default_timezone: Annotated[
         str, Meta(description="IANA time zone for a start_date or a cron that names none.")
     ] = "UTC"
+    default_deferrable: Annotated[
+        bool,
+        Meta(
+            description="Whether operators and sensors that can wait without a process do so when "
+            "their DAG file does not say."
+        ),
+    ] = True
     dags_are_paused_at_creation: Annotated[
         bool, Meta(description="Whether a DAG seen for the first time starts out paused.")
     ] = False

@@ -22,6 +22,7 @@ __all__ = [
     "DeferSpec",
     "Finished",
     "MailSettings",
+    "OnTimeout",
     "Outcome",
     "OutcomeKind",
     "Reply",
@@ -43,6 +44,7 @@ __all__ = [
 TRIGGER_TIMEOUT = "Trigger timeout"
 
 OutcomeKind = Literal["success", "failed", "skipped", "deferred", "lost"]
+OnTimeout = Literal["retry", "fail", "skip"]
 
 
 class CallbackSpec(msgspec.Struct, omit_defaults=True):
@@ -126,6 +128,8 @@ class DeferSpec(msgspec.Struct):
             ``poll``.
         classpath: what the trigger's ``serialize()`` named.
         source: ``module:qualname`` of the class as the process that deferred knows it.
+        on_timeout: what the task comes to when no event comes within ``timeout_us``: it is tried
+            again while tries are left, it fails for good, or it is skipped.
     """
 
     lane: Literal["timer", "external", "poll"]
@@ -137,6 +141,7 @@ class DeferSpec(msgspec.Struct):
     due_at: int | None = None
     key: str | None = None
     timeout_us: int | None = None
+    on_timeout: OnTimeout = "retry"
 
 
 class Outcome(msgspec.Struct):

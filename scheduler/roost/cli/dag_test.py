@@ -96,7 +96,9 @@ def _prepare(dag_id: str, logical_date: str | None, conf: str, file: Path | None
     config = load_config()
     zone = config.core.default_timezone
     at = now_us() if logical_date is None else moment_of(logical_date, zone)
-    os.environ["ROOST__CORE__DEFAULT_TIMEZONE"] = zone  # where DAG files read it
+    # Where DAG files read it.
+    os.environ["ROOST__CORE__DEFAULT_TIMEZONE"] = zone
+    os.environ["ROOST__CORE__DEFAULT_DEFERRABLE"] = str(config.core.default_deferrable).lower()
     logging.basicConfig(level=config.logging.level, format="%(levelname)s - %(message)s")
     loaded, fileloc = _find(config, dag_id, file)
     return InProcessRun(loaded, fileloc, dag_id, at, conf, _say)

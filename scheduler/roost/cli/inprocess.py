@@ -141,6 +141,9 @@ class InProcessRun:
             self._say(task_id, State.DEFERRED, outcome.defer.classpath)
             spec.next_method = outcome.defer.next_method
             self._resume(spec, outcome.defer)
+            late = (spec.trigger_error or "").startswith(TRIGGER_TIMEOUT)
+            if late and outcome.defer.on_timeout != "retry":
+                return _out_of_time(outcome, spec.trigger_error)
             self._dispatches += 1
             spec.dispatch_id = self._dispatches
 
@@ -224,6 +227,15 @@ class InProcessRun:
         """What a task returned, or None."""
         reply = self.store.call(XComPull(task_ids=[task_id]))
         return typedjson.decode(reply.values[0])
+
+
+def _out_of_time(deferred: Outcome, error: str | None) -> Outcome:
+    """What a deferral that asked to fail for good, or to be skipped, comes to."""
+    skips = deferred.defer is not None and deferred.defer.on_timeout == "skip"
+    now = now_us()
+    if skips:
+        return Outcome("skipped", started_at=now, ended_at=now)
+    return Outcome("failed", started_at=now, ended_at=now, error=error, retryable=False)
 
 
 def _trigger_spec(spec: TaskSpec, deferred: DeferSpec) -> TriggerSpec:

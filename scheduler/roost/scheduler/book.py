@@ -57,6 +57,7 @@ class Alarm(NamedTuple):
     run_key: int
     ti_id: int
     trigger_id: int | None  # None: a retry
+    on_timeout: str = "retry"  # of the trigger
 
 
 _SERIALS = itertools.count()

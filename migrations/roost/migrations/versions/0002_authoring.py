@@ -76,6 +76,10 @@ def upgrade() -> None:
     )
     op.create_index("ix_deadline_due", "deadline", ["due_at"], **_where("missed_at IS NULL"))
     op.add_column("xcom", sa.Column("length", sa.Integer()))
+    op.add_column(
+        "trigger",
+        sa.Column("on_timeout", sa.String(length=10), server_default="retry", nullable=False),
+    )
     op.add_column("dag", sa.Column("upcoming", sa.Text(), server_default="[]", nullable=False))
     op.add_column(
         "task_instance",
@@ -153,6 +157,7 @@ def downgrade() -> None:
     op.drop_column("dag_run", "backfill_id")
     op.drop_column("task_instance", "first_try")
     op.drop_column("dag", "upcoming")
+    op.drop_column("trigger", "on_timeout")
     op.drop_column("xcom", "length")
     for table in ("deadline", "sla_miss", "task_usage", "backfill"):
         op.drop_table(table)

@@ -63,6 +63,7 @@ class NewTrigger(NamedTuple):
     due_at: int | None
     timeout_at: int | None
     external_key: str | None
+    on_timeout: str = "retry"
 
 
 # Runs marked as changed are read again first: what their rows meant may have changed with them.
@@ -80,13 +81,14 @@ _FIRED = Sql(
 )
 _COLUMNS = (
     "ti_id, dag_run_id, dispatch_id, lane, classpath, source, kwargs, next_method, next_kwargs, "
-    "code_hash, fileloc, queue, due_at, timeout_at, external_key"
+    "code_hash, fileloc, queue, due_at, timeout_at, external_key, on_timeout"
 )
 _CREATE = Sql(
     f"INSERT INTO trigger ({_COLUMNS}, created_at) SELECT {_COLUMNS}, {{now}} FROM "
     "{rows:r | ti_id bigint, dag_run_id bigint, dispatch_id bigint, lane text, classpath text, "
     "source text, kwargs text, next_method text, next_kwargs text, code_hash text, fileloc text, "
-    "queue text, due_at bigint, timeout_at bigint, external_key text} "
+    "queue text, due_at bigint, timeout_at bigint, external_key text, "
+    "on_timeout text} "
     "WHERE {true} ON CONFLICT (ti_id) DO NOTHING RETURNING ti_id, id"
 )
 _DELETE = Sql("DELETE FROM trigger WHERE id IN (SELECT r.id FROM {rows:r | id bigint})")

@@ -10,6 +10,7 @@ from roost.models.engine import Sql, Tx
 __all__ = [
     "InstanceRow",
     "RunRow",
+    "TriggerTimeout",
     "VersionRow",
     "adopt_runs",
     "change_run_slots",
@@ -52,6 +53,15 @@ class InstanceRow(NamedTuple):
     retry_at: int | None
 
 
+class TriggerTimeout(NamedTuple):
+    """Until when a trigger waits at most, in microseconds, and what its task comes to then."""
+
+    ti_id: int
+    trigger_id: int
+    timeout_at: int
+    on_timeout: str
+
+
 class VersionRow(NamedTuple):
     """A stored version of a DAG; ``data`` is ``roost.dag.model.SerializedDag`` as JSON."""
 
@@ -77,7 +87,8 @@ _INSTANCES = Sql(
 )
 _VERSION = Sql(f"SELECT {', '.join(VersionRow._fields)} FROM dag_version WHERE id = :id")
 _TIMEOUTS = Sql(
-    "SELECT t.ti_id, t.id, t.timeout_at FROM task_instance i JOIN trigger t ON t.ti_id = i.id "
+    "SELECT t.ti_id, t.id, t.timeout_at, t.on_timeout "
+    "FROM task_instance i JOIN trigger t ON t.ti_id = i.id "
     "WHERE i.dag_run_id = :run_key AND t.timeout_at IS NOT NULL"
 )
 _RELEASE_ENDED = Sql(
@@ -107,9 +118,9 @@ def instances(tx: Tx, run_key: int) -> list[InstanceRow]:
     return [InstanceRow._make(row) for row in tx.all(_INSTANCES, run_key=run_key)]
 
 
-def trigger_timeouts(tx: Tx, run_key: int) -> list[tuple[int, int, int]]:
-    """``(ti_id, trigger_id, timeout_at)`` of the triggers of a run that wait at most so long."""
-    return [(row.ti_id, row.id, row.timeout_at) for row in tx.all(_TIMEOUTS, run_key=run_key)]
+def trigger_timeouts(tx: Tx, run_key: int) -> list[TriggerTimeout]:
+    """The triggers of a run that do not wait for ever."""
+    return [TriggerTimeout._make(row) for row in tx.all(_TIMEOUTS, run_key=run_key)]
 
 
 def version(tx: Tx, version_id: int) -> VersionRow:

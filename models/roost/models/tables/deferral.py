@@ -39,6 +39,7 @@ trigger = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("due_at", BigInteger),
     Column("timeout_at", BigInteger),
+    Column("on_timeout", String(10), nullable=False, server_default="retry"),
     Column("external_key", Text),
     Column("job_id", KEY),  # the triggerer that runs it
     Column("epoch", Integer, nullable=False, server_default="0"),  # one per claim (rule 3)

@@ -48,8 +48,8 @@ def load_run(turn: Turn, row: RunRow, instances: list[InstanceRow]) -> ActiveRun
     ]
     if any(i.state == State.DEFERRED for i in instances):
         alarms += [
-            Alarm(timeout_at, row.id, ti_id, trigger_id)
-            for ti_id, trigger_id, timeout_at in runs.trigger_timeouts(turn.tx, row.id)
+            Alarm(found.timeout_at, row.id, found.ti_id, found.trigger_id, found.on_timeout)
+            for found in runs.trigger_timeouts(turn.tx, row.id)
         ]
     turn.book.add(run, alarms)
     for index in run.waiting:

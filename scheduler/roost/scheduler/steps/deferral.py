@@ -10,7 +10,7 @@ from roost.models.queries import inbox
 from roost.models.queries.inbox import FiredTrigger, NewTrigger
 from roost.models.states import Event, State
 from roost.scheduler.book import ActiveRun, Alarm, Waiting
-from roost.scheduler.steps.ending import BY_DISPATCH, Batch, Ended, fail_or_retry, schedule
+from roost.scheduler.steps.ending import BY_DISPATCH, END, Batch, Ended, fail_or_retry, schedule
 from roost.scheduler.turn import Turn
 from roost.support.wire import DeferSpec
 
@@ -44,7 +44,8 @@ def _deferred(turn: Turn, item: Ended, trigger_id: int) -> Callable[[], None]:
         run.board.settle(item.task, State.DEFERRED)
         if spec.timeout_us is not None:
             due_at = item.outcome.ended_at + spec.timeout_us
-            turn.book.alarm(Alarm(due_at, run.key, item.dispatch.ti_id, trigger_id))
+            alarm = Alarm(due_at, run.key, item.dispatch.ti_id, trigger_id, spec.on_timeout)
+            turn.book.alarm(alarm)
         turn.touch(run)
 
     return then
@@ -74,6 +75,7 @@ def _trigger_row(turn: Turn, item: Ended) -> NewTrigger:
         due_at=spec.due_at,
         timeout_at=timeout_at,
         external_key=spec.key,
+        on_timeout=spec.on_timeout,
     )
 
 
@@ -121,7 +123,15 @@ def _with_event(next_kwargs: str, payload: str) -> str:
     return msgspec.json.encode(fields).decode()
 
 
-def _end_deferral(turn: Turn, run: ActiveRun, index: int, trigger_id: int, reason: str) -> None:
+def _end_deferral(
+    turn: Turn,
+    run: ActiveRun,
+    index: int,
+    trigger_id: int,
+    reason: str,
+    *,
+    retryable: bool = True,
+) -> None:
     if run.board.states[index] == State.DEFERRED:
         fail_or_retry(
             turn,
@@ -130,10 +140,30 @@ def _end_deferral(turn: Turn, run: ActiveRun, index: int, trigger_id: int, reaso
             guard=("trigger_id", trigger_id),
             ended_at=turn.now,
             run_us=0,
-            retryable=True,
+            retryable=retryable,
             reason=reason,
             held_dispatch=False,
         )
+
+
+def _time_out(turn: Turn, run: ActiveRun, index: int, alarm: Alarm, trigger_id: int) -> None:
+    """No event came in time: try again, fail, or skip, as the task asked (D6)."""
+    reason = "the trigger timed out: no event in time"
+    if alarm.on_timeout != "skip":
+        retryable = alarm.on_timeout == "retry"
+        _end_deferral(turn, run, index, trigger_id, reason, retryable=retryable)
+        return
+    if run.board.states[index] != State.DEFERRED:
+        return
+    row = {"id": alarm.ti_id, "end_date": turn.now, "if_trigger_id": trigger_id}
+    guards = ("trigger_id",)
+    if turn.move(Event.END_SKIPPED, [row], sets=END, guards=guards, reason=reason):
+        if index in run.holding:
+            turn.give_back(run, index)
+        run.board.settle(index, State.SKIPPED)
+        task_id = run.board.tasks[index].task_id
+        turn.ended[run.dag_id, task_id, str(State.SKIPPED)] += 1
+        turn.touch(run)
 
 
 def settle_alarms(turn: Turn) -> None:
@@ -148,9 +178,7 @@ def settle_alarms(turn: Turn) -> None:
             if turn.events_left:  # its event may be among them, stored in time
                 turn.book.alarm(alarm)
                 continue
-            _end_deferral(
-                turn, run, index, alarm.trigger_id, "the trigger timed out: no event in time"
-            )
+            _time_out(turn, run, index, alarm, alarm.trigger_id)
             timed_out.append(alarm.trigger_id)
         elif run.board.states[index] == State.UP_FOR_RETRY:
             run.board.settle(index, State.SCHEDULED)
