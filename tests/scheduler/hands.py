@@ -14,9 +14,11 @@ from sqlalchemy import Engine, text
 
 from roost.dag.model import ParsedFile, SerializedDag, SerializedTask, SerializedTimetable
 from roost.dag.timetable import parse_schedule
+from roost.models import state_edits
 from roost.models.engine import Tx, open_engine, read, transact
 from roost.models.queries import dispatches, edits, handoffs, jobs, runs
 from roost.models.queries.dispatches import Claimed
+from roost.models.state_edits import Edited, Mark
 from roost.models.transitions import NewRun, create_run
 from roost.scheduler.loop import Report, Scheduler
 from roost.scheduler.parsing.store import store_file
@@ -226,6 +228,31 @@ class World:
             lambda tx: edits.set_pool(tx, name, slots=slots, include_deferred=include_deferred)
         )
 
+    def ids(self, *names: str, run_key: int | None = None) -> list[int]:
+        """Task instances by task id, of one run or of all."""
+        rows = self.fetch("SELECT id, task_id, dag_run_id FROM task_instance ORDER BY id")
+        return [
+            r.id
+            for r in rows
+            if (not names or r.task_id in names) and run_key in (None, r.dag_run_id)
+        ]
+
+    def clear(self, *names: str, run_key: int | None = None, keep_version: bool = False) -> Edited:
+        """A user clears these tasks, or all."""
+        ids = self.ids(*names, run_key=run_key)
+        return self.transact(
+            lambda tx: state_edits.clear(tx, ids, actor="cli", keep_version=keep_version)
+        )
+
+    def mark(self, state: Mark, *names: str, run_key: int | None = None) -> Edited:
+        """A user marks these tasks."""
+        ids = self.ids(*names, run_key=run_key)
+        return self.transact(lambda tx: state_edits.mark(tx, ids, state, actor="cli"))
+
+    def mark_run(self, run_key: int, state: Literal["success", "failed"]) -> Edited:
+        """A user marks a run."""
+        return self.transact(lambda tx: state_edits.mark_run(tx, run_key, state, actor="cli"))
+
     # -- what daemons do -----------------------------------------------------------------------
 
     def turn(self, scheduler: int = 0) -> Report:
@@ -270,6 +297,12 @@ class World:
         for id_ in bodies:
             self.held.pop(id_, None)
         return self.transact(lambda tx: dispatches.end_dispatches(tx, self.worker, bodies))
+
+    def obey(self) -> set[int]:
+        """The worker kills what users want to end; gives the dispatches."""
+        with read(self.engine) as tx:
+            wished = dispatches.wished(tx, self.worker)
+        return self.end_all(dict.fromkeys(wished & self.held.keys(), lost()))
 
     def work(self, **outcomes: OutcomeOf) -> list[str]:
         """Claim all, end each task as told (else ``ok``), settle; gives the tasks that ran."""

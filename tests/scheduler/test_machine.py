@@ -19,6 +19,8 @@ from hypothesis.stateful import (
 )
 
 from roost.dag.model import SerializedDag, TriggerRule
+from roost.models import state_edits
+from roost.models.state_edits import Mark
 from roost.scheduler.loop import LeaseLost
 from roost.support.clock import SECOND
 from tests.scheduler.hands import World, dag, deferred, failed, ok, skipped, task
@@ -150,6 +152,33 @@ class Machine(RuleBasedStateMachine):
             self.world.turn(index)
         self.world.schedulers[index].join(self.world.register("scheduler"))
 
+    @rule(pick=st.sets(st.integers(0, 12), max_size=4), keep=st.booleans())
+    def a_user_clears(self, pick: set[int], keep: bool) -> None:
+        ids = self._picked(pick)
+        self.world.transact(lambda tx: state_edits.clear(tx, ids, actor="cli", keep_version=keep))
+
+    @rule(
+        pick=st.sets(st.integers(0, 12), max_size=3),
+        state=st.sampled_from(["success", "failed", "skipped"]),
+    )
+    def a_user_marks(self, pick: set[int], state: Mark) -> None:
+        ids = self._picked(pick)
+        self.world.transact(lambda tx: state_edits.mark(tx, ids, state, actor="cli"))
+
+    @rule(pick=st.integers(0, 5), fails=st.booleans())
+    def a_user_marks_a_run(self, pick: int, fails: bool) -> None:
+        keys = [row.id for row in self.world.fetch("SELECT id FROM dag_run ORDER BY id")]
+        if keys:
+            self.world.mark_run(keys[pick % len(keys)], "failed" if fails else "success")
+
+    def _picked(self, pick: set[int]) -> list[int]:
+        known = self.world.ids()
+        return [known[-1 - n] for n in pick if n < len(known)]
+
+    @rule()
+    def the_worker_obeys(self) -> None:
+        self.world.obey()
+
     @rule(number=st.integers(0, 1), at=st.integers(0, 25))
     def a_turn_crashes(self, number: int, at: int) -> None:
         with breaking(at, Crash), suppress(Crash):
@@ -190,6 +219,7 @@ class Machine(RuleBasedStateMachine):
             for number in range(self.schedulers):
                 world.turns(number)
             world.claim()
+            world.obey()
             world.end_all(dict.fromkeys(list(world.held), ok()))
             world.fire_all()
             world.clock.advance(5)

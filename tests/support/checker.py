@@ -22,6 +22,12 @@ from roost.models.states import FINISHED, IN_FLIGHT, MOVES, RUN_MOVES, Event, Ru
 __all__ = ["violations"]
 
 
+_BY_USER = frozenset(
+    {Event.CLEAR, Event.MARK_SUCCESS, Event.MARK_FAILED, Event.MARK_SKIPPED, Event.REMOVE}
+)
+_DECISIONS = frozenset({Event.SCHEDULE, Event.SKIP, Event.UPSTREAM_FAIL})
+
+
 @dataclass
 class Snapshot:
     """What the tables hold at one moment."""
@@ -110,8 +116,9 @@ def _history(found: Snapshot) -> Iterator[str]:
         states = [State.NONE, *(row.to_state for row in log)]
         if [row.from_state for row in log] != states[:-1] or states[-1] != task.state:
             yield f"S4: {name} is {task.state}, its log says {states}"
-        if any(state in FINISHED for state in states[:-1]):
-            yield f"S5: {name} left a final state: {states}"
+        left = [row for row in log if row.from_state in FINISHED and row.event not in _BY_USER]
+        if left:
+            yield f"S5: {name} left a final state by itself: {states}"
         handed = [row.dispatch_id for row in log if row.event == Event.ENQUEUE]
         if any(a >= b for a, b in pairwise(handed)):
             yield f"S2: {name} was handed over with {handed}"
@@ -124,16 +131,24 @@ def _history(found: Snapshot) -> Iterator[str]:
 def _tries(found: Snapshot, task: Any, log: list[Any]) -> Iterator[str]:
     """S11: retries allow every try, and a lost dispatch or a deferral takes none."""
     dag = found.dags[found.runs[task.dag_run_id].version_id]
-    known = {one.task_id: one for one in dag.tasks}[task.task_id]
+    known = {one.task_id: one for one in dag.tasks}.get(task.task_id)
     schedules = sum(row.event == Event.SCHEDULE for row in log)
-    if task.try_number != schedules or schedules > 1 + known.retries:
+    anew = sum(row.event == Event.SCHEDULE for row in _since_clear(log))
+    retries = anew if known is None else known.retries
+    if task.try_number != schedules or anew > 1 + retries or task.first_try != schedules - anew:
         yield (
-            f"S11: {found.name(task.id)} has try {task.try_number}, was scheduled {schedules} "
-            f"times, with {known.retries} retries"
+            f"S11: {found.name(task.id)} has try {task.try_number} (first {task.first_try}), was "
+            f"scheduled {schedules} times, {anew} since a clear, with {retries} retries"
         )
     resumes = Counter(row.trigger_id for row in log if row.event == Event.RESUME)
     if any(count > 1 for count in resumes.values()) or None in resumes:
         yield f"S3: {found.name(task.id)} resumed {dict(resumes)} times by trigger"
+
+
+def _since_clear(log: list[Any]) -> list[Any]:
+    """What happened to a task instance since it was cleared last; all of it if it never was."""
+    cleared = [at for at, row in enumerate(log) if row.event == Event.CLEAR]
+    return log[cleared[-1] + 1 :] if cleared else log
 
 
 def _dispatches(found: Snapshot) -> Iterator[str]:
@@ -197,6 +212,19 @@ def _usage(found: Snapshot) -> Iterator[str]:
             yield f"S10: run {run_key} has {count} task instances in flight of {limit}"
 
 
+def _may_follow(log: list[Any]) -> bool:
+    """Whether each move of a run began where the one before it ended, as a queued run began."""
+    state = "queued"
+    for row in log:
+        if row.event == "create":
+            continue
+        origins, target = RUN_MOVES[RunEvent(row.event)]
+        if row.from_state != state or state not in origins or row.to_state != target:
+            return False
+        state = target
+    return True
+
+
 def _runs(found: Snapshot) -> Iterator[str]:
     """S12, S17: an interval has one scheduled run; a run ends as its leaves do."""
     intervals = Counter(
@@ -211,12 +239,12 @@ def _runs(found: Snapshot) -> Iterator[str]:
     for key, run in found.runs.items():
         log = found.by_run[key]
         steps = [row.event for row in log if row.event != "create"]
-        allowed = [RunEvent.START, {"success": RunEvent.SUCCEED}.get(run.state, RunEvent.FAIL)]
-        done = {"queued": 0, "running": 1}.get(run.state, 2)
-        if steps != allowed[:done] or (steps and RUN_MOVES[steps[-1]][1] != run.state):
+        if not _may_follow(log) or (steps and RUN_MOVES[steps[-1]][1] != run.state):
             yield f"S4: run {key} is {run.state}, its log says {steps}"
-        if done < 2:
+        if run.state in ("queued", "running"):
             continue
+        if log[-1].reason == "marked by a user":
+            continue  # so it says, whatever its leaves do
         left = [t.task_id for t in tasks[key].values() if t.state not in FINISHED]
         stuck = any(row.reason and "deadlock" in row.reason for row in log)
         if left and not stuck:
@@ -238,6 +266,8 @@ def _decisions(found: Snapshot) -> Iterator[str]:
         if any(task.state not in FINISHED for task in tasks.values()):
             continue  # deadlocked
         dag = found.dags[found.runs[key].version_id]
+        if any(one.task_id not in tasks for one in dag.tasks):
+            continue  # cleared for a newer version, and marked before it started
         for one in dag.tasks:
             task = tasks[one.task_id]
             ended = Counter(
@@ -251,7 +281,16 @@ def _decisions(found: Snapshot) -> Iterator[str]:
                 skipped=ended["skipped"],
                 removed=ended["removed"],
             )
-            log = found.by_task[task.id]
+            log = _since_clear(sorted(found.by_task[task.id], key=lambda row: int(row.ti_version)))
+            if any(row.event in _BY_USER for row in log):
+                continue  # marked
+            decided = min((row.id for row in log if row.event in _DECISIONS), default=None)
+            above = [tasks[up.task_id] for up in dag.tasks if one.task_id in up.downstream]
+            edits = [
+                row.id for up in above for row in found.by_task[up.id] if row.event in _BY_USER
+            ]
+            if decided is not None and any(edit > decided for edit in edits):
+                continue  # its parents ended otherwise when it was decided
             ran = any(row.event == Event.SCHEDULE for row in log)
             by_branch = any(row.event == Event.SKIP and row.reason != "trigger rule" for row in log)
             says = evaluate(one.trigger_rule, counts)

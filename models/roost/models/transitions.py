@@ -39,6 +39,7 @@ _TYPES = {
     "retry_at": "bigint",
     "hostname": "text",
     "try_number": "integer",
+    "first_try": "integer",
     "losses": "integer",
 }
 
@@ -191,13 +192,14 @@ class NewRun(NamedTuple):
     interval_end: int | None
     run_after: int
     conf: str = "{}"
+    backfill_id: int | None = None
 
 
 _CREATE_RUN = Sql(
     "INSERT INTO dag_run (dag_id, run_id, run_type, state, version_id, logical_date, "
-    "interval_start, interval_end, run_after, queued_at, conf) "
+    "interval_start, interval_end, run_after, queued_at, conf, backfill_id) "
     f"VALUES (:dag_id, :run_id, :run_type, '{RunState.QUEUED}', :version_id, :logical_date, "
-    ":interval_start, :interval_end, :run_after, {now}, :conf) "
+    ":interval_start, :interval_end, :run_after, {now}, :conf, :backfill_id) "
     "ON CONFLICT DO NOTHING RETURNING id"
 )
 _CREATE_TASKS = Sql(
@@ -259,7 +261,9 @@ _RUN_STATES = Sql(
 )
 _STAMPS = {
     RunEvent.START: "start_date = {now}",
-    RunEvent.CLEAR: "start_date = NULL, end_date = NULL",
+    # Whoever had it has forgotten it: any scheduler may take it up.
+    RunEvent.CLEAR: "start_date = NULL, end_date = NULL, queued_at = {now}, job_id = NULL, "
+    "changed = {false}, wish = NULL",
 }
 # A scheduler's own moves: what it remembers of a run that others edited is void.
 _DECIDED = frozenset({RunEvent.START, RunEvent.SUCCEED, RunEvent.FAIL})

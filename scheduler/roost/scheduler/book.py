@@ -71,9 +71,11 @@ class ActiveRun:
 
     __slots__ = (
         "alive",
+        "backfill_id",
         "board",
         "dag_id",
         "doubted",
+        "first_tries",
         "fresh",
         "holding",
         "in_flight",
@@ -86,12 +88,14 @@ class ActiveRun:
         "parked",
         "paused",
         "resumed",
+        "retries_at",
         "run_id",
         "serial",
         "started_at",
         "tries",
         "version",
         "waiting",
+        "wish",
     )
 
     def __init__(
@@ -106,6 +110,8 @@ class ActiveRun:
         self.dag_id = row.dag_id
         self.run_id = row.run_id
         self.started_at = row.start_date
+        self.wish = row.wish
+        self.backfill_id = row.backfill_id
         self.version = version
         # Runs without a logical date stand in line by the moment they were asked for.
         self.logical_date = row.run_after if row.logical_date is None else row.logical_date
@@ -125,6 +131,8 @@ class ActiveRun:
         self.holding: set[int] = set()
         self.resumed: set[int] = set()  # goes on after a deferral, in this try
         self.losses: dict[int, int] = {}
+        self.first_tries: dict[int, int] = {}  # tries before a user's clear: retries count anew
+        self.retries_at: dict[int, int] = {}  # an alarm for another moment means nothing any more
         self.tries = [0] * len(self.board.states)
         for instance in instances:
             self._restore(instance, holding_pools)
@@ -136,6 +144,10 @@ class ActiveRun:
         self.tries[index] = instance.try_number
         if instance.losses:
             self.losses[index] = instance.losses
+        if instance.first_try:
+            self.first_tries[index] = instance.first_try
+        if instance.state == State.UP_FOR_RETRY and instance.retry_at is not None:
+            self.retries_at[index] = instance.retry_at
         if instance.state in IN_FLIGHT:
             self.in_flight += 1
         elif instance.state == State.SCHEDULED:
@@ -150,7 +162,17 @@ class ActiveRun:
 
     def has_started(self, index: int) -> bool:
         """Whether a body of this task instance has begun, in this try or in one before (H28)."""
-        return self.tries[index] > 1 or index in self.resumed or index in self.losses
+        return self.own_tries(index) > 1 or index in self.resumed or index in self.losses
+
+    def own_tries(self, index: int) -> int:
+        """Tries of a task instance, since it was cleared if it was: what ``retries`` limits."""
+        return self.tries[index] - self.first_tries.get(index, 0)
+
+    def begin_anew(self, index: int) -> None:
+        """A user has cleared a task instance."""
+        self.first_tries[index] = self.tries[index]
+        self.losses.pop(index, None)
+        self.resumed.discard(index)
 
     def unwritten(self) -> list[tuple[int, Waiting]]:
         """What waits and does not stand as ``scheduled`` in the database yet."""

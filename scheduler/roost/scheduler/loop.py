@@ -20,6 +20,7 @@ from roost.scheduler.steps.deferral import settle_alarms, settle_events
 from roost.scheduler.steps.enqueue import enqueue
 from roost.scheduler.steps.past import hold_back
 from roost.scheduler.steps.settle import settle_outcomes
+from roost.scheduler.steps.wishes import take_back
 from roost.scheduler.turn import FinishedRun, Memory, Turn
 from roost.support.clock import SECOND, now_us
 
@@ -98,7 +99,7 @@ class Scheduler:
             return True
         due = seen.next_run_after
         is_due = due is not None and max(due, self._not_before) <= self._clock()
-        return seen.unclaimed or seen.ended or seen.fired or is_due
+        return seen.unclaimed or seen.ended or seen.fired or seen.wished or is_due
 
     def take_turn(self) -> Report:
         """Settle, decide, hand over, in one transaction.
@@ -135,7 +136,9 @@ class Scheduler:
         self._note_pauses(turn, seen.paused)
         if seen.unclaimed or self._reclaim:
             adopt_runs(turn)
-        if seen.ended:
+        if seen.wished:
+            take_back(turn)
+        if seen.ended or seen.wished:
             settle_outcomes(turn)
         if seen.fired:
             settle_events(turn)

@@ -20,8 +20,14 @@ from roost.worker.reactor import Timer
 
 __all__ = ["Asked", "Attendant", "Ended", "Why"]
 
-Why = Literal["timeout", "preempted", "revoked"]
-"""Why a supervisor ends a task: its time is over, the worker stops, its dispatch is not valid."""
+Why = Literal["timeout", "preempted", "revoked", "wished"]
+"""Why a supervisor ends a task: its time is over, the worker stops, its dispatch is not valid, a
+user wants something else of it."""
+
+_LOST_BY: dict[Why, str] = {
+    "preempted": "preempted: the worker was stopped",
+    "wished": "ended on a user's wish",
+}
 
 _decode = msgspec.json.Decoder(TaskMessage).decode
 _CHUNK = 256 * 1024
@@ -161,12 +167,11 @@ class Attendant:
             status: wait status of the process; None when nobody could see it end.
             what: what happened to it then.
         """
-        if self.outcome is not None and not (
-            self.why == "preempted" and self.outcome.kind == "failed"
-        ):
+        asked_to_end = None if self.why is None else _LOST_BY.get(self.why)
+        if self.outcome is not None and not (asked_to_end and self.outcome.kind == "failed"):
             return self.outcome
-        if self.why == "preempted":
-            return self._made("lost", "preempted: the worker was stopped", status)
+        if asked_to_end:
+            return self._made("lost", asked_to_end, status)
         if status is None:
             return self._made("lost", what, status)
         ended = describe_exit(status)

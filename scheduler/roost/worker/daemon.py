@@ -44,6 +44,8 @@ log = logging.getLogger("roost.worker")
 _CLAIM_BATCH = 64
 # While much runs, claims are at least this far apart, so that several tasks share a transaction.
 _CLAIM_PACE_S = 0.03
+# A ring may mean that a user wants something else of what runs here; it mostly means other things.
+_WISH_PACE_S = 0.1
 # And what the tasks say is heard together.
 _HEARING_PACE_S = 0.004
 _EXHAUSTED_S = 2.0
@@ -115,6 +117,7 @@ class WorkerDaemon:
         self._patience = Patience(is_passing)
         self._notifier = Notifier()
         self._claim_wake = Wake()
+        self._wish_wake = Wake()
         self._pump_scope: anyio.CancelScope | None = None
         self._pump_ended = anyio.Event()
         self._claims_ended = anyio.Event()
@@ -141,6 +144,7 @@ class WorkerDaemon:
             group.start_soon(self._hear, heard, name="bell")
             group.start_soon(self._pump, name="pump")
             group.start_soon(self._claim, name="claim")
+            group.start_soon(self._obey_wishes, name="wishes")
             group.start_soon(self._outbox.run, name="outcomes")
             group.start_soon(self._inquiries.run, name="requests")
             group.start_soon(self._keep_lease, name="lease")
@@ -201,6 +205,21 @@ class WorkerDaemon:
             drain(heard)
             self._queue_may_hold_more = True
             self._claim_wake.set()
+            self._wish_wake.set()
+
+    async def _obey_wishes(self) -> None:
+        """Kill what users want to run again, or have marked; the scheduler does the rest."""
+        while True:
+            await self._wish_wake.wait(jobs.LEASE_RENEW_S)
+            await anyio.sleep(_WISH_PACE_S)
+            if not self._hub.running:
+                continue
+            wished = await self._patience.until_done(self._ledger.wished)
+            for dispatch_id in wished & set(self._hub.dispatch_ids):
+                log.info("dispatch %d ends on a user's wish", dispatch_id)
+                self._hub.terminate(dispatch_id, "wished")
+            if wished:
+                self._rouse_pump()
 
     async def _claim(self) -> None:
         last = 0.0

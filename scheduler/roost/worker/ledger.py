@@ -153,6 +153,11 @@ class Ledger:
             self._may_hold |= bool(held)
         return Beat(False, held) if lease is None else Beat(True, held, lease.elsewhere)
 
+    def wished(self) -> set[int]:
+        """Dispatches of this worker that a user wants to end otherwise than by themselves."""
+        with read(self._engine) as tx:
+            return dispatches.wished(tx, self.job_id)
+
     # ------------------------------------------------------------------ claims
 
     def sees_work(self) -> bool:
@@ -294,7 +299,7 @@ def _spec(one: Claimed, code: _Code, now: int) -> TaskSpec:
         task_id=one.task_id,
         map_index=one.map_index,
         try_number=one.try_number,
-        max_tries=1 + (task.retries if task else 0),
+        max_tries=one.first_try + 1 + (task.retries if task else 0),
         run_type=one.run_type,
         operator=task.operator if task else "",
         code_hash=code.code_hash,

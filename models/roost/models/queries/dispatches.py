@@ -23,6 +23,7 @@ __all__ = [
     "held",
     "start",
     "waiting",
+    "wished",
 ]
 
 
@@ -53,6 +54,7 @@ class Claimed(NamedTuple):
     next_method: str | None
     next_kwargs: str | None
     run_us: int
+    first_try: int
 
 
 class DagCode(NamedTuple):
@@ -70,7 +72,8 @@ class DagCode(NamedTuple):
 _PICK = (
     "WITH me AS MATERIALIZED (SELECT id FROM job WHERE id = :me AND ended_at IS NULL {for_share}), "
     "pick AS MATERIALIZED (SELECT d.id FROM dispatch d "
-    "WHERE d.job_id IS NULL AND d.ended_at IS NULL AND EXISTS (SELECT 1 FROM me) "
+    "WHERE d.job_id IS NULL AND d.ended_at IS NULL AND d.wish IS NULL "
+    "AND EXISTS (SELECT 1 FROM me) "
     "AND d.queue IN (SELECT q.queue FROM {rows:q = queues | queue text}) "
     "ORDER BY d.priority DESC, d.id LIMIT :limit {skip_locked}) "
     "UPDATE dispatch AS d SET job_id = :me, claimed_at = {now} "
@@ -79,7 +82,8 @@ _COLUMNS = (
     "d.id, d.priority, t.id AS ti_id, r.dag_id, r.run_id, r.run_type, t.task_id, t.map_index, "
     "t.try_number, r.version_id, r.logical_date, r.interval_start, r.interval_end, "
     "r.queued_at AS run_queued_at, r.start_date AS run_start_date, t.start_date, r.conf, t.pool, "
-    "t.pool_slots, t.queue, t.priority_weight, t.next_method, t.next_kwargs, t.run_us"
+    "t.pool_slots, t.queue, t.priority_weight, t.next_method, t.next_kwargs, t.run_us, "
+    "t.first_try"
 )
 _CLAIM_POSTGRES = Sql(
     _PICK + "FROM pick, task_instance t, dag_run r "
@@ -105,8 +109,12 @@ _END = Sql(
     "WHERE d.id = r.dispatch_id AND +d.job_id = :me AND d.ended_at IS NULL RETURNING id"
 )
 _HELD = Sql("SELECT id FROM dispatch WHERE job_id = :me AND ended_at IS NULL")
+_WISHED = Sql(
+    "SELECT id FROM dispatch WHERE job_id = :me AND ended_at IS NULL AND wish IS NOT NULL"
+)
 _WAITING = Sql(
     "SELECT count(*) FROM (SELECT 1 FROM dispatch WHERE job_id IS NULL AND ended_at IS NULL "
+    "AND wish IS NULL "
     "AND queue IN (SELECT q.queue FROM {rows:q = queues | queue text}) LIMIT :limit) AS w"
 )
 
@@ -181,6 +189,11 @@ def end_dispatches(tx: Tx, job_id: int, outcomes: Mapping[int, str]) -> set[int]
 def held(tx: Tx, job_id: int) -> set[int]:
     """Dispatches that this worker has claimed and nobody has ended."""
     return {row.id for row in tx.all(_HELD, me=job_id)}
+
+
+def wished(tx: Tx, job_id: int) -> set[int]:
+    """Those of :func:`held` that a user wants to end otherwise: their tasks are to be killed."""
+    return {row.id for row in tx.all(_WISHED, me=job_id)}
 
 
 def waiting(tx: Tx, queues: Sequence[str], limit: int) -> int:

@@ -18,6 +18,7 @@ __all__ = [
     "clear_xcoms",
     "create_triggers",
     "delete_triggers",
+    "end_unclaimed_wishes",
     "fired_triggers",
     "take_ended_dispatches",
 ]
@@ -30,6 +31,7 @@ class EndedDispatch(NamedTuple):
     ti_id: int
     dag_run_id: int
     outcome: str
+    wish: str | None
 
 
 class FiredTrigger(NamedTuple):
@@ -71,7 +73,14 @@ _TAKE_ENDED = Sql(
     "UPDATE dispatch SET settled = {true} WHERE id IN ("
     "SELECT d.id FROM dispatch d JOIN dag_run r ON r.id = d.dag_run_id "
     "WHERE d.ended_at IS NOT NULL AND NOT d.settled AND r.job_id = :me AND NOT r.changed "
-    "ORDER BY d.id LIMIT :limit) RETURNING id, ti_id, dag_run_id, outcome"
+    "ORDER BY d.id LIMIT :limit) RETURNING id, ti_id, dag_run_id, outcome, wish"
+)
+# Of what no worker has claimed nothing runs: it may end at once. A claim that comes first wins.
+_END_UNCLAIMED = Sql(
+    "UPDATE dispatch SET ended_at = {now}, outcome = :outcome WHERE id IN ("
+    "SELECT d.id FROM dispatch d JOIN dag_run r ON r.id = d.dag_run_id "
+    "WHERE d.wish IS NOT NULL AND d.ended_at IS NULL AND r.job_id = :me) "
+    "AND job_id IS NULL AND ended_at IS NULL"
 )
 _FIRED = Sql(
     "SELECT t.id, t.ti_id, t.dag_run_id, e.kind, e.payload, e.error, t.next_method, t.next_kwargs "
@@ -93,6 +102,12 @@ _CREATE = Sql(
 )
 _DELETE = Sql("DELETE FROM trigger WHERE id IN (SELECT r.id FROM {rows:r | id bigint})")
 _CLEAR_XCOMS = Sql("DELETE FROM xcom WHERE ti_id IN (SELECT r.id FROM {rows:r | id bigint})")
+
+
+def end_unclaimed_wishes(tx: Tx, job_id: int, outcome: str) -> int:
+    """End the dispatches in this scheduler's runs of which a user wants something else and that
+    no worker has; gives how many. They are in the inbox then, like those that workers ended."""
+    return tx.run(_END_UNCLAIMED, me=job_id, outcome=outcome)
 
 
 def take_ended_dispatches(tx: Tx, job_id: int, limit: int) -> list[EndedDispatch]:

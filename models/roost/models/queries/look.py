@@ -18,6 +18,7 @@ class Look(NamedTuple):
         unclaimed: runs wait for a scheduler, or to be read again.
         ended: dispatches have outcomes that nobody has settled.
         fired: triggers have events.
+        wished: users want dispatches to end that no worker has claimed.
         next_run_after: when the next scheduled run of any DAG is due, in microseconds, or None.
         paused: DAGs of which no new task may be queued (S13).
         holding: pools that count what is deferred (H5).
@@ -27,6 +28,7 @@ class Look(NamedTuple):
     unclaimed: bool
     ended: bool
     fired: bool
+    wished: bool
     next_run_after: int | None
     paused: frozenset[str]
     holding: frozenset[str]
@@ -40,6 +42,8 @@ _LOOK = Sql(
     "AS unclaimed, "
     "EXISTS (SELECT 1 FROM dispatch WHERE ended_at IS NOT NULL AND NOT settled) AS ended, "
     "EXISTS (SELECT 1 FROM trigger_event) AS fired, "
+    "EXISTS (SELECT 1 FROM dispatch WHERE wish IS NOT NULL AND ended_at IS NULL "
+    "AND job_id IS NULL) AS wished, "
     "(SELECT min(next_run_after) FROM dag WHERE NOT is_paused AND is_active) AS next_run_after, "
     "(SELECT {json_list:dag_id} FROM dag WHERE is_paused) AS paused, "
     "(SELECT {json_list:pool} FROM pool WHERE include_deferred) AS holding, "
@@ -61,6 +65,7 @@ def look(tx: Tx, job_id: int, *, lock: bool = True) -> Look | None:
         bool(row.unclaimed),
         bool(row.ended),
         bool(row.fired),
+        bool(row.wished),
         row.next_run_after,
         _names(row.paused),
         _names(row.holding),

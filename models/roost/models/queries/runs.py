@@ -25,7 +25,10 @@ __all__ = [
 
 
 class RunRow(NamedTuple):
-    """An unfinished run that this scheduler has taken. Moments in microseconds, UTC."""
+    """An unfinished run that this scheduler has taken. Moments in microseconds, UTC.
+
+    ``began``: it has task instances; it does when it is queued because a user cleared it.
+    """
 
     id: int
     dag_id: str
@@ -36,6 +39,9 @@ class RunRow(NamedTuple):
     logical_date: int | None
     run_after: int
     start_date: int | None
+    wish: str | None = None
+    backfill_id: int | None = None
+    began: bool = False
 
 
 class InstanceRow(NamedTuple):
@@ -51,6 +57,7 @@ class InstanceRow(NamedTuple):
     trigger_id: int | None
     next_method: str | None
     retry_at: int | None
+    first_try: int = 0
 
 
 class TriggerTimeout(NamedTuple):
@@ -72,14 +79,15 @@ class VersionRow(NamedTuple):
     data: str
 
 
-_RUN = ", ".join(RunRow._fields)
+_RUN = ", ".join(RunRow._fields[:-1])
 # The CTE is a fence: an inlined LIMIT below an UPDATE may lock more rows than it returns.
 _ADOPT = Sql(
     "WITH pick AS MATERIALIZED (SELECT id FROM dag_run "
     "WHERE end_date IS NULL AND (job_id IS NULL OR changed) "
     "AND (job_id IS NULL OR job_id = :me) ORDER BY id LIMIT :limit {skip_locked}) "
     "UPDATE dag_run SET job_id = :me, changed = {false} WHERE id IN (SELECT id FROM pick) "
-    f"RETURNING {_RUN}"
+    f"RETURNING {_RUN}, "
+    "EXISTS (SELECT 1 FROM task_instance t WHERE t.dag_run_id = dag_run.id) AS began"
 )
 _INSTANCES = Sql(
     f"SELECT {', '.join(InstanceRow._fields)} FROM task_instance WHERE dag_run_id = :run_key "

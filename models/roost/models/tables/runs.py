@@ -44,6 +44,7 @@ dag_run = Table(
     Column("job_id", KEY),  # the scheduler that decides this run
     Column("changed", Boolean, nullable=False, server_default=false()),  # others edited it
     Column("note", Text),
+    Column("wish", String(20)),  # how a user wants it to end, once nothing of it runs any more
     Column("backfill_id", KEY),
     UniqueConstraint("dag_id", "run_id"),
     one_of("state", RunState),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -117,17 +118,22 @@ def _start(turn: Turn, starting: list[RunRow]) -> None:
     rows = [row for row in starting if row.id in moved]
     runs.change_run_slots(turn.tx, Counter(row.dag_id for row in rows))
     instances: dict[int, list[InstanceRow]] = {row.id: [] for row in rows}
-    created = create_task_instances(turn.tx, [t for row in rows for t in _instances(turn, row)])
+    known = {row.id: runs.instances(turn.tx, row.id) for row in rows if row.began}
+    new = [t for row in rows for t in _instances(turn, row, known.get(row.id, ()))]
+    created = create_task_instances(turn.tx, new)
     for ti_id, run_key, task_id, map_index in created:
         instances[run_key].append(
             InstanceRow(ti_id, task_id, map_index, State.NONE, 0, 0, None, None, None, None)
         )
     for row in rows:
-        load_run(turn, row._replace(start_date=turn.now), instances[row.id])
+        have = [*known.get(row.id, ()), *instances[row.id]]
+        load_run(turn, row._replace(start_date=turn.now), have)
 
 
-def _instances(turn: Turn, row: RunRow) -> list[dict[str, Any]]:
+def _instances(turn: Turn, row: RunRow, known: Iterable[InstanceRow]) -> list[dict[str, Any]]:
+    """What the run's version has and the run lacks: all of it, unless a user cleared the run."""
     plan = version_of(turn, row.version_id).plan
+    there = {instance.task_id for instance in known}
     return [
         {
             "dag_run_id": row.id,
@@ -139,4 +145,5 @@ def _instances(turn: Turn, row: RunRow) -> list[dict[str, Any]]:
             "priority_weight": weight,
         }
         for task, weight in zip(plan.tasks, plan.weights, strict=True)
+        if task.task_id not in there
     ]

@@ -15,6 +15,7 @@ from roost.scheduler.turn import FinishedRun, Turn
 __all__ = ["decide", "finish_runs"]
 
 _Rows = list[tuple[ActiveRun, dict[str, Any]]]
+_BY_USER = "marked by a user"
 _COMPLETED = ("try_number", "scheduled_at", "start_date", "end_date")
 
 
@@ -77,19 +78,26 @@ def _complete(turn: Turn, run: ActiveRun, index: int) -> dict[str, Any]:
 def finish_runs(turn: Turn) -> None:
     """End runs whose task instances are all finished, and those that can never go on (H10)."""
     ended: dict[RunEvent, list[ActiveRun]] = {RunEvent.SUCCEED: [], RunEvent.FAIL: []}
+    marked: dict[str, list[ActiveRun]] = {"success": [], "failed": []}
     stuck = []
     for run in turn.touched.values():
         if not run.alive or run.doubted:
             continue
         outcome = run.board.outcome()
+        if outcome is not None and run.wish is not None:
+            marked[run.wish].append(run)
+            continue
         if outcome is not None:
             ended[RunEvent.SUCCEED if outcome == "success" else RunEvent.FAIL].append(run)
         elif not run.waiting and run.board.deadlocked():
             stuck.append(run)
-    if stuck or any(ended.values()):
-        lock_room(turn, [run.dag_id for group in (*ended.values(), stuck) for run in group])
+    groups = (*ended.values(), *marked.values(), stuck)
+    if any(groups):
+        lock_room(turn, [run.dag_id for group in groups for run in group])
     for event, group in ended.items():
         _end(turn, event, group, None)
+    _end(turn, RunEvent.SUCCEED, marked["success"], _BY_USER)
+    _end(turn, RunEvent.FAIL, marked["failed"], _BY_USER)
     _end(turn, RunEvent.FAIL, stuck, "deadlocked: nothing can run and nothing is awaited")
 
 

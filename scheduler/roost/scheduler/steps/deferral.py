@@ -180,7 +180,10 @@ def settle_alarms(turn: Turn) -> None:
                 continue
             _time_out(turn, run, index, alarm, alarm.trigger_id)
             timed_out.append(alarm.trigger_id)
-        elif run.board.states[index] == State.UP_FOR_RETRY:
+        elif (
+            run.board.states[index] == State.UP_FOR_RETRY
+            and run.retries_at.get(index) == alarm.due_at
+        ):
             run.board.settle(index, State.SCHEDULED)
             schedule(turn, run, index)
     inbox.delete_triggers(turn.tx, timed_out)

@@ -94,12 +94,12 @@ def fail_or_retry(
     task, ti_id = run.board.tasks[index], run.board.ti_ids[index]
     row: dict[str, Any] = {"id": ti_id, "end_date": ended_at, "run_us": run_us}
     row[f"if_{guard[0]}"] = guard[1]
-    retry = retryable and has_try_left(task, run.tries[index])
+    retry = retryable and has_try_left(task, run.own_tries(index))
     event = Event.FAIL
     sets: tuple[str, ...] = END
     if retry:
         seed = f"{run.dag_id}.{run.run_id}.{task.task_id}"
-        row["retry_at"] = ended_at + retry_delay_us(task, run.tries[index], seed)
+        row["retry_at"] = ended_at + retry_delay_us(task, run.own_tries(index), seed)
         event, sets = Event.RETRY, ("end_date", "retry_at")
     if not turn.move(event, [row], sets=sets, adds=("run_us",), guards=guard[:1], reason=reason):
         return False
@@ -110,6 +110,7 @@ def fail_or_retry(
     if retry:
         inbox.clear_xcoms(turn.tx, [ti_id])
         run.board.settle(index, State.UP_FOR_RETRY)
+        run.retries_at[index] = row["retry_at"]
         turn.book.alarm(Alarm(row["retry_at"], run.key, ti_id, None))
     else:
         run.board.settle(index, State.FAILED)

@@ -13,6 +13,7 @@ from roost.models.states import Event, State
 from roost.scheduler.book import ActiveRun, Waiting
 from roost.scheduler.steps.deferral import defer
 from roost.scheduler.steps.ending import BY_DISPATCH, END, Batch, Ended, fail_or_retry
+from roost.scheduler.steps.wishes import grant_wishes
 from roost.scheduler.turn import Turn
 from roost.support.wire import DeferSpec, Outcome
 
@@ -33,12 +34,10 @@ def settle_outcomes(turn: Turn) -> None:
     skipped = Batch(Event.END_SKIPPED, sets=END, adds=("run_us",), guards=BY_DISPATCH)
     failing: list[Ended] = []
     deferring: list[Ended] = []
-    for dispatch in ended:
-        run = turn.book.runs.get(dispatch.dag_run_id)
-        index = None if run is None else run.board.index_of(dispatch.ti_id)
-        if run is None or index is None:
-            continue  # the run has ended, or the task instance is none of its version's
-        item = Ended(run, index, dispatch, _read_outcome(turn, dispatch))
+    items = _items(turn, ended)
+    grant_wishes(turn, [item for item in items if item.dispatch.wish is not None])
+    for item in (item for item in items if item.dispatch.wish is None):
+        run, index, dispatch = item.run, item.task, item.dispatch
         match item.outcome.kind:
             case "success":
                 success.add(dispatch.ti_id, _ending(item), _finish(turn, item, State.SUCCESS))
@@ -57,6 +56,17 @@ def settle_outcomes(turn: Turn) -> None:
     skipped.flush(turn)
     _fail(turn, failing)
     defer(turn, deferring)
+
+
+def _items(turn: Turn, ended: list[EndedDispatch]) -> list[Ended]:
+    """Those of which the run goes on, and the task instance is one of its version's."""
+    items = []
+    for dispatch in ended:
+        run = turn.book.runs.get(dispatch.dag_run_id)
+        index = None if run is None else run.board.index_of(dispatch.ti_id)
+        if run is not None and index is not None:
+            items.append(Ended(run, index, dispatch, _read_outcome(turn, dispatch)))
+    return items
 
 
 def _read_outcome(turn: Turn, dispatch: EndedDispatch) -> Outcome:
