@@ -177,6 +177,9 @@ def test_dates_may_come_from_default_args() -> None:
         ({"priority_weight": 1.5}, "priority_weight must be a whole number"),
         ({"pool": ""}, "pool must be a name"),
         ({"retry_delay": "soon"}, "retry_delay must be a timedelta or seconds"),
+        ({"max_active_tis_per_dag": 0}, "max_active_tis_per_dag must be 1 or more"),
+        ({"max_active_tis_per_dag": 1, "task_concurrency": 2}, "or task_concurrency, not both"),
+        ({"max_active_tis_per_dagrun": "2"}, "max_active_tis_per_dagrun must be a whole number"),
         ({"execution_timeout": timedelta(seconds=-1)}, "execution_timeout must be"),
     ],
 )

@@ -37,6 +37,8 @@ def test_every_knob_arrives() -> None:
             max_retry_delay=timedelta(minutes=1),
             execution_timeout=timedelta(seconds=9),
             wait_for_downstream=True,
+            task_concurrency=3,
+            max_active_tis_per_dagrun=2,
             doc_md="# doc",
             doc="plain",
             params={"a": timedelta(1)},
@@ -65,13 +67,15 @@ def test_every_knob_arrives() -> None:
         "execution_timeout_us": 9 * US,
         "depends_on_past": True,  # S89: wait_for_downstream implies it
         "wait_for_downstream": True,
+        "max_active_tis_per_dag": 3,
+        "max_active_tis_per_dagrun": 2,
+        "start_date": to_us(datetime(2026, 2, 1, tzinfo=UTC)),
         "empty": True,
     }
     assert extra == {
         "doc_md": "# doc",
         "doc": "plain",
         "params": {"a": {"$roost": "timedelta", "value": [1, 0, 0]}},
-        "start_date": to_us(datetime(2026, 2, 1, tzinfo=UTC)),
     }
 
 
@@ -87,6 +91,8 @@ def test_the_dag_itself_and_its_json() -> None:
         max_active_runs=2,
         max_active_tasks=3,
         dagrun_timeout=timedelta(hours=1),
+        fail_fast=True,
+        max_consecutive_failed_dag_runs=3,
         params={"n": Param(1, "how many", type="integer")},
         tags=["b", "a"],
         doc_md="doc",
@@ -104,6 +110,7 @@ def test_the_dag_itself_and_its_json() -> None:
     assert (made.start_date, made.end_date) == (to_us(start), to_us(start + timedelta(days=9)))
     assert (made.catchup, made.max_active_runs, made.max_active_tasks) == (True, 2, 3)
     assert made.dagrun_timeout_us == 3600 * US
+    assert (made.fail_fast, made.max_consecutive_failed_dag_runs) == (True, 3)
     assert (made.owners, made.tags, made.is_paused_upon_creation) == (["x", "y"], ["a", "b"], True)
     assert (made.description, made.doc_md, made.params) == ("what it is", "doc", {"n": 1})
     assert made.extra["task_groups"] == {"g": "tip"}
@@ -138,6 +145,16 @@ def test_a_zone_without_a_name_is_refused() -> None:
     zone = timezone(timedelta(hours=5, minutes=30))
     with pytest.raises(DagError, match=r"DAG 'd': time zone .* has no IANA name"):
         serialize_dag(DAG("d", start_date=datetime(2026, 1, 1, tzinfo=zone)))
+
+
+def test_a_start_date_from_default_args_bounds_the_schedule_alone() -> None:
+    """A run by hand for a date before it runs its tasks."""
+    start = datetime(2026, 2, 1, tzinfo=UTC)
+    with DAG("d", schedule="@daily", default_args={"start_date": start}) as dag:
+        EmptyOperator(task_id="a")
+        EmptyOperator(task_id="b", start_date=start + timedelta(1))
+    first, second = serialize_dag(dag).tasks
+    assert (first.start_date, second.start_date) == (None, to_us(start + timedelta(1)))
 
 
 def test_a_bad_cron_names_the_dag() -> None:

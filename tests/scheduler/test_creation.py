@@ -194,3 +194,31 @@ def test_a_new_version_goes_on_where_the_old_one_was(world: World) -> None:
     dates = logical_dates(world)
     assert dates[0] == "03-01T11:00"
     assert len(set(dates)) == len(dates)
+
+
+def test_a_task_is_skipped_outside_its_own_dates(world: World) -> None:
+    """Its reason is in the log, and what comes after it follows its rule."""
+    world.store(
+        dag(
+            "d",
+            task("later", "after", start_date=START + DAY),
+            task("earlier", "always", end_date=START - DAY),
+            task("now", start_date=START, end_date=START + DAY),
+            task("after"),
+            task("always", trigger_rule="all_done"),
+        )
+    )
+    world.trigger("d")
+    world.turns()
+    assert sorted(world.work()) == ["always", "now"]
+    assert world.states() == {
+        "later": "skipped",
+        "earlier": "skipped",
+        "now": "success",
+        "after": "skipped",
+        "always": "success",
+    }
+    assert world.reasons("skip")[:2] == [
+        "its start_date is after the logical date",
+        "its end_date is before the logical date",
+    ]

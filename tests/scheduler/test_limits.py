@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from roost.models.engine import Sql, Tx
 from roost.support.clock import SECOND
 from tests.scheduler.hands import World, dag, deferred, failed, ok, task
 
@@ -267,6 +270,110 @@ def test_max_active_tasks_holds_for_each_run_s10(world: World) -> None:
     world.end(claimed[0], failed())
     world.turns()
     assert len(world.claim()) == 1
+
+
+def test_a_task_is_limited_over_all_runs_of_its_dag_h4(world: World) -> None:
+    """And those that must wait for it hide nobody, however good their rank."""
+    lone = task("lone", priority_weight=9, max_active_tis_per_dag=2)
+    world.store(dag("d", lone, task("other"), max_active_tasks=1))
+    for _ in range(5):
+        world.trigger("d")
+    world.turns()
+    claimed = world.claim()
+    assert sorted(one.task_id for one in claimed) == ["lone", "lone", "other", "other", "other"]
+    world.check()
+    world.end_all({one.id: ok() for one in claimed})
+    world.turns()
+    assert sorted(one.task_id for one in world.claim()) == ["lone", "lone", "other", "other"]
+    for _ in range(5):
+        world.end_all(dict.fromkeys(list(world.held), ok()))
+        world.turns()
+        world.claim()
+        world.check()
+    assert set(world.states().values()) == {"success"}
+    assert world.fetch("SELECT used FROM task_usage")[0].used == 0
+
+
+def test_the_earliest_run_goes_first_to_a_limited_task_h4(world: World) -> None:
+    world.store(dag("d", task("one", max_active_tis_per_dag=1)))
+    for name in "xyz":
+        world.trigger("d", name)
+    world.turns()
+    order = []
+    while claimed := world.claim():
+        order += [one.run_id for one in claimed]
+        world.end_all({one.id: ok() for one in claimed})
+        world.turns()
+    assert order == ["x", "y", "z"]
+
+
+def test_a_paused_or_full_run_does_not_keep_a_limited_task_from_others_h4(world: World) -> None:
+    one = task("one", max_active_tis_per_dag=1)
+    world.pool("p", 0)
+    world.store(dag("d", task("hog", priority_weight=9), one, max_active_tasks=1))
+    world.trigger("d", "full")
+    world.turns()
+    (hog,) = world.claim()
+    world.trigger("d", "next")
+    world.turns()
+    (second,) = world.claim()
+    world.end(second, ok())
+    world.turns()
+    assert [(o.run_id, o.task_id) for o in world.claim()] == [("next", "one")]
+    assert hog.id in world.held
+
+
+def test_a_lowered_limit_lets_nobody_in_until_there_is_room_h4(world: World) -> None:
+    world.store(dag("d", task("a", max_active_tis_per_dag=3)))
+    for _ in range(4):
+        world.trigger("d")
+    world.turns()
+    claimed = world.claim()
+    assert len(claimed) == 3
+    world.store(dag("d", task("a", max_active_tis_per_dag=1)))
+    world.check()
+    for one in claimed[:2]:
+        world.end(one, ok())
+        world.turns()
+        assert world.claim() == []
+        world.check()
+    world.end(claimed[2], ok())
+    world.turns()
+    assert len(world.claim()) == 1
+    world.store(dag("d", task("a")))  # lifted: what runs by the older version is still counted
+    world.end_all(dict.fromkeys(world.held, ok()))
+    world.turns()
+    assert world.fetch("SELECT used FROM task_usage")[0].used == 0
+
+
+def test_a_wrong_count_of_a_limited_task_is_mended_at_start_h4(world: World) -> None:
+    world.start(task("a", max_active_tis_per_dag=2), task("b", max_active_tis_per_dag=1))
+    world.trigger("d")
+    for wrong in (0, 1):
+        world.execute("UPDATE task_usage SET used = :n", n=wrong)
+        world.schedulers[0].forget()
+        world.turns()
+        world.check()
+    assert sorted(started(world)) == ["a", "a", "b"]
+
+
+def test_a_dag_without_limited_tasks_pays_nothing_for_them_h4(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.start(task("a", "b"), task("b"))
+    asked: list[str] = []
+    for name in ("all", "run", "first", "scalar"):
+        plain = getattr(Tx, name)
+
+        def told(tx: Tx, sql: Sql, plain: Any = plain, **params: Any) -> Any:
+            asked.append(sql.source)
+            return plain(tx, sql, **params)
+
+        monkeypatch.setattr(Tx, name, told)
+    world.work()
+    world.work()
+    assert asked
+    assert not any("task_usage" in statement for statement in asked)
 
 
 def test_parallelism_holds_over_all_runs_s10(world: World) -> None:

@@ -29,6 +29,7 @@ from tests.support.reused import empty
 
 _RULES: tuple[TriggerRule, ...] = get_args(TriggerRule)
 _POOLS = ("default_pool", "small", "holding", "missing")
+_FEW = st.sampled_from([None, None, None, 1, 2])
 _KINDS = st.sampled_from(["ok", "ok", "ok", "fail", "final", "skip", "branch", "defer", "timed"])
 
 
@@ -51,6 +52,8 @@ def dags(draw: st.DrawFn, dag_id: str) -> SerializedDag:
                 pool_slots=draw(st.integers(1, 2)),
                 priority_weight=draw(st.integers(-2, 5)),
                 empty=draw(st.integers(0, 5)) == 0,
+                max_active_tis_per_dag=draw(_FEW),
+                max_active_tis_per_dagrun=draw(_FEW),
             )
         )
     return dag(

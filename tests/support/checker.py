@@ -40,6 +40,7 @@ class Snapshot:
     events: list[Any]
     pools: list[Any]
     usage: list[Any]
+    task_usage: list[Any]
     dags: dict[int, SerializedDag]
     by_task: dict[int, list[Any]] = field(default_factory=lambda: defaultdict(list))
     by_run: dict[int, list[Any]] = field(default_factory=lambda: defaultdict(list))
@@ -88,6 +89,7 @@ def _read(db: Connection) -> Snapshot:
         events=rows("SELECT * FROM trigger_event ORDER BY id"),
         pools=rows("SELECT * FROM pool ORDER BY pool"),
         usage=rows("SELECT * FROM dag_usage ORDER BY dag_id"),
+        task_usage=rows("SELECT * FROM task_usage ORDER BY dag_id, task_id"),
         dags={
             row.id: msgspec.json.decode(row.data, type=SerializedDag)
             for row in rows("SELECT id, data FROM dag_version")
@@ -210,6 +212,30 @@ def _usage(found: Snapshot) -> Iterator[str]:
         limit = found.dags[found.runs[run_key].version_id].max_active_tasks
         if count > limit:
             yield f"S10: run {run_key} has {count} task instances in flight of {limit}"
+    yield from _task_limits(found)
+
+
+def _task_limits(found: Snapshot) -> Iterator[str]:
+    """H4: instances in flight of a task with a limit of its own, over all runs and in one."""
+    over_all: Counter[tuple[str, str]] = Counter()
+    in_run: Counter[tuple[int, str]] = Counter()
+    for row in found.tasks.values():
+        run = found.runs[row.dag_run_id]
+        task = {one.task_id: one for one in found.dags[run.version_id].tasks}.get(row.task_id)
+        if task is None or row.state not in IN_FLIGHT or run.end_date is not None:
+            continue
+        over_all[run.dag_id, row.task_id] += task.max_active_tis_per_dag is not None
+        in_run[run.id, row.task_id] += 1
+        limit = task.max_active_tis_per_dagrun
+        if limit is not None and in_run[run.id, row.task_id] > limit:
+            yield f"H4: {found.name(row.id)} is one more than {limit} in flight in its run"
+    for row in found.task_usage:
+        count = over_all.pop((row.dag_id, row.task_id), 0)
+        if count != row.used:
+            yield f"H4: {row.dag_id}.{row.task_id} counts {row.used} in flight, it is {count}"
+        if count > row.max_used and not row.shrinking:
+            yield f"H4: {row.dag_id}.{row.task_id} has {count} in flight of {row.max_used}"
+    yield from (f"H4: {key} has {n} in flight and no row" for key, n in over_all.items() if n)
 
 
 def _may_follow(log: list[Any]) -> bool:

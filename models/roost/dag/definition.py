@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from roost.dag import graph, scope
+from roost.dag import graph, knobs, scope
 from roost.dag.names import check_id
 from roost.dag.node import as_nodes
 from roost.exceptions import DagError
@@ -41,8 +41,11 @@ class DAG:
         catchup: create the runs between ``start_date`` and now, too.
         default_args: arguments of every task that it does not give itself (S6).
         max_active_runs: runs of this DAG at the same time; always 1 with ``@continuous``.
-        max_active_tasks: task instances of this DAG at the same time, over all runs.
-        dagrun_timeout: a run that takes longer fails.
+        max_active_tasks: task instances of one run at the same time.
+        dagrun_timeout: a run that takes longer, from its start, fails; what is unfinished is
+            skipped (H11).
+        fail_fast: a task that fails for good skips all that is unfinished, teardowns aside (H12).
+        max_consecutive_failed_dag_runs: so many failed runs in a row pause the DAG; 0: never.
         params: default values of ``params`` in templates; a run's conf replaces them.
         tags: words to find it by.
         doc_md: Markdown documentation (S69).
@@ -71,6 +74,8 @@ class DAG:
         max_active_runs: int = 16,
         max_active_tasks: int = 16,
         dagrun_timeout: timedelta | None = None,
+        fail_fast: bool = False,
+        max_consecutive_failed_dag_runs: int = 0,
         params: Mapping[str, Any] | None = None,
         tags: Iterable[str] | None = None,
         doc_md: str | None = None,
@@ -94,6 +99,13 @@ class DAG:
         self.max_active_runs = _positive(dag_id, "max_active_runs", max_active_runs)
         self.max_active_tasks = _positive(dag_id, "max_active_tasks", max_active_tasks)
         self.dagrun_timeout = dagrun_timeout
+        self.fail_fast = fail_fast
+        self.max_consecutive_failed_dag_runs = knobs.whole(
+            f"DAG {dag_id!r}",
+            "max_consecutive_failed_dag_runs",
+            max_consecutive_failed_dag_runs,
+            least=0,
+        )
         self.params: dict[str, Any] = dict(params or {})
         self.tags = sorted(set(tags or ()))
         self.doc_md = doc_md

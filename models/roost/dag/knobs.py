@@ -12,6 +12,8 @@ __all__ = [
     "duration",
     "maybe_duration",
     "maybe_moment",
+    "per_dag_limit",
+    "per_run_limit",
     "text",
     "trigger_rule",
     "weight_rule",
@@ -48,6 +50,19 @@ def whole(of: str, name: str, value: object, least: int | None = None) -> int:
     if least is not None and value < least:
         raise DagError(f"{of}: {name} must be {least} or more, not {value}")
     return value
+
+
+def per_dag_limit(of: str, value: object, alias: object) -> int | None:
+    """``max_active_tis_per_dag``, or ``task_concurrency``, which is its older name (H4)."""
+    if value is not None and alias is not None and value != alias:
+        raise DagError(f"{of}: give max_active_tis_per_dag or task_concurrency, not both")
+    limit = alias if value is None else value
+    return None if limit is None else whole(of, "max_active_tis_per_dag", limit, least=1)
+
+
+def per_run_limit(of: str, value: object) -> int | None:
+    """``max_active_tis_per_dagrun`` (H4)."""
+    return None if value is None else whole(of, "max_active_tis_per_dagrun", value, least=1)
 
 
 def text(of: str, name: str, value: object) -> str:

@@ -49,10 +49,12 @@ class BaseOperator(Node):
         execution_timeout: longest run time of its own code per try, waits excluded (D7).
         depends_on_past: wait until the previous run's instance succeeded (S89).
         wait_for_downstream: wait for that one's direct children, too; implies the former.
+        max_active_tis_per_dag: most instances of it queued or running, over all runs of the DAG;
+            ``task_concurrency`` is its older name. ``max_active_tis_per_dagrun``: in one run.
         do_xcom_push: keep the return value of ``execute`` as an XCom (S55).
         multiple_outputs: also keep each item of a returned dict under its own key.
-        start_date: not for data intervals before this.
-        end_date: not for data intervals after this.
+        start_date: skipped in runs whose logical date is before this.
+        end_date: skipped in runs whose logical date is after this.
         doc: documentation as plain text; ``doc_md``, ``doc_json``, ``doc_yaml`` and ``doc_rst``
             in their formats (S69).
 
@@ -93,6 +95,9 @@ class BaseOperator(Node):
         execution_timeout: timedelta | float | None = None,
         depends_on_past: bool = False,
         wait_for_downstream: bool = False,
+        max_active_tis_per_dag: int | None = None,
+        max_active_tis_per_dagrun: int | None = None,
+        task_concurrency: int | None = None,
         do_xcom_push: bool = True,
         multiple_outputs: bool = False,
         start_date: datetime | None = None,
@@ -123,6 +128,9 @@ class BaseOperator(Node):
         self.execution_timeout = knobs.maybe_duration(of, "execution_timeout", execution_timeout)
         self.depends_on_past = depends_on_past or wait_for_downstream
         self.wait_for_downstream = wait_for_downstream
+        per_dag, per_run = max_active_tis_per_dag, max_active_tis_per_dagrun
+        self.max_active_tis_per_dag = knobs.per_dag_limit(of, per_dag, task_concurrency)
+        self.max_active_tis_per_dagrun = knobs.per_run_limit(of, per_run)
         self.do_xcom_push = do_xcom_push
         self.multiple_outputs = multiple_outputs
         self.start_date = knobs.maybe_moment(of, "start_date", start_date)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import traceback
 
-from roost.dag.definition import DAG
 from roost.dag.loader import load_dag_file, read_source
 from roost.dag.model import ParsedFile
 from roost.dag.serialize import serialize_dag
@@ -30,7 +29,6 @@ def parse_dag_file(path: str, dags_folder: str) -> ParsedFile:
             helpers=loaded.helpers,
             dags=[serialize_dag(dag) for dag in loaded.dags.values()],
             triggers=sorted(loaded.triggers),
-            warnings=[line for dag in loaded.dags.values() for line in _not_enforced(dag)],
         )
     except KeyboardInterrupt:
         raise
@@ -43,17 +41,6 @@ def parse_dag_file(path: str, dags_folder: str) -> ParsedFile:
             triggers=[],
             error=_explain(error, os.path.abspath(path)),
         )
-
-
-def _not_enforced(dag: DAG) -> list[str]:
-    """What the DAG asks for and this version keeps without acting on it; better said than not."""
-    asked = ["dagrun_timeout"] if dag.dagrun_timeout is not None else []
-    asked += [
-        f"{knob} of a task"
-        for knob in ("start_date", "end_date")
-        if any(getattr(task, knob) is not None for task in dag.tasks)
-    ]
-    return [f"DAG {dag.dag_id!r}: {what} is kept, but not enforced yet" for what in asked]
 
 
 def _explain(error: BaseException, path: str) -> str:

@@ -53,6 +53,8 @@ def _serialize(dag: DAG) -> SerializedDag:
         max_active_tasks=dag.max_active_tasks,
         dagrun_timeout_us=_duration(dag.dagrun_timeout),
         is_paused_upon_creation=dag.is_paused_upon_creation,
+        fail_fast=dag.fail_fast,
+        max_consecutive_failed_dag_runs=dag.max_consecutive_failed_dag_runs,
         owners=sorted({task.owner for task in tasks if task.owner}),
         tags=dag.tags,
         description=dag.description,
@@ -81,9 +83,18 @@ def _task(task: BaseOperator, zone: str) -> SerializedTask:
         execution_timeout_us=_duration(task.execution_timeout),
         depends_on_past=task.depends_on_past,
         wait_for_downstream=task.wait_for_downstream,
+        max_active_tis_per_dag=task.max_active_tis_per_dag,
+        max_active_tis_per_dagrun=task.max_active_tis_per_dagrun,
+        # What the task has from default_args, as the DAG has it, bounds the schedule alone.
+        start_date=_moment(_its_own(task.start_date, task.dag.start_date), zone),
+        end_date=_moment(_its_own(task.end_date, task.dag.end_date), zone),
         empty=_is_empty(task),
-        extra=_task_extra(task, zone),
+        extra=_task_extra(task),
     )
+
+
+def _its_own(moment: datetime | None, of_dag: datetime | None) -> datetime | None:
+    return None if moment == of_dag else moment
 
 
 def _is_empty(task: BaseOperator) -> bool:
@@ -97,7 +108,7 @@ def _is_empty(task: BaseOperator) -> bool:
     )
 
 
-def _task_extra(task: BaseOperator, zone: str) -> dict[str, Any]:
+def _task_extra(task: BaseOperator) -> dict[str, Any]:
     """What listings show of a task; nothing is decided on it. Absent where not set."""
     extra: dict[str, Any] = {
         name: getattr(task, name) for name in _DOCS if getattr(task, name) is not None
@@ -108,10 +119,6 @@ def _task_extra(task: BaseOperator, zone: str) -> dict[str, Any]:
         extra["template_fields"] = list(task.template_fields)
     if task.params:
         extra["params"] = _plain(defaults(task.params), f"params of task {task.task_id!r}")
-    if task.start_date is not None:
-        extra["start_date"] = _moment(task.start_date, zone)
-    if task.end_date is not None:
-        extra["end_date"] = _moment(task.end_date, zone)
     return extra
 
 

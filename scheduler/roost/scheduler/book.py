@@ -19,6 +19,7 @@ from roost.dag.model import SerializedDag
 from roost.models.queries.runs import InstanceRow, RunRow, VersionRow
 from roost.models.states import IN_FLIGHT, Event, State
 from roost.scheduler.board import Board, Plan
+from roost.scheduler.gates import is_limited
 
 if TYPE_CHECKING:
     from roost.scheduler.ready import Candidate
@@ -70,6 +71,7 @@ class ActiveRun:
     """One unfinished run: its board, its try counts, and what stands in line for slots."""
 
     __slots__ = (
+        "active",
         "alive",
         "backfill_id",
         "board",
@@ -77,6 +79,7 @@ class ActiveRun:
         "doubted",
         "first_tries",
         "fresh",
+        "gated",
         "holding",
         "in_flight",
         "in_line",
@@ -125,6 +128,8 @@ class ActiveRun:
         self.in_line: Counter[str] = Counter()
         self.last_in_line: dict[str, Candidate] = {}
         self.in_flight = 0
+        self.active: Counter[str] = Counter()  # of tasks with a limit of their own: in flight
+        self.gated: dict[str, list[Candidate]] = {}  # by task: those that wait for its limit
         self.parked: dict[str, list[Candidate]] = {}
         self.waiting: dict[int, Waiting] = {}
         self.fresh: list[int] = []
@@ -150,6 +155,9 @@ class ActiveRun:
             self.retries_at[index] = instance.retry_at
         if instance.state in IN_FLIGHT:
             self.in_flight += 1
+            task = self.board.tasks[index]
+            if is_limited(task):
+                self.active[task.task_id] += 1
         elif instance.state == State.SCHEDULED:
             self.waiting[index] = Waiting((), {})
         if instance.next_method is not None:

@@ -24,12 +24,14 @@ class Plan:
         rules: the trigger rule of each index.
         weights: the effective priority weight of each index (S42-S44).
         empty: whether the operator has no body and completes undispatched (H27).
+        dated: whether any task has a ``start_date`` or ``end_date`` of its own.
         past: the indices with ``depends_on_past`` or ``wait_for_downstream`` (S89).
     """
 
     __slots__ = (
         "children",
         "dag",
+        "dated",
         "empty",
         "index",
         "parent_counts",
@@ -58,6 +60,9 @@ class Plan:
         self.parent_counts = [len(above) for above in parents]
         self.rules: Sequence[Rule] = [RULES[task.trigger_rule] for task in dag.tasks]
         self.empty = [task.empty for task in dag.tasks]
+        self.dated = any(
+            task.start_date is not None or task.end_date is not None for task in dag.tasks
+        )
         self.past = [
             i
             for i, task in enumerate(dag.tasks)

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
+from roost.dag.model import SerializedTask
 from roost.scheduler.book import ActiveRun
+from roost.scheduler.gates import Gates, TaskKey, is_limited
 
 __all__ = ["Admitted", "Candidate", "Ready"]
 
@@ -32,6 +34,7 @@ class Candidate(NamedTuple):
     task: int  # index on the run's board: of the task, or of one of its mapped instances
     run: ActiveRun
     pool: str
+    limited: SerializedTask | None = None  # the task, if it has a limit of its own
 
 
 class Admitted(NamedTuple):
@@ -47,14 +50,33 @@ class Ready:
     def __init__(self) -> None:
         self._heaps: dict[str, list[Candidate]] = {}
         self._wanted: Counter[str] = Counter()  # pool slots of all in line, kept up to date
+        self._gates = Gates()
 
     def __len__(self) -> int:
-        return sum(map(len, self._heaps.values()))
+        return sum(map(len, self._heaps.values())) + len(self._gates)
+
+    @property
+    def shared(self) -> Collection[TaskKey]:
+        """Tasks of which somebody waits, with a limit over all runs: see :meth:`let_in`."""
+        return self._gates.shared
+
+    def let_in(self, room: Mapping[TaskKey, int]) -> None:
+        """Let candidates of limited tasks into line; before :meth:`wanted` and :meth:`admit`.
+
+        Args:
+            room: how many more of each of :attr:`shared` may be in flight.
+        """
+        self._let_in(self._gates.let_in(room))
+
+    def _let_in(self, candidates: list[Candidate]) -> None:
+        for candidate in candidates:
+            self._push(candidate)
 
     def add(self, run: ActiveRun, index: int) -> None:
         """Let a task instance that its run's board scheduled stand in line."""
         board = run.board
-        pool = _RESUME_LANE if index in run.holding else board.tasks[index].pool
+        task = board.tasks[index]
+        pool = _RESUME_LANE if index in run.holding else task.pool
         candidate = Candidate(
             -board.weights[index],
             run.logical_date,
@@ -64,6 +86,9 @@ class Ready:
             run,
             pool,
         )
+        if is_limited(task):
+            self._gates.hold(candidate._replace(limited=task))
+            return
         heapq.heappush(run.parked.setdefault(pool, []), candidate)
         self.unpark(run)
 
@@ -125,7 +150,7 @@ class Ready:
                     need = 0
                 if need <= room[pool]:
                     room[pool] -= need
-                    run.in_flight += 1
+                    self._go(candidate)
                     admitted.append(candidate)
                     slots -= 1
                 else:
@@ -134,20 +159,39 @@ class Ready:
                 self._refill(run, pool)  # who did not go must not hide who stands behind
             if heap and room[head.pool] > 0:
                 heapq.heappush(heads, heap[0])
+        self._send_back(too_big)
+        return Admitted(admitted, self._starving(room) if slots > 0 else {})
+
+    def _send_back(self, too_big: list[Candidate]) -> None:
         for candidate in too_big:
-            heapq.heappush(candidate.run.parked.setdefault(candidate.pool, []), candidate)
+            self._park(candidate)
         for candidate in too_big:
             self._refill(candidate.run, candidate.pool)
-        return Admitted(admitted, self._starving(room) if slots > 0 else {})
+
+    def _park(self, candidate: Candidate) -> None:
+        """Take one out of line that does not go now: to its gate, or to the rest of its run."""
+        if candidate.limited is not None:
+            self._gates.turn_back(candidate)
+        else:
+            heapq.heappush(candidate.run.parked.setdefault(candidate.pool, []), candidate)
 
     def _may_go(self, candidate: Candidate) -> bool:
         run = candidate.run
         if not run.alive or candidate.task not in run.waiting:
             return False
+        if candidate.limited is not None and not self._gates.may_go(candidate):
+            return False
         if run.paused or run.in_flight >= run.max_active_tasks:
-            heapq.heappush(run.parked.setdefault(candidate.pool, []), candidate)
+            self._park(candidate)
+            if candidate.limited is not None:  # another run may take its place
+                self._let_in(self._gates.open(candidate))
             return False
         return True
+
+    def _go(self, candidate: Candidate) -> None:
+        candidate.run.in_flight += 1
+        if candidate.limited is not None:
+            self._gates.go(candidate)
 
     def _push(self, candidate: Candidate) -> None:
         run, pool = candidate.run, candidate.pool

@@ -18,6 +18,7 @@ from roost.models.queries.runs import mark_changed
 from roost.models.states import Event
 from roost.models.transitions import Moved, move
 from roost.scheduler.book import ActiveRun, Book
+from roost.scheduler.gates import TaskKey, is_limited
 from roost.scheduler.ready import Ready
 
 __all__ = ["FinishedRun", "IdBlock", "Memory", "Turn"]
@@ -80,6 +81,7 @@ class Turn:
         batch: most rows that a step takes at once, so that a turn stays short.
         more: a step left work behind; the next turn follows at once.
         released: pool slots given back in this turn, by pool.
+        let_go_of: ends of dispatches of tasks with ``max_active_tis_per_dag``, by task.
         deferred: triggers were created: the triggerer shall look.
         blocked: DAGs are due, but as many of their runs as allowed are active.
         events_left: triggers have events that this turn did not take.
@@ -97,6 +99,7 @@ class Turn:
     more: bool = False
     touched: dict[int, ActiveRun] = field(default_factory=dict)
     released: Counter[str] = field(default_factory=Counter)
+    let_go_of: Counter[TaskKey] = field(default_factory=Counter)
     handoffs: list[Handoff] = field(default_factory=list)
     deferred: bool = False
     blocked: bool = False
@@ -155,6 +158,10 @@ class Turn:
         pool counts deferral and the task defers (H5)."""
         task = run.board.tasks[index]
         run.in_flight -= 1
+        if is_limited(task):
+            run.active[task.task_id] -= 1
+            if task.max_active_tis_per_dag is not None:
+                self.let_go_of[run.dag_id, task.task_id] += 1
         if defers and task.pool in self.memory.holding_pools:
             run.holding.add(index)
         else:

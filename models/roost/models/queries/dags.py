@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from roost.models.engine import Sql, Tx
@@ -21,6 +22,7 @@ __all__ = [
     "record_file",
     "save_dag",
     "save_source",
+    "save_task_limits",
     "save_version",
 ]
 
@@ -88,6 +90,18 @@ _SAVE_USAGE = Sql(
     "INSERT INTO dag_usage (dag_id, runs, max_runs) VALUES (:dag_id, 0, :max_runs) "
     "ON CONFLICT (dag_id) DO UPDATE SET max_runs = excluded.max_runs, "
     "shrinking = dag_usage.runs > excluded.max_runs"
+)
+# A task that has lost its limit keeps its row: runs of older versions are still counted in it.
+_LIFT_TASKS = Sql(
+    "UPDATE task_usage SET max_used = 2147483647, shrinking = {false} WHERE dag_id = :dag_id "
+    "AND task_id NOT IN (SELECT r.task_id FROM {rows:r | task_id text, max_used integer})"
+)
+_LIMIT_TASKS = Sql(
+    "INSERT INTO task_usage (dag_id, task_id, used, max_used) "
+    "SELECT :dag_id, r.task_id, 0, r.max_used "
+    "FROM {rows:r | task_id text, max_used integer} WHERE {true} ORDER BY r.task_id "
+    "ON CONFLICT (dag_id, task_id) DO UPDATE SET max_used = excluded.max_used, "
+    "shrinking = task_usage.used > excluded.max_used"
 )
 _ACTIVE = Sql(
     "SELECT d.dag_id, d.fileloc, d.version_id, v.hash FROM dag d "
@@ -182,6 +196,14 @@ def save_dag(tx: Tx, *, max_runs: int, **columns: Any) -> None:
     """Make a version the current one of its DAG, with its next scheduled run and its limit."""
     tx.run(_SAVE_DAG, **columns)
     tx.run(_SAVE_USAGE, dag_id=columns["dag_id"], max_runs=max_runs)
+
+
+def save_task_limits(tx: Tx, dag_id: str, limits: Mapping[str, int]) -> None:
+    """Store ``max_active_tis_per_dag`` of the DAG's tasks that have it, by task id (H4)."""
+    rows = tx.rows([{"task_id": task_id, "max_used": n} for task_id, n in limits.items()])
+    tx.run(_LIFT_TASKS, dag_id=dag_id, rows=rows)
+    if limits:
+        tx.run(_LIMIT_TASKS, dag_id=dag_id, rows=rows)
 
 
 def active_dags(tx: Tx) -> dict[str, DagRow]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from roost.models.engine import Sql, Tx
@@ -12,9 +12,11 @@ __all__ = [
     "PoolRow",
     "allocate_ids",
     "change_pools",
+    "change_tasks",
     "create_dispatches",
     "end_lost_dispatches",
     "lock_pools",
+    "lock_tasks",
 ]
 
 
@@ -58,6 +60,17 @@ _CHANGE_POOLS = Sql(
     "shrinking = p.shrinking AND p.slots >= 0 AND p.used + r.change > p.slots "
     "FROM {rows:r | pool text, change integer} WHERE p.pool = r.pool"
 )
+_LOCK_TASKS = Sql(
+    "SELECT u.dag_id, u.task_id, u.max_used - u.used AS room FROM task_usage u "
+    "WHERE (u.dag_id, u.task_id) IN (SELECT r.dag_id, r.task_id "
+    "FROM {rows:r | dag_id text, task_id text}) ORDER BY u.dag_id, u.task_id {for_update}"
+)
+_CHANGE_TASKS = Sql(
+    "UPDATE task_usage AS u SET used = u.used + r.change, "
+    "shrinking = u.shrinking AND u.used + r.change > u.max_used "
+    "FROM {rows:r | dag_id text, task_id text, change integer} "
+    "WHERE u.dag_id = r.dag_id AND u.task_id = r.task_id"
+)
 _END_LOST = Sql(
     "UPDATE dispatch SET ended_at = {now}, outcome = :outcome "
     "WHERE ended_at IS NULL AND job_id IS NOT NULL "
@@ -97,6 +110,24 @@ def change_pools(tx: Tx, changes: Mapping[str, int]) -> None:
     rows = [{"pool": pool, "change": n} for pool, n in sorted(changes.items()) if n]
     if rows:
         tx.run(_CHANGE_POOLS, rows=tx.rows(rows))
+
+
+def lock_tasks(tx: Tx, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], int]:
+    """How many more instances of each task ``(dag_id, task_id)`` may be in flight, by
+    ``max_active_tis_per_dag``; locked to the end of the transaction (H4)."""
+    rows = tx.rows([{"dag_id": dag_id, "task_id": task_id} for dag_id, task_id in keys])
+    return {(row.dag_id, row.task_id): row.room for row in tx.all(_LOCK_TASKS, rows=rows)}
+
+
+def change_tasks(tx: Tx, changes: Mapping[tuple[str, str], int]) -> None:
+    """Count task instances in or out of their task's limit; the CHECK refuses more (H4)."""
+    rows = [
+        {"dag_id": dag_id, "task_id": task_id, "change": n}
+        for (dag_id, task_id), n in sorted(changes.items())
+        if n
+    ]
+    if rows:
+        tx.run(_CHANGE_TASKS, rows=tx.rows(rows))
 
 
 def _pool(row: object) -> PoolRow:

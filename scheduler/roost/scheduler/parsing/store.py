@@ -71,7 +71,7 @@ def _store_dags(tx: Tx, fileloc: str, parsed: ParsedFile, paused: bool, now: int
     active = dags.active_dags(tx)
     triggers = msgspec.json.encode(parsed.triggers).decode()
     dags.save_source(tx, parsed.code_hash, fileloc, parsed.source, triggers)
-    errors = []
+    errors, stored = [], []
     for dag in parsed.dags:
         owner = active.get(dag.dag_id)
         if owner is not None and owner.fileloc != fileloc:
@@ -79,8 +79,14 @@ def _store_dags(tx: Tx, fileloc: str, parsed: ParsedFile, paused: bool, now: int
                 f"DAG {dag.dag_id!r} is defined in {owner.fileloc} and in {fileloc}; "
                 f"{owner.fileloc} keeps it: rename one of them"
             )
-        else:
-            _store_dag(tx, fileloc, dag, parsed.code_hash, owner, paused, now)
+        elif _store_dag(tx, fileloc, dag, parsed.code_hash, owner, paused, now):
+            stored.append(dag)
+    # Last, as turns lock these rows after those of dag_usage: nobody waits in a circle.
+    for dag in sorted(stored, key=lambda dag: dag.dag_id):
+        limits = {task.task_id: task.max_active_tis_per_dag for task in dag.tasks}
+        dags.save_task_limits(
+            tx, dag.dag_id, {task_id: n for task_id, n in limits.items() if n is not None}
+        )
     defined = {dag.dag_id for dag in parsed.dags}
     _deactivate(
         tx, [d.dag_id for d in active.values() if d.fileloc == fileloc and d.dag_id not in defined]
@@ -102,11 +108,11 @@ def _store_dag(
     owner: DagRow | None,
     paused: bool,
     now: int,
-) -> None:
+) -> bool:
     data = msgspec.json.encode(dag)
     hash_ = hashlib.sha256(data + code_hash.encode()).hexdigest()
     if owner is not None and owner.hash == hash_:
-        return
+        return False
     version_id = dags.save_version(
         tx,
         dag_id=dag.dag_id,
@@ -133,3 +139,4 @@ def _store_dag(
         next_interval_start=upcoming.interval_start if upcoming else None,
         next_interval_end=upcoming.interval_end if upcoming else None,
     )
+    return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from roost.models.queries import runs
 from roost.models.queries.runs import InstanceRow, RunRow
-from roost.models.states import RunState, State
+from roost.models.states import Event, RunState, State
 from roost.scheduler.book import ActiveRun, Alarm, Version
 from roost.scheduler.turn import Turn
 
@@ -55,4 +55,21 @@ def load_run(turn: Turn, row: RunRow, instances: list[InstanceRow]) -> ActiveRun
     for index in run.waiting:
         turn.memory.ready.add(run, index)
     turn.touch(run)
+    if version.plan.dated and row.logical_date is not None:
+        _leave_out(turn, run, row.logical_date)
     return run
+
+
+def _leave_out(turn: Turn, run: ActiveRun, date: int) -> None:
+    """Skip the tasks whose own ``start_date`` or ``end_date`` leaves this logical date out."""
+    board = run.board
+    tasks = [(i, task) for i, task in enumerate(board.tasks) if board.states[i] == State.NONE]
+    early = [i for i, t in tasks if t.start_date is not None and date < t.start_date]
+    late = [i for i, t in tasks if t.end_date is not None and date > t.end_date]
+    for indices, reason in (
+        (early, "its start_date is after the logical date"),
+        (late, "its end_date is before the logical date"),
+    ):
+        rows = [{"id": board.ti_ids[i], "end_date": turn.now} for i in board.force_skip(indices)]
+        if len(turn.move(Event.SKIP, rows, sets=("end_date",), reason=reason)) < len(rows):
+            turn.doubt(run)

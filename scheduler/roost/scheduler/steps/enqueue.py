@@ -1,14 +1,16 @@
-"""Hand over what fits: executor slots, pool slots and ``max_active_tasks``, best first."""
+"""Hand over what fits: slots of the executor and of pools, limits of runs and tasks, best first."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from typing import Any
+from collections import Counter, defaultdict
+from typing import Any, TypeGuard
 
+from roost.dag.model import SerializedTask
 from roost.models.queries import handoffs
 from roost.models.queries.handoffs import Handoff
 from roost.models.states import Event
 from roost.scheduler.book import ActiveRun, Waiting
+from roost.scheduler.gates import TaskKey
 from roost.scheduler.turn import IdBlock, Turn
 
 __all__ = ["enqueue"]
@@ -29,6 +31,11 @@ def enqueue(turn: Turn, shrinking: frozenset[str]) -> None:
     """
     changes: dict[str, int] = {pool: -slots for pool, slots in turn.released.items()}
     slots = max(0, turn.parallelism - turn.book.in_flight)
+    tasks: Counter[TaskKey] = Counter()
+    tasks.subtract(turn.let_go_of)
+    room = _room_of_tasks(turn, slots)
+    if slots > 0:
+        turn.memory.ready.let_in(room)
     free = _free_slots(turn, slots, shrinking)
     admitted, turn.starving = turn.memory.ready.admit(slots, free)
     if turn.memory.ids.left < len(admitted):
@@ -46,11 +53,31 @@ def enqueue(turn: Turn, shrinking: frozenset[str]) -> None:
         else:
             task = run.board.tasks[index]
             changes[task.pool] = changes.get(task.pool, 0) + task.pool_slots
+        if _is_counted(candidate.limited):
+            tasks[run.dag_id, candidate.limited.task_id] += 1
     _note_waiting(turn, groups)
     for key, items in groups.items():
-        _write(turn, key, items, changes)
+        _write(turn, key, items, changes, tasks)
     handoffs.create_dispatches(turn.tx, turn.handoffs)
+    handoffs.change_tasks(turn.tx, tasks)
     handoffs.change_pools(turn.tx, changes)
+
+
+def _is_counted(task: SerializedTask | None) -> TypeGuard[SerializedTask]:
+    return task is not None and task.max_active_tis_per_dag is not None
+
+
+def _room_of_tasks(turn: Turn, slots: int) -> dict[TaskKey, int]:
+    """How many more may go of tasks with ``max_active_tis_per_dag`` (H4): from locked rows.
+
+    Locked before pools and after the limits of runs, by everybody.
+    """
+    wanted = turn.memory.ready.shared if slots > 0 else ()
+    keys = {*wanted, *turn.let_go_of}
+    if not keys:
+        return {}
+    room = handoffs.lock_tasks(turn.tx, keys)
+    return {key: max(0, n + turn.let_go_of.get(key, 0)) for key, n in room.items()}
 
 
 def _free_slots(turn: Turn, slots: int, shrinking: frozenset[str]) -> dict[str, int]:
@@ -104,13 +131,14 @@ def _write(
     key: _Group,
     items: list[tuple[ActiveRun, int, dict[str, Any]]],
     changes: dict[str, int],
+    tasks: Counter[TaskKey],
 ) -> None:
     path, sets, guards = key
     moved = turn.move(path, [row for _, _, row in items], sets=sets, guards=guards)
     for run, index, row in items:
         now = moved.get(row["id"])
         if now is None:
-            _doubt(turn, run, index, Event.ENQUEUE in path, changes)
+            _doubt(turn, run, index, Event.ENQUEUE in path, changes, tasks)
         elif Event.ENQUEUE in path:
             task = run.board.tasks[index]
             turn.handoffs.append(
@@ -125,9 +153,18 @@ def _write(
             )
 
 
-def _doubt(turn: Turn, run: ActiveRun, index: int, admitted: bool, changes: dict[str, int]) -> None:
+def _doubt(
+    turn: Turn,
+    run: ActiveRun,
+    index: int,
+    admitted: bool,
+    changes: dict[str, int],
+    tasks: Counter[TaskKey],
+) -> None:
     """The book was wrong about a task instance: others moved it. Read its run again."""
     if admitted:
         task = run.board.tasks[index]
         changes[task.pool] = changes.get(task.pool, 0) - task.pool_slots
+        if _is_counted(task):
+            tasks[run.dag_id, task.task_id] -= 1
     turn.doubt(run)
