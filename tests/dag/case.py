@@ -15,6 +15,7 @@ from roost.dag.operator import BaseOperator
 from roost.dag.run import execute_task
 from roost.support import typedjson
 from roost.support.clock import to_us
+from roost.support.elements import element_of, length_of, list_of
 from roost.support.mail import Smtp
 from roost.support.wire import (
     ConnectionGet,
@@ -49,6 +50,8 @@ class FakeSupervisor:
     def __init__(self, task_id: str = "") -> None:
         self.task_id = task_id
         self.xcoms: dict[tuple[str, str], msgspec.Raw] = {}
+        # Of mapped tasks, by map_index.
+        self.instances: dict[tuple[str, str], dict[int, msgspec.Raw]] = {}
         self.variables: dict[str, str] = {}
         self.connections: dict[str, ConnectionRecord] = {}
         self.asked: list[Request] = []
@@ -67,7 +70,7 @@ class FakeSupervisor:
         match request:
             case XComPull():
                 wanted = request.task_ids or [next(iter(self.xcoms), ("", ""))[0]]
-                return Reply(values=[self._find(task_id, request.key) for task_id in wanted])
+                return Reply(values=[self._pulled(task_id, request) for task_id in wanted])
             case XComPush(key, value):
                 self.xcoms[self.task_id, key] = value
                 return Reply()
@@ -82,6 +85,18 @@ class FakeSupervisor:
                 return Reply(connection=self.connections.get(conn_id))
             case MailSettings():
                 return Reply(smtp=self.smtp)
+
+    def _pulled(self, task_id: str, request: XComPull) -> msgspec.Raw:
+        left = self.instances.get((task_id, request.key or ""), {})
+        if request.gather:
+            found = list_of([left[index] for index in sorted(left)])
+        elif request.map_index is not None and left:
+            found = left.get(request.map_index, NOTHING)
+        else:
+            found = self._find(task_id, request.key)
+        if request.measure:
+            return raw(length_of(typedjson.decode(found)))
+        return found if request.element is None else element_of(found, request.element)
 
     def _find(self, task_id: str, key: str | None) -> msgspec.Raw:
         for (owner, name), value in reversed(self.xcoms.items()):
@@ -133,6 +148,8 @@ def run(
     outcome = execute_task(task, spec_for(task, **changes), supervisor)
     for write in outcome.xcoms:
         supervisor.xcoms[task.task_id, write.key] = write.value
+        left = supervisor.instances.setdefault((task.task_id, write.key), {})
+        left[changes.get("map_index", -1)] = write.value
     return outcome, {write.key: typedjson.decode(write.value) for write in outcome.xcoms}
 
 

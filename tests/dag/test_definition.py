@@ -198,8 +198,3 @@ def test_s85_older_rule_names() -> None:
 def test_an_unknown_argument_is_refused_where_the_task_is_made() -> None:
     with pytest.raises(TypeError, match="retrys"):
         EmptyOperator(task_id="a", retrys=3)  # type: ignore[call-arg]
-
-
-def test_mapping_says_that_it_is_not_there() -> None:
-    with pytest.raises(DagError, match="not available"):
-        EmptyOperator(task_id="a").expand(x=[1])

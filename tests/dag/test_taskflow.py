@@ -9,7 +9,7 @@ import pytest
 from roost.dag import DAG, dag, get_current_context, task
 from roost.dag.operator import BaseOperator
 from roost.dag.xcom_arg import XComArg
-from roost.exceptions import DagError, RoostException
+from roost.exceptions import RoostException
 from roost.operators import EmptyOperator, PythonOperator
 from tests.dag.case import FakeSupervisor, a_dag, run
 
@@ -140,11 +140,6 @@ def test_a_result_cannot_be_iterated_while_the_dag_is_defined() -> None:
             list(made)
         with pytest.raises(TypeError, match="only a str key"):
             made[0]  # type: ignore[index]
-
-
-def test_mapping_says_that_it_is_not_there() -> None:
-    with pytest.raises(DagError, match="not available"):
-        number.expand(start=[1, 2])
 
 
 def test_the_plain_function_stays_callable() -> None:

@@ -4,9 +4,11 @@ from roost.dag.connection import Connection
 from roost.dag.decorators import dag, task
 from roost.dag.definition import DAG
 from roost.dag.group import TaskGroup
+from roost.dag.group_function import task_group
 from roost.dag.node import chain, cross_downstream
 from roost.dag.param import Param
 from roost.dag.runtime import get_current_context
+from roost.dag.setup_teardown import setup, teardown
 from roost.dag.variable import Variable
 from roost.dag.xcom_arg import XComArg
 
@@ -21,5 +23,8 @@ __all__ = [
     "cross_downstream",
     "dag",
     "get_current_context",
+    "setup",
     "task",
+    "task_group",
+    "teardown",
 ]

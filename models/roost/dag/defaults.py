@@ -1,4 +1,4 @@
-"""default_args: arguments of a DAG or a group of arguments that fill what a task leaves out (S6).
+"""default_args: arguments of a DAG or a group that fill what a task leaves out (S6).
 
 Every ``__init__`` of an operator class hierarchy fills the arguments that it names itself, so an
 argument that a subclass passes on explicitly wins over the default, as one from the user does.
@@ -13,7 +13,7 @@ from typing import Any
 
 from roost.dag import scope
 
-__all__ = ["filling_defaults"]
+__all__ = ["collect", "filling_defaults"]
 
 # Identity and placement of a task are never defaults.
 _NEVER = frozenset({"task_id", "dag", "task_group", "default_args"})
@@ -33,7 +33,7 @@ def filling_defaults(
     def wrapper(self: Any, *args: Any, **kwargs: Any) -> None:
         outermost = _SLOT not in self.__dict__
         if outermost:
-            self.__dict__[_SLOT] = _collect(kwargs)
+            self.__dict__[_SLOT] = collect(kwargs)
         defaults = self.__dict__[_SLOT]
         if defaults:
             given = positional[: len(args)]
@@ -48,12 +48,16 @@ def filling_defaults(
     return wrapper
 
 
-def _collect(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def collect(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """The defaults that hold for a task made with ``kwargs``, the nearest winning."""
     group = kwargs.get("task_group")
+    if group is None and kwargs.get("dag") is None:
+        group = scope.current_group()
     dag = kwargs.get("dag") or (group.dag if group is not None else scope.current_dag())
     defaults: dict[str, Any] = {}
     # A wrong `dag` is reported by the operator itself, with a better message.
     defaults.update(getattr(dag, "default_args", None) or {})
+    for around in reversed(list(group.lineage()) if group is not None else []):
+        defaults.update(around.default_args)
     defaults.update(kwargs.get("default_args") or {})
     return defaults

@@ -194,6 +194,14 @@ class DAG:
             )
         self.group_dict[group.group_id] = group
 
+    def free_id(self, name: str) -> str:
+        """``name``, or ``name__1`` and so on when a task or group has that id already."""
+        free, number = name, 0
+        while free in self.task_dict or free in self.group_dict:
+            number += 1
+            free = f"{name}__{number}"
+        return free
+
     def topological_sort(self) -> list[BaseOperator]:
         """The tasks so that each comes after all it depends on.
 
@@ -202,6 +210,8 @@ class DAG:
         """
         for task in self.tasks:
             task.link_arguments()
+        for group in self.group_dict.values():
+            group.link_expansion()
         edges = {task_id: task.downstream for task_id, task in self.task_dict.items()}
         order = graph.topological_order(edges)
         if order is None:

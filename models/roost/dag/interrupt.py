@@ -63,7 +63,8 @@ class Interrupts:
     """
 
     def __init__(self, task: BaseOperator, timeout_us: int | None, limit_us: int | None) -> None:
-        self._task = task
+        #: Whose ``on_kill`` to call; an instance of a mapped task is made inside the block.
+        self.task = task
         self._timeout_us = timeout_us
         self._limit_s = (limit_us or 0) / SECOND
         self._pid = os.getpid()
@@ -117,6 +118,6 @@ class Interrupts:
             return
         self._killed = True
         try:
-            self._task.on_kill()
+            self.task.on_kill()
         except Exception:
             log.exception("on_kill() failed")

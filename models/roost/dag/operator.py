@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from roost.dag import knobs, scope
 from roost.dag.defaults import filling_defaults
@@ -14,16 +14,19 @@ from roost.dag.definition import DAG
 from roost.dag.group import TaskGroup
 from roost.dag.model import TriggerRule, WeightRule
 from roost.dag.names import check_id
-from roost.dag.node import Node
+from roost.dag.tasknode import TaskNode
 from roost.dag.trigger import BaseTrigger
 from roost.dag.xcom_arg import XComArg, find_arguments
 from roost.exceptions import DagError
 from roost.support.wire import OnTimeout
 
+if TYPE_CHECKING:
+    from roost.dag.mapped import OperatorPartial
+
 __all__ = ["BaseOperator"]
 
 
-class BaseOperator(Node):
+class BaseOperator(TaskNode):
     """A unit of work. Subclass it and write :meth:`execute`.
 
     Arguments of ``execute`` templates are the attributes named by ``template_fields``, a class
@@ -55,6 +58,8 @@ class BaseOperator(Node):
         multiple_outputs: also keep each item of a returned dict under its own key.
         start_date: skipped in runs whose logical date is before this.
         end_date: skipped in runs whose logical date is after this.
+        map_index_template: text that names an instance of a mapped task, rendered when it has
+            run (H17).
         doc: documentation as plain text; ``doc_md``, ``doc_json``, ``doc_yaml`` and ``doc_rst``
             in their formats (S69).
 
@@ -66,6 +71,8 @@ class BaseOperator(Node):
     template_ext: Sequence[str] = ()
     #: True for an operator whose execute() does nothing: it is completed without a process (H27).
     empty_body: ClassVar[bool] = False
+    #: Values that are no templates although they stand in templated fields.
+    verbatim: Sequence[Any] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -102,12 +109,14 @@ class BaseOperator(Node):
         multiple_outputs: bool = False,
         start_date: datetime | None = None,
         end_date: datetime | None = None,
+        map_index_template: str | None = None,
         doc: str | None = None,
         doc_md: str | None = None,
         doc_json: str | None = None,
         doc_yaml: str | None = None,
         doc_rst: str | None = None,
     ) -> None:
+        super().__init__()
         group = task_group or (scope.current_group() if dag is None else None)
         self.label = check_id(task_id, "task_id")
         self.task_id = check_id(group.child_id(task_id), "task_id") if group else task_id
@@ -135,15 +144,12 @@ class BaseOperator(Node):
         self.multiple_outputs = multiple_outputs
         self.start_date = knobs.maybe_moment(of, "start_date", start_date)
         self.end_date = knobs.maybe_moment(of, "end_date", end_date)
+        self.map_index_template = map_index_template
         self.doc = doc
         self.doc_md = doc_md
         self.doc_json = doc_json
         self.doc_yaml = doc_yaml
         self.doc_rst = doc_rst
-        # Insertion-ordered sets of task ids.
-        self.downstream: dict[str, None] = {}
-        self.upstream: dict[str, None] = {}
-        self._dag: DAG | None = None
         owner_dag = dag or (group.dag if group else scope.current_dag())
         if owner_dag is not None:
             self.dag = owner_dag
@@ -194,84 +200,12 @@ class BaseOperator(Node):
             on_timeout=on_timeout,
         )
 
-    # -- the DAG it is in
-
-    def has_dag(self) -> bool:
-        """Whether it was put into a DAG."""
-        return self._dag is not None
-
-    @property
-    def dag(self) -> DAG:
-        """The DAG it is in. Assigned once (S8).
-
-        Raises:
-            DagError: it is in none, or is to be moved to another.
-            TypeError: what is assigned is not a DAG.
-        """
-        if self._dag is None:
-            raise DagError(f"task {self.task_id!r} is in no DAG: make it inside `with DAG(…)`")
-        return self._dag
-
-    @dag.setter
-    def dag(self, dag: DAG) -> None:
-        if not isinstance(dag, DAG):
-            raise TypeError(f"task {self.task_id!r}: dag must be a DAG, not {dag!r}")
-        if self._dag is dag:
-            return
-        if self._dag is not None:
-            raise DagError(
-                f"task {self.task_id!r}: the DAG of a task can not be changed "
-                f"(is {self._dag.dag_id!r}, asked for {dag.dag_id!r})"
-            )
-        self._dag = dag
-        dag.add_task(self)
-
-    @property
-    def dag_id(self) -> str:
-        """Id of the DAG it is in; empty when it is in none."""
-        return self._dag.dag_id if self._dag is not None else ""
-
     @property
     def log(self) -> logging.Logger:
         """Logger whose lines appear in the task's log."""
         return logging.getLogger(f"roost.task.{type(self).__name__}")
 
-    # -- its edges
-
-    @property
-    def roots(self) -> Sequence[BaseOperator]:
-        """Itself."""
-        return (self,)
-
-    @property
-    def leaves(self) -> Sequence[BaseOperator]:
-        """Itself."""
-        return (self,)
-
-    @property
-    def upstream_task_ids(self) -> set[str]:
-        """Ids of its direct parents."""
-        return set(self.upstream)
-
-    @property
-    def downstream_task_ids(self) -> set[str]:
-        """Ids of its direct children."""
-        return set(self.downstream)
-
-    @property
-    def upstream_list(self) -> list[BaseOperator]:
-        """Its direct parents."""
-        return [self.dag.get_task(task_id) for task_id in self.upstream]
-
-    @property
-    def downstream_list(self) -> list[BaseOperator]:
-        """Its direct children."""
-        return [self.dag.get_task(task_id) for task_id in self.downstream]
-
-    def link(self, child: BaseOperator) -> None:
-        """Record one edge; a repeated one changes nothing."""
-        self.downstream[child.task_id] = None
-        child.upstream[self.task_id] = None
+    # -- its arguments
 
     def link_arguments(self) -> None:
         """Become downstream of every task whose result is among the templated arguments."""
@@ -280,28 +214,53 @@ class BaseOperator(Node):
                 f"task {self.task_id!r}: template_fields must be a tuple of names; "
                 f"write ({self.template_fields!r},)"
             )
+        for argument in self.find_references():
+            if argument.operator is not self:
+                argument.set_downstream(self)
+
+    def find_references(self) -> Iterator[XComArg]:
+        """The results of other tasks among the templated arguments."""
         for name in self.template_fields:
-            for argument in find_arguments(getattr(self, name, None)):
-                if argument.operator is not self:
-                    argument.set_downstream(self)
+            yield from find_arguments(getattr(self, name, None))
+
+    @property
+    def task_type(self) -> str:
+        """The name of its class."""
+        return type(self).__name__
 
     @property
     def output(self) -> XComArg:
         """Its future return value, to be given to another task's argument."""
         return XComArg(self)
 
-    def partial(self, **kwargs: Any) -> NoReturn:
-        """Task mapping is not available."""
-        raise DagError("task mapping (partial/expand) is not available in this version of Roost")
+    @classmethod
+    def partial(cls, **constant: Any) -> OperatorPartial:
+        """The arguments that all instances of a mapped task share (H17).
 
-    expand = expand_kwargs = partial
+        ``Operator.partial(task_id="t", retries=2).expand(x=[1, 2])`` makes the task.
+
+        Raises:
+            DagError: the class has no such argument, or task_id is missing.
+        """
+        from roost.dag.mapped import OperatorPartial  # it subclasses this class
+
+        return OperatorPartial(cls, constant)
+
+    @classmethod
+    def expand(cls, *args: Any, **kwargs: Any) -> NoReturn:
+        """An operator is mapped by ``partial(task_id=…)`` and then ``expand``."""
+        raise DagError(f"write {cls.__name__}.partial(task_id=…).expand(…)")
+
+    expand_kwargs = expand
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.task_id}>"
 
 
 def _finish(task: BaseOperator) -> None:
-    task.link_arguments()
+    if not scope.is_detached():
+        task.link_arguments()
+        scope.note_task(task)
 
 
 BaseOperator.__init__ = filling_defaults(BaseOperator.__init__, _finish)  # type: ignore[method-assign]

@@ -17,8 +17,10 @@ from roost.dag import runtime
 from roost.dag.context import build_context
 from roost.dag.deferral import TaskDeferred, make_defer_spec
 from roost.dag.interrupt import Interrupts
+from roost.dag.mapped import MappedOperator
+from roost.dag.param import defaults
 from roost.dag.registry import is_known
-from roost.dag.template import render_template_fields
+from roost.dag.template import Renderer, render_template_fields
 from roost.dag.xcom_arg import RETURN_KEY
 from roost.exceptions import (
     DagError,
@@ -31,6 +33,7 @@ from roost.exceptions import (
 from roost.support import typedjson
 from roost.support.clock import now_us
 from roost.support.elements import length_of
+from roost.support.storable import storable
 from roost.support.wire import TRIGGER_TIMEOUT, DeferSpec, Outcome, TaskSpec, XComWrite
 
 if TYPE_CHECKING:
@@ -42,6 +45,7 @@ __all__ = ["execute_task", "run_task"]
 
 # A longer traceback keeps its beginning and its end.
 _ERROR_CHARS = 50_000
+_NAME_CHARS = 250
 
 log = logging.getLogger("roost.task")
 
@@ -135,9 +139,15 @@ def _run(
     left = None if limit is None else limit - spec.run_us
     deferred: TaskDeferred | None = None
     result: Any = None
+    interrupts = Interrupts(task, left, limit)
     try:
-        with runtime.using(supervisor, context), Interrupts(task, left, limit):
-            result = _call(task, spec, context)
+        with runtime.using(supervisor, context), interrupts:
+            if isinstance(task, MappedOperator):
+                task = interrupts.task = _instance(task, spec, context)
+            try:
+                result = _call(task, spec, context)
+            finally:
+                outcome.map_name = _map_name(task, context)
     except TaskDeferred as error:
         deferred = error
     finally:
@@ -148,6 +158,28 @@ def _run(
     else:
         outcome.defer = _deferral(task, deferred, known)
         outcome.kind = "deferred"
+
+
+def _instance(task: MappedOperator, spec: TaskSpec, context: dict[str, Any]) -> BaseOperator:
+    """The operator that one instance of a mapped task runs (H17)."""
+    made = task.instance(spec.map_index, context)
+    context["task"] = context["ti"].task = made
+    context["params"].update(
+        {k: v for k, v in defaults(made.params).items() if k not in context["conf"]}
+    )
+    return made
+
+
+def _map_name(task: BaseOperator, context: dict[str, Any]) -> str | None:
+    """What ``map_index_template`` calls this instance; its errors are not the task's."""
+    if task.map_index_template is None or context["ti"].map_index < 0:
+        return None
+    try:
+        text = str(Renderer(task, context).render(task.map_index_template))
+    except Exception as error:
+        log.warning("map_index_template failed: %s: %s", type(error).__name__, error)
+        return None
+    return storable(text)[:_NAME_CHARS]
 
 
 def _call(task: BaseOperator, spec: TaskSpec, context: dict[str, Any]) -> Any:

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from roost.dag.definition import DAG
     from roost.dag.group import TaskGroup
+    from roost.dag.operator import BaseOperator
 
 __all__ = [
+    "begin_notes",
     "current_dag",
     "current_group",
     "declared_dags",
+    "detached",
+    "end_notes",
     "enter_dag",
     "enter_group",
+    "is_detached",
     "leave",
     "note_declaration",
+    "note_task",
 ]
 
-_open: list[tuple[DAG, TaskGroup | None]] = []
+_open: list[tuple[DAG | None, TaskGroup | None]] = []
+_notes: list[list[BaseOperator]] = []
 _declared: list[tuple[int, DAG]] = []
 
 
@@ -32,6 +41,21 @@ def enter_dag(dag: DAG) -> None:
 def enter_group(group: TaskGroup) -> None:
     """New tasks join ``group`` and its DAG until :func:`leave`."""
     _open.append((group.dag, group))
+
+
+@contextmanager
+def detached() -> Iterator[None]:
+    """Tasks made inside join no DAG and are linked to nothing: they stand for one in a DAG."""
+    _open.append((None, None))
+    try:
+        yield
+    finally:
+        _open.pop()
+
+
+def is_detached() -> bool:
+    """Whether :func:`detached` is the innermost block."""
+    return bool(_open) and _open[-1][0] is None
 
 
 def leave() -> None:
@@ -47,6 +71,22 @@ def current_dag() -> DAG | None:
 def current_group() -> TaskGroup | None:
     """The group of the innermost open block; None directly inside a DAG."""
     return _open[-1][1] if _open else None
+
+
+def begin_notes() -> None:
+    """Note every task that is made until :func:`end_notes`; these may be nested."""
+    _notes.append([])
+
+
+def note_task(task: BaseOperator) -> None:
+    """A task was made."""
+    for notes in _notes:
+        notes.append(task)
+
+
+def end_notes() -> list[BaseOperator]:
+    """The tasks that were made since the last :func:`begin_notes`."""
+    return _notes.pop()
 
 
 def note_declaration(dag: DAG, frame: FrameType | None) -> None:

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from roost.dag.definition import DAG
+from roost.dag.mapped import MappedOperator
 from roost.dag.model import SerializedDag, SerializedTask
 from roost.dag.operator import BaseOperator
 from roost.dag.param import Param, defaults
@@ -39,7 +40,10 @@ def serialize_dag(dag: DAG) -> SerializedDag:
 
 def _serialize(dag: DAG) -> SerializedDag:
     zone = dag_timezone(dag)
-    tasks = [_task(task, zone) for task in dag.topological_sort()]
+    order = dag.topological_sort()
+    for task in order:
+        _check_setup(task)
+    tasks = [_task(task, zone) for task in order]
     timetable = parse_schedule(dag.schedule, zone)
     return SerializedDag(
         dag_id=dag.dag_id,
@@ -60,6 +64,11 @@ def _serialize(dag: DAG) -> SerializedDag:
         description=dag.description,
         doc_md=dag.doc_md,
         params=_plain(defaults(dag.params), "params"),
+        mapped_groups={
+            group_id: group.expansion.serialize()
+            for group_id, group in dag.group_dict.items()
+            if group.expansion is not None
+        },
         extra=_groups(dag),
     )
 
@@ -67,7 +76,7 @@ def _serialize(dag: DAG) -> SerializedDag:
 def _task(task: BaseOperator, zone: str) -> SerializedTask:
     return SerializedTask(
         task_id=task.task_id,
-        operator=type(task).__name__,
+        operator=task.task_type,
         downstream=list(task.downstream),
         trigger_rule=task.trigger_rule,
         owner=task.owner,
@@ -89,8 +98,23 @@ def _task(task: BaseOperator, zone: str) -> SerializedTask:
         start_date=_moment(_its_own(task.start_date, task.dag.start_date), zone),
         end_date=_moment(_its_own(task.end_date, task.dag.end_date), zone),
         empty=_is_empty(task),
+        setup=task.is_setup,
+        teardown=task.is_teardown,
+        on_failure_fail_dagrun=task.on_failure_fail_dagrun,
+        expand=task.expansion.serialize() if isinstance(task, MappedOperator) else None,
+        mapped_group=task.mapped_group.group_id if task.mapped_group is not None else None,
         extra=_task_extra(task),
     )
+
+
+def _check_setup(task: BaseOperator) -> None:
+    """What depends on a setup must wait for its success (H18)."""
+    for child in task.downstream_list if task.is_setup else ():
+        if not child.is_teardown and child.trigger_rule != "all_success":
+            raise DagError(
+                f"task {child.task_id!r} follows the setup {task.task_id!r} and needs "
+                f"trigger_rule='all_success', not {child.trigger_rule!r}"
+            )
 
 
 def _its_own(moment: datetime | None, of_dag: datetime | None) -> datetime | None:
@@ -99,7 +123,7 @@ def _its_own(moment: datetime | None, of_dag: datetime | None) -> datetime | Non
 
 def _is_empty(task: BaseOperator) -> bool:
     """Whether running it would do nothing, so that no process is needed (H27)."""
-    kind = type(task)
+    kind = task.operator_class if isinstance(task, MappedOperator) else type(task)
     author = next(cls for cls in kind.__mro__ if "execute" in cls.__dict__)
     # A subclass that writes its own execute() has a body again.
     return bool(author.__dict__.get("empty_body")) and all(

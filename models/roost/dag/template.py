@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -67,7 +68,7 @@ def render_template_fields(task: BaseOperator, context: dict[str, Any]) -> None:
     Raises:
         RoostException: a field does not exist, or a template is wrong; the message names it.
     """
-    renderer = Renderer(task, context)
+    renderer = Renderer(task, context, task.verbatim)
     for name in task.template_fields:
         if not hasattr(task, name):
             raise RoostException(
@@ -78,14 +79,23 @@ def render_template_fields(task: BaseOperator, context: dict[str, Any]) -> None:
 
 
 class Renderer:
-    """Renders values for one task and context."""
+    """Renders values for one task and context.
 
-    def __init__(self, task: BaseOperator, context: dict[str, Any]) -> None:
+    Args:
+        task: whose templates they are.
+        context: their names.
+        verbatim: values that are given as they are, by identity.
+    """
+
+    def __init__(
+        self, task: BaseOperator, context: dict[str, Any], verbatim: Sequence[Any] = ()
+    ) -> None:
         self._task = task
         self._context = context
         # Copies made so far by identity of the original: shared objects stay shared and cycles
         # end (S66). The originals are kept alive, so that no identity is used twice.
         self._copies: dict[int, tuple[object, object]] = {}
+        self._verbatim = {id(value): value for value in verbatim}
 
     def field(self, name: str, value: Any) -> Any:
         """``value`` rendered; an error names the field."""
@@ -103,6 +113,8 @@ class Renderer:
         """``value`` with every template in it rendered; what holds none is returned as it is."""
         if isinstance(value, XComArg | DagParam):
             return value.resolve(self._context)
+        if id(value) in self._verbatim:
+            return value
         if isinstance(value, str):
             return self._text(value)
         if isinstance(value, _ATOMS):

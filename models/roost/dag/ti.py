@@ -120,11 +120,14 @@ class TaskInstance:
         dag_id: str | None = None,
         include_prior_dates: bool = False,
         *,
-        map_indexes: int | None = None,
+        map_indexes: int | Iterable[int] | None = None,
         default: Any = None,
         run_id: str | None = None,
     ) -> Any:
         """Values that tasks left (S56, S57).
+
+        The value of a mapped task is the list of what its instances left. Inside a mapped group,
+        that of a task of the same group is what the instance with the same map_index left (H17).
 
         Args:
             task_ids: one id: its most recent matching value; several: a list of such values in
@@ -132,28 +135,54 @@ class TaskInstance:
             key: None removes the filter.
             dag_id: default: this DAG.
             include_prior_dates: look at earlier runs, too.
-            map_indexes: only that instance of a mapped task.
+            map_indexes: only that instance of a mapped task; several: a list of their values.
             default: what stands for a value that is not there.
             run_id: default: this run.
         """
         several = task_ids is not None and not isinstance(task_ids, str)
+        ids = [task_ids] if isinstance(task_ids, str) else _ids(task_ids)
         request = XComPull(
-            task_ids=[task_ids] if isinstance(task_ids, str) else _ids(task_ids),
+            task_ids=ids,
             key=key,
             dag_id=dag_id,
             run_id=run_id,
-            map_index=map_indexes,
             include_prior_dates=include_prior_dates,
         )
-        if request.task_ids == []:
+        if ids == []:
             return []
-        found = runtime.ask(request, "xcom_pull").values
-        values = [typedjson.decode(raw) for raw in found]
-        values = [default if value is None else value for value in values]
-        return values if several else values[0] if values else default
+        if map_indexes is not None and not isinstance(map_indexes, int):
+            rows = [_pull(request, default, map_index=index) for index in map_indexes]
+            found = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in ids or "1"]
+        elif map_indexes is not None:
+            found = _pull(request, default, map_index=map_indexes)
+        elif ids is not None and dag_id in (None, self.dag_id) and any(map(self._place, ids)):
+            found = [
+                _pull(request, default, task_ids=[task_id], **self._place(task_id))[0]
+                for task_id in ids
+            ]
+        else:
+            found = _pull(request, default)
+        return found if several else found[0]
+
+    def _place(self, task_id: str) -> dict[str, Any]:
+        """How to ask for what a task left, as seen from this one; empty if it is not mapped."""
+        task = self.task.dag.task_dict.get(task_id)
+        if task is None:
+            return {}
+        group = task.mapped_group
+        if group is not None and group is self.task.mapped_group:
+            return {"map_index": self.map_index}
+        return {"gather": True} if task.is_mapped or group is not None else {}
 
     def __repr__(self) -> str:
         return f"<TaskInstance {self.dag_id}.{self.task_id} {self.run_id} try {self.try_number}>"
+
+
+def _pull(request: XComPull, default: Any, **changes: Any) -> list[Any]:
+    """One value for each task asked for, ``default`` where there is none."""
+    found = runtime.ask(msgspec.structs.replace(request, **changes), "xcom_pull").values
+    values = [typedjson.decode(raw) for raw in found] or [None]
+    return [default if value is None else value for value in values]
 
 
 def _ids(task_ids: Iterable[str] | None) -> list[str] | None:

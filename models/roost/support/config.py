@@ -150,6 +150,7 @@ def user_environ(config: Config, environ: Mapping[str, str] | None = None) -> di
         "ROOST_HOME": str(config.home),
         "ROOST__CORE__DEFAULT_TIMEZONE": config.core.default_timezone,
         "ROOST__CORE__DEFAULT_DEFERRABLE": str(config.core.default_deferrable).lower(),
+        "ROOST__CORE__MAX_MAP_LENGTH": str(config.core.max_map_length),
     }
 
 

@@ -74,6 +74,9 @@ class Core(_Section, frozen=True):
             "in any case; false imports every .py file."
         ),
     ] = True
+    max_map_length: Annotated[
+        int, Meta(ge=1, description="Most instances of one mapped task or group in a run.")
+    ] = 1024
 
 
 class Database(_Section, frozen=True):

@@ -153,6 +153,7 @@ class Outcome(msgspec.Struct):
         skip: task ids to skip directly, decided by the task itself (branches, LatestOnly).
         xcoms: values written in the same transaction as the outcome.
         run_us: user-code time of this dispatch.
+        map_name: what the instance of a mapped task is called, by its map_index_template.
     """
 
     kind: OutcomeKind
@@ -165,6 +166,7 @@ class Outcome(msgspec.Struct):
     defer: DeferSpec | None = None
     run_us: int = 0
     exit_code: int | None = None
+    map_name: str | None = None
 
 
 class TriggerSpec(msgspec.Struct):

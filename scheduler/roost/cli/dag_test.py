@@ -99,6 +99,7 @@ def _prepare(dag_id: str, logical_date: str | None, conf: str, file: Path | None
     # Where DAG files read it.
     os.environ["ROOST__CORE__DEFAULT_TIMEZONE"] = zone
     os.environ["ROOST__CORE__DEFAULT_DEFERRABLE"] = str(config.core.default_deferrable).lower()
+    os.environ["ROOST__CORE__MAX_MAP_LENGTH"] = str(config.core.max_map_length)
     logging.basicConfig(level=config.logging.level, format="%(levelname)s - %(message)s")
     loaded, fileloc = _find(config, dag_id, file)
     return InProcessRun(loaded, fileloc, dag_id, at, conf, _say)
