@@ -15,16 +15,28 @@ import os
 import re
 import sys
 from dataclasses import dataclass
-from types import ModuleType
+from types import CodeType, ModuleType
 
 from roost.dag import scope
 from roost.dag.definition import DAG
+from roost.dag.ignore import IGNORE_FILES, read_rules
 from roost.dag.trigger import BaseTrigger, source_of, trigger_classes
 from roost.exceptions import DagError
+from roost.support.user_settings import ignore_syntax
 
-__all__ = ["LoadedFile", "load_dag_file", "module_name", "read_source"]
+__all__ = [
+    "MAX_SOURCE",
+    "LoadedFile",
+    "is_packed",
+    "load_dag_file",
+    "module_name",
+    "read_source",
+]
 
+#: Bytes that a DAG file may have: its text must fit into one parse result as JSON.
+MAX_SOURCE = 8 << 20
 _PREFIX = "roost_dag_"
+_ARCHIVE = "!roost-zip "  # roost.dag.package.MARK
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +59,39 @@ class LoadedFile:
 
 
 def read_source(path: str) -> str:
-    """The text of a DAG file, line ends as they are.
+    """The text of a DAG file, line ends as they are; of one in a zip, the whole archive (S13).
 
     Raises:
-        DagError: it is not UTF-8, or holds NUL.
+        DagError: it is not UTF-8, holds NUL or is too large; or the archive or ignore file is
+            broken, which is why it was listed.
         OSError: it cannot be read.
     """
-    with open(path, "rb") as file:
-        data = file.read()
+    if os.path.basename(path) in IGNORE_FILES:
+        raise DagError("\n".join(read_rules(path, ignore_syntax()).errors))
+    if path.endswith(".zip"):
+        from roost.dag.archive import what_is_wrong  # late: many processes meet no zip
+
+        raise what_is_wrong(path)
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_SOURCE + 1)
+    except NotADirectoryError:
+        from roost.dag import package  # late, as above
+
+        if package.place_of(path) is None:
+            raise
+        return package.pack(path)
+    if len(data) > MAX_SOURCE:
+        raise DagError(f"{path}: is larger than 8 MiB, the most that a DAG file may be")
+    return _text(path, data)
+
+
+def is_packed(source: str) -> bool:
+    """Whether ``source`` is that of a DAG file in an archive."""
+    return source.startswith(_ARCHIVE)
+
+
+def _text(path: str, data: bytes) -> str:
     try:
         text = data.removeprefix(b"\xef\xbb\xbf").decode()
     except UnicodeDecodeError as error:
@@ -96,7 +133,7 @@ def load_dag_file(path: str, source: str, dags_folder: str) -> LoadedFile:
     if folder not in sys.path:
         sys.path.append(folder)
     _forget_helpers(folder)
-    module = _execute(module_name(path, folder), path, source)
+    module = _execute(module_name(path, folder), path, *_code(path, source))
     scan = [*vars(module).values(), *scope.declared_dags(vars(module))]
     dags: dict[str, DAG] = {}
     for dag in scan:
@@ -115,15 +152,30 @@ def load_dag_file(path: str, source: str, dags_folder: str) -> LoadedFile:
     )
 
 
-def _execute(name: str, path: str, source: str) -> ModuleType:
+def _code(path: str, source: str) -> tuple[str, CodeType]:
+    """The text to show of a file, and its code."""
+    if not is_packed(source):
+        package = sys.modules.get("roost.dag.package")
+        if package is not None:
+            package.unmount()
+        return source, compile(source, path, "exec", dont_inherit=True)
+    from roost.dag.package import mount  # late: many processes meet no zip
+
+    member = mount(path, source)
+    if member.code is not None:
+        return "", member.code
+    text = _text(path, member.data)
+    return text, compile(text, path, "exec", dont_inherit=True)
+
+
+def _execute(name: str, path: str, text: str, code: CodeType) -> ModuleType:
     spec = importlib.util.spec_from_loader(name, loader=None, origin=path)
     if spec is None:  # only for built-in names, which ours never is
         raise DagError(f"{path}: cannot be loaded as {name}")
     module = importlib.util.module_from_spec(spec)
     module.__file__ = path
     # Without a time stamp the entry is never checked against the file, which may have changed.
-    linecache.cache[path] = (len(source), None, source.splitlines(keepends=True), path)
-    code = compile(source, path, "exec", dont_inherit=True)
+    linecache.cache[path] = (len(text), None, text.splitlines(keepends=True), path)
     sys.modules[name] = module
     try:
         exec(code, vars(module))  # noqa: S102 - executing DAG files is what this is for
@@ -166,7 +218,8 @@ def _helpers(folder: str) -> dict[str, str]:
     return {
         _relative(os.path.realpath(file), real): file
         for file in _below(folder).values()
-        if file is not None and file.endswith(".py")
+        # What comes from an archive is hashed with it, and is no file.
+        if file is not None and file.endswith(".py") and os.path.isfile(file)
     }
 
 

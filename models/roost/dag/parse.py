@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import traceback
 
-from roost.dag.loader import load_dag_file, read_source
+from roost.dag.loader import is_packed, load_dag_file, read_source
 from roost.dag.model import ParsedFile
 from roost.dag.serialize import serialize_dag
 from roost.exceptions import DagError
@@ -29,6 +29,7 @@ def parse_dag_file(path: str, dags_folder: str) -> ParsedFile:
             helpers=loaded.helpers,
             dags=[serialize_dag(dag) for dag in loaded.dags.values()],
             triggers=sorted(loaded.triggers),
+            warnings=_misplaced(path, source),
         )
     except KeyboardInterrupt:
         raise
@@ -41,6 +42,14 @@ def parse_dag_file(path: str, dags_folder: str) -> ParsedFile:
             triggers=[],
             error=_explain(error, os.path.abspath(path)),
         )
+
+
+def _misplaced(path: str, source: str) -> list[str]:
+    """``__init__`` at the root of an archive makes no package of it (S15)."""
+    name = os.path.basename(path)
+    if not name.startswith("__init__.") or not is_packed(source):
+        return []
+    return [f"{name} stands at the root of the archive, which is no package; name it otherwise"]
 
 
 def _explain(error: BaseException, path: str) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import jinja2
 from jinja2.nativetypes import NativeEnvironment, NativeTemplate
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from roost.dag.files import read_packed
 
 if TYPE_CHECKING:
     from roost.dag.definition import DAG
@@ -54,7 +57,12 @@ def make_environment(dag: DAG) -> Environment:
     options: dict[str, Any] = {
         "undefined": dag.template_undefined or jinja2.StrictUndefined,
         "extensions": ["jinja2.ext.do"],
-        "loader": jinja2.FileSystemLoader([dag.folder, *dag.template_searchpath]),
+        "loader": jinja2.ChoiceLoader(
+            [
+                jinja2.FunctionLoader(partial(read_packed, dag)),
+                jinja2.FileSystemLoader([dag.folder, *dag.template_searchpath]),
+            ]
+        ),
         "cache_size": 0,
         **dag.jinja_environment_kwargs,
     }

@@ -7,11 +7,11 @@ templates does not pay for it. The worker's template process calls :func:`prewar
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from roost.dag.files import read_template
 from roost.dag.param import DagParam
 from roost.dag.python import prewarm_function
 from roost.dag.xcom_arg import XComArg
@@ -155,20 +155,10 @@ class Renderer:
     def _text(self, text: str) -> Any:
         suffixes = tuple(self._task.template_ext)
         if suffixes and text.endswith(suffixes) and not is_template(text):
-            content = self._file(text)
+            content = read_template(self._task.dag, text)
             if content is None:
                 return text
             text = content
         if not is_template(text):
             return text
         return environment(self._task.dag).compiled(text).render(self._context)
-
-    def _file(self, name: str) -> str | None:
-        """The template file ``name``, None when no search folder has it."""
-        dag = self._task.dag
-        for folder in [dag.folder, *dag.template_searchpath]:
-            path = os.path.join(folder, name)
-            if os.path.isfile(path):
-                with open(path, encoding="utf-8") as file:
-                    return file.read()
-        return None

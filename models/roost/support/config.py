@@ -21,8 +21,16 @@ import msgspec
 from roost.exceptions import ConfigError
 from roost.support import settings
 from roost.support.settings import SECTIONS, Setting, all_settings
+from roost.support.user_settings import for_user_code
 
-__all__ = ["Config", "Origin", "home_from", "load_config", "user_environ", "without_secrets"]
+__all__ = [
+    "Config",
+    "Origin",
+    "home_from",
+    "load_config",
+    "user_environ",
+    "without_secrets",
+]
 
 _PREFIX = "ROOST__"
 _SQLITE = "sqlite:///"
@@ -148,9 +156,7 @@ def user_environ(config: Config, environ: Mapping[str, str] | None = None) -> di
     return {
         **without_secrets(os.environ if environ is None else environ),
         "ROOST_HOME": str(config.home),
-        "ROOST__CORE__DEFAULT_TIMEZONE": config.core.default_timezone,
-        "ROOST__CORE__DEFAULT_DEFERRABLE": str(config.core.default_deferrable).lower(),
-        "ROOST__CORE__MAX_MAP_LENGTH": str(config.core.max_map_length),
+        **for_user_code(config),
     }
 
 

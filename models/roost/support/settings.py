@@ -77,6 +77,23 @@ class Core(_Section, frozen=True):
     max_map_length: Annotated[
         int, Meta(ge=1, description="Most instances of one mapped task or group in a run.")
     ] = 1024
+    dag_ignore_file_syntax: Annotated[
+        Literal["regexp", "glob"],
+        Meta(
+            description="How `.roostignore` and `.airflowignore` are read: a regular expression a "
+            "line, or the patterns of `.gitignore`."
+        ),
+    ] = "regexp"
+    dag_run_conf_overrides_params: Annotated[
+        bool, Meta(description="Whether a run's conf replaces the values of `params`.")
+    ] = True
+    local_settings: Annotated[
+        Path,
+        Meta(
+            description="Python file with the cluster policy: `task_policy` (or `policy`), "
+            "`dag_policy`, `task_instance_mutation_hook`. It need not exist."
+        ),
+    ] = Path("$ROOST_HOME/config/roost_local_settings.py")
 
 
 class Database(_Section, frozen=True):

@@ -17,9 +17,10 @@ from roost.cli.output import paint
 from roost.cli.words import conf_of, counted, moment_of, not_found
 from roost.dag.loader import LoadedFile, load_dag_file, read_source
 from roost.exceptions import DagError
-from roost.scheduler.parsing.folder import find_files, is_candidate
+from roost.scheduler.parsing.folder import content, find_files, is_candidate
 from roost.support.clock import now_us
 from roost.support.config import Config, load_config
+from roost.support.user_settings import for_user_code
 
 __all__ = ["test", "test_task"]
 
@@ -96,10 +97,7 @@ def _prepare(dag_id: str, logical_date: str | None, conf: str, file: Path | None
     config = load_config()
     zone = config.core.default_timezone
     at = now_us() if logical_date is None else moment_of(logical_date, zone)
-    # Where DAG files read it.
-    os.environ["ROOST__CORE__DEFAULT_TIMEZONE"] = zone
-    os.environ["ROOST__CORE__DEFAULT_DEFERRABLE"] = str(config.core.default_deferrable).lower()
-    os.environ["ROOST__CORE__MAX_MAP_LENGTH"] = str(config.core.max_map_length)
+    os.environ.update(for_user_code(config))
     logging.basicConfig(level=config.logging.level, format="%(levelname)s - %(message)s")
     loaded, fileloc = _find(config, dag_id, file)
     return InProcessRun(loaded, fileloc, dag_id, at, conf, _say)
@@ -136,8 +134,9 @@ def _find(config: Config, dag_id: str, file: Path | None) -> tuple[LoadedFile, s
 def _candidates(config: Config, dag_id: str) -> Iterator[str]:
     """DAG files, those first in which the id can be read."""
     folder = config.dags_folder
-    paths = [str(folder / path) for path in find_files(str(folder))]
+    found = find_files(str(folder), config.core.dag_ignore_file_syntax)
+    paths = [str(folder / path) for path in found]
     if config.core.dag_discovery_safe_mode:
         paths = [path for path in paths if is_candidate(path)]
-    naming = {path for path in paths if dag_id.encode() in Path(path).read_bytes()}
+    naming = {path for path in paths if dag_id.encode() in content(path)}
     yield from sorted(paths, key=lambda path: path not in naming)

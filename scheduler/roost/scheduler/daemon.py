@@ -245,6 +245,7 @@ class SchedulerDaemon:
             pool,
             safe_mode=config.core.dag_discovery_safe_mode,
             paused=config.core.dags_are_paused_at_creation,
+            ignore_syntax=config.core.dag_ignore_file_syntax,
         )
         try:
             while True:

@@ -10,6 +10,7 @@ from functools import partial
 from sqlalchemy import Engine
 from sqlalchemy.exc import DataError
 
+from roost.dag.ignore import IgnoreSyntax
 from roost.dag.model import ParsedFile
 from roost.models.engine import read, transact
 from roost.models.queries import dags
@@ -32,16 +33,25 @@ class Watcher:
         pool: parses files.
         safe_mode: look only at files that mention a DAG (S4).
         paused: whether new DAGs start out paused.
+        ignore_syntax: of ignore files (S16).
     """
 
     def __init__(
-        self, engine: Engine, dags_folder: str, pool: ParserPool, *, safe_mode: bool, paused: bool
+        self,
+        engine: Engine,
+        dags_folder: str,
+        pool: ParserPool,
+        *,
+        safe_mode: bool,
+        paused: bool,
+        ignore_syntax: IgnoreSyntax = "regexp",
     ) -> None:
         self._engine = engine
         self._folder = dags_folder
         self._pool = pool
         self._safe_mode = safe_mode
         self._paused = paused
+        self._syntax = ignore_syntax
         self._uninteresting: dict[str, str] = {}  # files that safe mode leaves out, by stamp
         self._parsed: dict[str, str] = {}
         self._last_parse = 0.0
@@ -85,7 +95,7 @@ class Watcher:
         self._pool.close()
 
     def _compare(self, parsed: dict[str, str]) -> tuple[list[str], list[str]]:
-        return changed_files(self._folder, {**self._uninteresting, **parsed})
+        return changed_files(self._folder, {**self._uninteresting, **parsed}, self._syntax)
 
     def _rest(self) -> None:
         if time.monotonic() - self._last_parse > _SERVER_IDLE_S:
