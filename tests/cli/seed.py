@@ -18,7 +18,7 @@ from roost.scheduler.parsing.store import store_file
 from roost.support.clock import SECOND, now_us
 from roost.support.processes import host_id, start_ticks
 
-__all__ = ["DAY_US", "Seed", "chain"]
+__all__ = ["DAY_US", "MOMENT", "Seed", "chain"]
 
 DAY_US = 86_400 * SECOND
 # 2026-01-05T06:00:00Z
@@ -49,9 +49,9 @@ class Seed:
         self.env = {"ROOST_HOME": str(home), "ROOST__DATABASE__URL": url}
         self._engine = create_engine(url, poolclass=NullPool)
 
-    def cli(self, *args: str) -> Result:
+    def cli(self, *args: str, input: str | None = None) -> Result:
         """Run a command in this process."""
-        return CliRunner().invoke(cli, args, env=self.env)
+        return CliRunner().invoke(cli, args, env=self.env, input=input)
 
     def json(self, *args: str) -> Any:
         """What a listing prints as JSON."""

@@ -8,7 +8,7 @@ import click
 from sqlalchemy import Engine
 
 from roost.cli.base import Command
-from roost.cli.lookup import find_dag
+from roost.cli.lookup import find_dag, hindrances
 from roost.cli.output import emit, iso, output_option
 from roost.cli.session import database, ring
 from roost.cli.watch import follow_run
@@ -25,7 +25,6 @@ from roost.support.config import Config
 __all__ = ["trigger"]
 
 _COLUMNS = ("dag_id", "run_id", "run_type", "state", "logical_date")
-_BY_WORKERS = ("local", "sequential")
 _RESERVED = ("scheduled__", "backfill__")
 
 
@@ -124,21 +123,6 @@ def _create(
             raise RoostException(
                 f"run {name!r} of {dag_id} exists already{state}; give another --run-id"
             )
-        return listing.run_row(tx, dag_id, name), tail, _warnings(tx, config, row)
+        return listing.run_row(tx, dag_id, name), tail, hindrances(tx, config, row)
 
     return transact(engine, step)
-
-
-def _warnings(tx: Tx, config: Config, dag: Any) -> list[str]:
-    found = []
-    if dag.is_paused:
-        found.append(
-            f"DAG {dag.dag_id} is paused: the run waits for `roost dags unpause {dag.dag_id}`"
-        )
-    if any(row.fileloc == dag.fileloc for row in listing.import_errors(tx)):
-        found.append(f"{dag.fileloc} cannot be imported now; the run uses its last good version")
-    kinds = {job.kind for job in listing.live_jobs(tx)}
-    needed = ("scheduler", "worker") if config.core.executor in _BY_WORKERS else ("scheduler",)
-    missing = [kind for kind in needed if kind not in kinds]
-    found += [f"no {kind} is running: the run waits until one is started" for kind in missing]
-    return found

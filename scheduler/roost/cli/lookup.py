@@ -13,7 +13,9 @@ from roost.models.engine import Tx
 from roost.models.queries import listing
 from roost.support.config import Config
 
-__all__ = ["find_dag", "find_instance", "find_run", "graph_of_run"]
+__all__ = ["find_dag", "find_instance", "find_run", "graph_of_run", "hindrances"]
+
+_BY_WORKERS = ("local", "sequential")
 
 
 def find_dag(tx: Tx, config: Config, dag_id: str) -> tuple[Any, SerializedDag]:
@@ -79,3 +81,19 @@ def find_instance(tx: Tx, run: Any, task_id: str, map_index: int) -> Any | None:
         return None
     remedy = f"`roost tasks list {run.dag_id}` shows them"
     raise not_found(f"task of {run.dag_id}", task_id, known, remedy)
+
+
+def hindrances(tx: Tx, config: Config, dag: Any) -> list[str]:
+    """What keeps a run of this DAG from going on, a line each; ``dag`` is its row."""
+    found = []
+    if dag.is_paused:
+        found.append(
+            f"DAG {dag.dag_id} is paused: the run waits for `roost dags unpause {dag.dag_id}`"
+        )
+    if any(row.fileloc == dag.fileloc for row in listing.import_errors(tx)):
+        found.append(f"{dag.fileloc} cannot be imported now; the run uses its last good version")
+    kinds = {job.kind for job in listing.live_jobs(tx)}
+    needed = ("scheduler", "worker") if config.core.executor in _BY_WORKERS else ("scheduler",)
+    missing = [kind for kind in needed if kind not in kinds]
+    found += [f"no {kind} is running: the run waits until one is started" for kind in missing]
+    return found

@@ -16,6 +16,8 @@ _COMMANDS = {
     "state": Lazy("roost.cli.task_listing:state", "Print the state of a task instance."),
     "why": Lazy("roost.cli.task_listing:why", "Say why a task instance does not run."),
     "logs": Lazy("roost.cli.task_logs:logs", "Print the log of a task instance."),
+    "clear": Lazy("roost.cli.clear:clear_tasks", "Let tasks run again."),
+    "mark": Lazy("roost.cli.mark:mark_task", "Say that a task succeeded, failed or was skipped."),
     "test": Lazy("roost.cli.dag_test:test_task", "Run one task here, without any daemon."),
 }
 
