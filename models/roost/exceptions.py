@@ -6,6 +6,7 @@ __all__ = [
     "ConfigError",
     "CronError",
     "DagError",
+    "DecryptionError",
     "DeferralTimeout",
     "FailTask",
     "MailError",
@@ -28,6 +29,10 @@ class RoostException(Exception):
 
 class ConfigError(RoostException):
     """A setting is unknown, of the wrong type, or contradicts another."""
+
+
+class DecryptionError(RoostException):
+    """A stored secret was encrypted with a key that is not among the configured ones."""
 
 
 class DagError(RoostException):

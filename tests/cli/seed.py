@@ -49,9 +49,9 @@ class Seed:
         self.env = {"ROOST_HOME": str(home), "ROOST__DATABASE__URL": url}
         self._engine = create_engine(url, poolclass=NullPool)
 
-    def cli(self, *args: str, input: str | None = None) -> Result:
+    def cli(self, *args: str, input: str | None = None, **env: str) -> Result:
         """Run a command in this process."""
-        return CliRunner().invoke(cli, args, env=self.env, input=input)
+        return CliRunner().invoke(cli, args, input=input, env={**self.env, **env})
 
     def json(self, *args: str) -> Any:
         """What a listing prints as JSON."""

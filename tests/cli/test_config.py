@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from roost.cli.config import template
 from roost.cli.main import cli
 from roost.support.config import load_config
+from roost.support.crypto import Keyring, new_key
 from roost.support.settings import all_settings
 
 
@@ -72,18 +73,41 @@ def test_a_wrong_setting_stops_every_command(tmp_path: Path) -> None:
     )
 
 
-def test_init_writes_a_private_file_once(tmp_path: Path) -> None:
+def test_init_writes_a_private_file_and_a_key_once(tmp_path: Path) -> None:
     home = tmp_path / "home"
-    file = home / "roost.toml"
-    assert run(home, "init").stdout == f"wrote {file}\n"
-    assert file.stat().st_mode & 0o777 == 0o600
+    file, key = home / "roost.toml", home / "encryption.key"
+    assert run(home, "init").stdout == (
+        f"wrote {file}\nwrote {key}, which encrypts Variables and Connections: keep a copy\n"
+    )
+    assert file.stat().st_mode & 0o777 == key.stat().st_mode & 0o777 == 0o600
     assert file.read_text() == template()
+    first = key.read_text()
+    Keyring(file=key).check()
     file.write_text("[core]\n")
     refused = run(home, "init")
     assert refused.exit_code == 2
     assert "exists; edit it, or replace it with --force" in refused.stderr
-    assert run(home, "init", "--force").exit_code == 0
+    assert run(home, "init", "--force").stdout == f"wrote {file}\n"
     assert file.read_text() == template()
+    assert key.read_text() == first
+
+
+def test_init_adds_the_key_that_is_missing_and_keeps_the_file(tmp_path: Path) -> None:
+    (tmp_path / "roost.toml").write_text("[core]\nparallelism = 7\n")
+    assert run(tmp_path, "init").stdout.startswith(f"wrote {tmp_path}/encryption.key")
+    assert (tmp_path / "roost.toml").read_text() == "[core]\nparallelism = 7\n"
+
+
+def test_init_makes_no_key_beside_one_that_is_set(tmp_path: Path) -> None:
+    run(tmp_path, "init", ROOST__SECURITY__ENCRYPTION_KEY=new_key())
+    assert not (tmp_path / "encryption.key").exists()
+
+
+def test_the_key_is_not_listed(tmp_path: Path) -> None:
+    key = new_key()
+    result = run(tmp_path, "list", "-o", "json", ROOST__SECURITY__ENCRYPTION_KEY=key)
+    assert key not in result.stdout
+    assert '"***"' in result.stdout
 
 
 def test_the_template_changes_nothing_and_its_lines_are_the_defaults(tmp_path: Path) -> None:

@@ -57,7 +57,9 @@ def token(url: str) -> str:
 def test_values_travel_between_tasks_and_from_variables(
     run: Callable[[str], Callable[[], dict[str, Any]]], daemons: Daemons, database_url: str
 ) -> None:
-    """S54-S58, S61: XComs, Variables and Connections are served by the supervisor."""
+    """S54-S58, S61: XComs, Variables and Connections are served by the supervisor (H26)."""
+    daemons.cli("config", "init")
+    daemons.cli("connections", "add", "secret", "--conn-uri", "http://u:canary-1@h")
     fetch(database_url, "INSERT INTO variable (key, value) VALUES ('colour', 'blue')")
     fetch(
         database_url,
@@ -81,6 +83,9 @@ def test_values_travel_between_tasks_and_from_variables(
         "    assert Variable.get('none', default_var=None) is None\n"
         "    conn = Connection.get('wh')\n"
         "    assert (conn.host, conn.port) == ('h1', 5)\n"
+        "    assert Connection.get('secret').password == 'canary-' + '1'\n"
+        "    print('it is', Connection.get('secret').password)\n"
+        "    assert 'ROOST__SECURITY__ENCRYPTION_KEY' not in os.environ\n"
         "use(make())\n"
     )
     daemons.start("worker")
@@ -90,9 +95,13 @@ def test_values_travel_between_tasks_and_from_variables(
         "the end of the run",
     )
     assert states() == {"make": "success", "use": "success"}
-    assert fetch(database_url, "SELECT value FROM variable WHERE key = 'seen'") == [
-        {"value": "yes"}
-    ]
+    assert daemons.cli("variables", "get", "seen").stdout == "yes\n"
+    (encrypted,) = fetch(database_url, "SELECT is_encrypted FROM variable WHERE key = 'seen'")
+    assert encrypted["is_encrypted"] in (1, True)
+    (log,) = daemons.home.glob("logs/**/task_id=use/attempt=1.log")
+    assert "it is ***" in log.read_text()
+    for file in daemons.home.glob("**/*.log"):
+        assert "canary-1" not in file.read_text(), file
 
 
 def test_a_stopping_worker_lets_its_task_finish(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -12,8 +13,9 @@ from sqlalchemy import Engine
 
 from roost.dag.model import SerializedDag, SerializedTask, SerializedTimetable
 from roost.models.engine import open_engine, transact
-from roost.models.queries import jobs
+from roost.models.queries import connections, jobs
 from roost.support import wire
+from roost.support.crypto import Keyring, new_key
 from roost.support.processes import me
 from roost.support.wire import Outcome, XComWrite
 from roost.worker.attendant import Asked, Ended
@@ -22,6 +24,7 @@ from tests.support.databases import fetch
 
 Queue = Callable[..., None]
 RAW = msgspec.Raw
+KEYS = Keyring(new_key())
 
 
 @pytest.fixture
@@ -34,7 +37,7 @@ def engine(database_url: str) -> Iterator[Engine]:
 @pytest.fixture
 def new_ledger(engine: Engine) -> Callable[..., Ledger]:
     def make(*queues: str) -> Ledger:
-        ledger = Ledger(engine, me(), queues or ("default",), "/run")
+        ledger = Ledger(engine, me(), queues or ("default",), "/run", KEYS)
         ledger.join()
         return ledger
 
@@ -242,6 +245,62 @@ def test_requests_are_answered_for_the_task_that_asked(
     ledger.store([success(first)])
     refused = ask(first, wire.XComPush("late", RAW(b"1")))
     assert refused.error is not None
+
+
+def test_s62_variables_and_connections_are_decrypted_for_the_task(
+    engine: Engine, enqueue: Queue, database_url: str
+) -> None:
+    """Encrypted in the database, plain on the task's line; a row of another key is named."""
+    enqueue(1)
+    ledger = Ledger(engine, me(), ("default",), "/run", KEYS)
+    ledger.join()
+    [start] = ledger.claim(1)
+
+    def ask(*requests: wire.Request, of: Ledger = ledger) -> list[wire.Reply]:
+        return of.answer([Asked(start.spec, request) for request in requests])
+
+    record = wire.ConnectionRecord("wh", "pg", password="canary-1", extra='{"k": "canary-2"}')  # noqa: S106
+    transact(engine, lambda tx: connections.add_connection(tx, record, KEYS))
+    fetch(database_url, "INSERT INTO connection (conn_id, password) VALUES ('old', 'plain')")
+    ask(wire.VariableSet("v", "canary-3"))
+    rows = [*fetch(database_url, "SELECT * FROM variable")]
+    rows += fetch(database_url, "SELECT * FROM connection")
+    assert "canary" not in str(rows)
+    variable, found, old = ask(
+        wire.VariableGet("v"), wire.ConnectionGet("wh"), wire.ConnectionGet("old")
+    )
+    assert variable.text == "canary-3"
+    assert found.connection is not None
+    assert (found.connection.password, found.connection.extra) == ("canary-1", '{"k": "canary-2"}')
+    assert old.connection is not None
+    assert old.connection.password == "plain"  # noqa: S105
+
+    wrong = Ledger(engine, me(), ("default",), "/run", Keyring(new_key()))
+    variable, found, old = ask(
+        wire.VariableGet("v"), wire.ConnectionGet("wh"), wire.ConnectionGet("old"), of=wrong
+    )
+    assert (variable.error or "").startswith("Variable 'v' cannot be decrypted")
+    assert (found.error or "").startswith("Connection 'wh' cannot be decrypted")
+    assert old.connection is not None
+    without = Ledger(engine, me(), ("default",), "/run", Keyring())
+    refused, there = ask(wire.VariableSet("n", "x"), wire.VariableGet("n"), of=without)
+    assert "`roost config init` makes one" in (refused.error or "")
+    assert there == wire.Reply()
+
+
+def test_s47_one_of_several_connections_is_picked_at_random(
+    engine: Engine, enqueue: Queue, new_ledger: Callable[..., Ledger]
+) -> None:
+    """All of them in turn; that none comes in 200 draws has a chance of 10^-30."""
+    enqueue(1)
+    ledger = new_ledger()
+    [start] = ledger.claim(1)
+    hosts = ["h1", "h2", "h3"]
+    for host in hosts:
+        one = wire.ConnectionRecord("wh", host=host)
+        transact(engine, partial(connections.add_connection, record=one, keys=KEYS))
+    replies = ledger.answer([Asked(start.spec, wire.ConnectionGet("wh"))] * 200)
+    assert {reply.connection.host for reply in replies if reply.connection} == set(hosts)
 
 
 def test_prior_dates_reach_earlier_runs_only(

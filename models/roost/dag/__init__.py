@@ -11,6 +11,7 @@ from roost.dag.runtime import get_current_context
 from roost.dag.setup_teardown import setup, teardown
 from roost.dag.variable import Variable
 from roost.dag.xcom_arg import XComArg
+from roost.support.masking import mask_secret
 
 __all__ = [
     "DAG",
@@ -23,6 +24,7 @@ __all__ = [
     "cross_downstream",
     "dag",
     "get_current_context",
+    "mask_secret",
     "setup",
     "task",
     "task_group",

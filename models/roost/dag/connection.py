@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from contextlib import suppress
+from typing import Any, Self
 
 import msgspec
 
 from roost.dag import environ, runtime
 from roost.exceptions import NotFound, RoostException
+from roost.support import masking
 from roost.support.wire import ConnectionGet, ConnectionRecord
 
 __all__ = ["Connection"]
@@ -66,14 +68,33 @@ class Connection:
         """
         text = environ.lookup("CONN", conn_id)
         if text is not None:
-            return cls.parse(conn_id, text)
+            return cls.parse(conn_id, text)._masked()
         record = runtime.ask(ConnectionGet(conn_id), f"Connection {conn_id!r}").connection
         if record is None:
             raise NotFound(
                 f"The conn_id `{conn_id}` isn't defined: set ROOST_CONN_{conn_id.upper()} where "
-                "the worker starts"
+                f"the worker starts, or `roost connections add {conn_id}`"
             )
-        return cls(**msgspec.structs.asdict(record))
+        return cls(**msgspec.structs.asdict(record))._masked()
+
+    def _masked(self) -> Self:
+        """This connection, its secrets hidden from now on in what the process logs."""
+        if self.password:
+            masking.register(self.password)
+            masking.register(f"{self.login or ''}:{self.password}")  # HTTP's basic form
+        if self.extra:
+            with suppress(RoostException):  # not JSON: that is told when it is read
+                masking.mask_secret(self.extra_dejson, "")
+        return self
+
+    @classmethod
+    def from_uri(cls, conn_id: str, uri: str) -> Connection:
+        """A connection from a URI: ``type://login:password@host:port/schema?key=value``.
+
+        Raises:
+            RoostException: it cannot be read.
+        """
+        return cls(conn_id, uri=uri)
 
     @classmethod
     def parse(cls, conn_id: str, text: str) -> Connection:
@@ -137,9 +158,11 @@ class Connection:
         return f"{uri}?{urlencode(self._query())}" if self.extra else uri
 
     def _query(self) -> dict[str, Any]:
-        extra = self.extra_dejson
-        if extra and all(isinstance(value, str) and value for value in extra.values()):
-            return extra
+        with suppress(RoostException):  # not an object: it travels as it is
+            extra = self.extra_dejson
+            texts = all(isinstance(value, str) and value for value in extra.values())
+            if extra and texts and _PLAIN_EXTRA not in extra:
+                return extra
         return {_PLAIN_EXTRA: self.extra}
 
     def _read_uri(self, uri: str) -> None:
@@ -160,7 +183,8 @@ class Connection:
             self.port = parts.port
         except ValueError:
             raise RoostException(
-                f"Connection {self.conn_id!r}: the host or port of the URI is not valid"
+                f"Connection {self.conn_id!r}: the host or port of the URI is not valid; what is "
+                "special in login or password must be percent-encoded (# is %23, / is %2F)"
             ) from None
         self.conn_type = "postgres" if scheme == "postgresql" else scheme.replace("-", "_")
         # Not parts.hostname: it lowers the case.
@@ -173,6 +197,18 @@ class Connection:
         self.schema = unquote(parts.path.lstrip("/")) or None
         query = dict(parse_qsl(parts.query, keep_blank_values=True))
         self.extra = query.get(_PLAIN_EXTRA) or (json.dumps(query) if query else None)
+
+    def as_record(self) -> ConnectionRecord:
+        """The connection as it is stored."""
+        return ConnectionRecord(
+            **{field: getattr(self, field) for field in ConnectionRecord.__struct_fields__}
+        )
+
+    def as_json(self) -> str:
+        """The connection as a JSON object, which :meth:`parse` reads; without what is not set."""
+        fields = msgspec.structs.asdict(self.as_record())
+        del fields["conn_id"]
+        return json.dumps({name: value for name, value in fields.items() if value is not None})
 
     def __repr__(self) -> str:
         return f"<Connection {self.conn_id} {self.conn_type}>"

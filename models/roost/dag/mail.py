@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from roost.dag import runtime
 from roost.exceptions import RoostException
-from roost.support import mail
+from roost.support import mail, masking
 from roost.support.mail import Smtp
 from roost.support.wire import MailSettings
 
@@ -43,4 +43,5 @@ def send_email(
         config = runtime.ask(MailSettings(), "the mail server").smtp
         if config is None:
             raise RoostException("the mail server: this supervisor does not know of one")
+        masking.register(config.password)
     mail.send_email(to, subject, html, smtp=config, cc=cc, bcc=bcc, files=files)

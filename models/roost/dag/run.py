@@ -33,6 +33,7 @@ from roost.exceptions import (
 from roost.support import typedjson
 from roost.support.clock import now_us
 from roost.support.elements import length_of
+from roost.support.masking import mask
 from roost.support.storable import storable
 from roost.support.wire import TRIGGER_TIMEOUT, DeferSpec, Outcome, TaskSpec, XComWrite
 
@@ -265,7 +266,8 @@ def _text(error: BaseException) -> str:
     while inner is not None and inner.tb_frame.f_globals.get("__name__") == __name__:
         inner = inner.tb_next
     shown = error.with_traceback(inner or error.__traceback__)
-    text = "".join(traceback.format_exception(shown)).rstrip()
+    # Masked before it is cut: half a secret would not be recognised.
+    text = mask("".join(traceback.format_exception(shown)).rstrip())
     if len(text) > _ERROR_CHARS:
         half = _ERROR_CHARS // 2
         text = f"{text[:half]}\n[… {len(text) - 2 * half} characters left out …]\n{text[-half:]}"

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import logging
+from contextlib import suppress
 from typing import Any, Final
 
 from roost.dag import environ, runtime
 from roost.exceptions import VariableNotFound
+from roost.support import masking
 from roost.support.wire import VariableDelete, VariableGet, VariableSet
 
 __all__ = ["Variable"]
+
+log = logging.getLogger("roost.task")
 
 
 class _NotGiven:
@@ -52,9 +57,10 @@ class Variable:
             if isinstance(fallback, _NotGiven):
                 raise VariableNotFound(
                     f"Variable {key!r} does not exist: set ROOST_VAR_{key.upper()} where the "
-                    "worker starts, call Variable.set in a task, or give default_var"
+                    f"worker starts, `roost variables set {key} VALUE`, or give default_var"
                 )
             return fallback
+        _mask(key, value)
         return parse(key, value) if deserialize_json else value
 
     @staticmethod
@@ -63,12 +69,30 @@ class Variable:
     ) -> None:
         """Create or replace ``key``; ``value`` is kept as text, or as JSON on demand."""
         text = json.dumps(value) if serialize_json else str(value)
+        if environ.lookup("VAR", key) is not None:
+            log.warning(
+                "Variable %r is set in the database, but the environment has it too and is read "
+                "first: unset ROOST_VAR_%s (or AIRFLOW_VAR_%s) where the worker starts",
+                key,
+                key.upper(),
+                key.upper(),
+            )
+        _mask(key, text)
         runtime.ask(VariableSet(key, text, description), f"Variable {key!r}")
 
     @staticmethod
     def delete(key: str) -> int:
         """Delete ``key``; the number of Variables deleted, 0 or 1."""
         return runtime.ask(VariableDelete(key), f"Variable {key!r}").count
+
+
+def _mask(key: str, value: str) -> None:
+    """Hide a sensitive Variable in what this process logs, or what is sensitive in its JSON."""
+    if masking.is_sensitive(key):
+        masking.register(value)
+    if value[:1] in ("{", "["):
+        with suppress(ValueError):
+            masking.mask_secret(json.loads(value), key)
 
 
 def parse(key: str, value: str) -> Any:

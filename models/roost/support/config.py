@@ -66,6 +66,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     file: Path
     core: settings.Core
     database: settings.Database
+    security: settings.Security
     scheduler: settings.Scheduler
     worker: settings.Worker
     triggerer: settings.Triggerer

@@ -28,6 +28,7 @@ __all__ = [
     "Database",
     "Logging",
     "Scheduler",
+    "Security",
     "Setting",
     "Smtp",
     "Statsd",
@@ -113,6 +114,26 @@ class Database(_Section, frozen=True):
             "`full` a power cut too, with an fsync for each transaction."
         ),
     ] = "full"
+
+
+class Security(_Section, frozen=True):
+    """Secrets: how they are stored, and what is hidden in logs and listings."""
+
+    encryption_key: Annotated[
+        str,
+        Meta(
+            extra=_SECRET,
+            description="Fernet key of Variables and Connections, or several with commas, the "
+            "newest first; without it `$ROOST_HOME/encryption.key` is read.",
+        ),
+    ] = ""
+    sensitive_names: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="A Variable, or a field of a Connection, whose name holds one of these "
+            "words is masked, besides those whose name holds password, secret, token and the like."
+        ),
+    ] = ()
 
 
 class Scheduler(_Section, frozen=True):
@@ -205,6 +226,7 @@ class Logging(_Section, frozen=True):
 SECTIONS: dict[str, type[_Section]] = {
     "core": Core,
     "database": Database,
+    "security": Security,
     "scheduler": Scheduler,
     "worker": Worker,
     "triggerer": Triggerer,

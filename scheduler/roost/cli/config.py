@@ -12,14 +12,17 @@ from roost.cli.base import Command, Lazy, LazyGroup
 from roost.cli.output import emit, output_option
 from roost.exceptions import ConfigError
 from roost.support.config import home_from, load_config
+from roost.support.crypto import KEY_FILE, create_key_file
 from roost.support.settings import SECTIONS, Setting, all_settings
 
-__all__ = ["config", "get_value", "init", "list_", "template"]
+__all__ = ["config", "get_value", "init", "list_", "template", "write_template"]
 
 _COMMANDS = {
     "list": Lazy("roost.cli.config:list_", "List every setting and where its value came from."),
     "get-value": Lazy("roost.cli.config:get_value", "Print the value of one setting."),
-    "init": Lazy("roost.cli.config:init", "Write a roost.toml that explains every setting."),
+    "init": Lazy(
+        "roost.cli.config:init", "Write a roost.toml that explains every setting, and a key."
+    ),
 }
 
 
@@ -74,18 +77,49 @@ def get_value(section: str, key: str | None) -> None:
 
 
 @click.command(cls=Command)
-@click.option("--force", is_flag=True, help="Replace a roost.toml that exists.")
+@click.option("--force", is_flag=True, help="Replace a roost.toml that exists; a key never is.")
 def init(force: bool) -> None:
-    """Write a roost.toml that explains every setting."""
-    file = home_from(os.environ) / "roost.toml"
+    """Write a roost.toml that explains every setting, and a key.
+
+    The key encrypts Variables and Connections in the database. It is made only if there is none:
+    keep a copy of it, what was encrypted cannot be read without it.
+    """
+    home = home_from(os.environ)
+    wrote = write_template(home, force)
+    made = create_key_file(home / KEY_FILE) if _needs_key() else False
+    if not wrote and not made:
+        raise ConfigError(f"{home / 'roost.toml'} exists; edit it, or replace it with --force")
+    if wrote:
+        click.echo(f"wrote {home / 'roost.toml'}")
+    if made:
+        click.echo(
+            f"wrote {home / KEY_FILE}, which encrypts Variables and Connections: keep a copy"
+        )
+
+
+def _needs_key() -> bool:
+    """Whether no key is set; a roost.toml that is wrong must not stop its replacement."""
+    try:
+        return not load_config().security.encryption_key
+    except ConfigError:
+        return False
+
+
+def write_template(home: Path, force: bool) -> bool:
+    """Write ``roost.toml``, for its owner's eyes; False if there is one and ``force`` is not set.
+
+    Raises:
+        OSError: the home cannot be written.
+    """
+    file = home / "roost.toml"
     if file.exists() and not force:
-        raise ConfigError(f"{file} exists; edit it, or replace it with --force")
-    file.parent.mkdir(parents=True, exist_ok=True)
+        return False
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
     # It may come to hold the database's password.
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with open(descriptor, "w") as out:
         out.write(template())
-    click.echo(f"wrote {file}")
+    return True
 
 
 def template() -> str:

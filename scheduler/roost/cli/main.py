@@ -19,6 +19,18 @@ _COMMANDS = {
     "tasks": Lazy("roost.cli.tasks:tasks", "Ask about tasks and their instances."),
     "triggers": Lazy("roost.cli.triggers:triggers", "Ask what deferred tasks wait for."),
     "pools": Lazy("roost.cli.pools:pools", "List and change pools."),
+    "variables": Lazy(
+        "roost.cli.variables:variables", "List, change, import and export Variables."
+    ),
+    "connections": Lazy(
+        "roost.cli.connections:connections", "List, change, import and export Connections."
+    ),
+    "rotate-encryption-key": Lazy(
+        "roost.cli.rotate:rotate_encryption_key", "Encrypt all secrets anew with the newest key."
+    ),
+    "rotate-fernet-key": Lazy(
+        "roost.cli.rotate:rotate_fernet_key", "Encrypt all secrets anew with the newest key."
+    ),
     "db": Lazy("roost.cli.db:db", "Make and migrate the metadata database."),
     "config": Lazy("roost.cli.config:config", "Show and start the configuration."),
     "info": Lazy("roost.cli.about:info", "Show what this Roost is and where it runs."),

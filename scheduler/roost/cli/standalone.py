@@ -15,16 +15,18 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from roost.cli.base import Command
-from roost.cli.config import template
+from roost.cli.config import write_template
 from roost.cli.fleet import Daemon, preload
 from roost.cli.session import engine_of
 from roost.cli.watch import ImportErrors, Pace, event_line
 from roost.exceptions import ConfigError
 from roost.migrations import api
 from roost.models.engine import read
+from roost.models.queries import secrets
 from roost.models.queries.event_tail import EventTail
 from roost.models.schema import require_schema
 from roost.support.config import Config, load_config
+from roost.support.crypto import create_key_file, key_file
 from roost.support.notify import Notifier
 
 __all__ = ["standalone"]
@@ -62,17 +64,33 @@ def _prepare(config: Config) -> None:
         if engine.dialect.name == "sqlite":
             api.migrate(engine)
         require_schema(engine)
+        if engine.dialect.name == "sqlite":
+            _make_key(config, engine)
     finally:
         engine.dispose()
+
+
+def _make_key(config: Config, engine: Engine) -> None:
+    """A first start makes the key; not one that has lost the key of what is encrypted already."""
+    if config.security.encryption_key or key_file(config).exists():
+        return
+    with read(engine) as tx:
+        lost = secrets.any_encrypted(tx)
+    if lost:
+        click.echo(
+            f"roost: the key of what is encrypted is gone: restore {key_file(config)}", err=True
+        )
+    elif create_key_file(key_file(config)):
+        click.echo(
+            f"  {'key':<10} {key_file(config)} made, for Variables and Connections: keep a copy"
+        )
 
 
 def _make_home(config: Config) -> None:
     config.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     for folder in (config.dags_folder, config.log_folder):
         folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-    if not config.file.exists():
-        with open(os.open(config.file, os.O_WRONLY | os.O_CREAT, 0o600), "w") as out:
-            out.write(template())
+    write_template(config.home, force=False)
 
 
 class _Standalone:

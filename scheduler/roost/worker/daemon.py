@@ -26,6 +26,7 @@ from roost.models.schema import require_schema
 from roost.support import osproc
 from roost.support.clock import SECOND
 from roost.support.config import Config, user_environ
+from roost.support.crypto import keyring_of
 from roost.support.doorbell import BellSocket, drain
 from roost.support.far_bell import FarDoorbell
 from roost.support.notify import Notifier
@@ -102,7 +103,8 @@ class WorkerDaemon:
         self._queues = queues
         self._slots = slots
         process: Process = me()
-        self._ledger = Ledger(engine, process, queues, str(config.run_dir), config.smtp)
+        keys = keyring_of(config)
+        self._ledger = Ledger(engine, process, queues, str(config.run_dir), keys, config.smtp)
         self._hub = Hub(
             HubSettings(
                 dags_folder=str(config.dags_folder),

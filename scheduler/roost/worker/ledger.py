@@ -9,7 +9,6 @@ beat    the lease, and which dispatches still are this worker's
 from __future__ import annotations
 
 import logging
-import random
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import partial
@@ -24,6 +23,7 @@ from roost.models.engine import Tx, read, single, transact
 from roost.models.queries import connections, dispatches, jobs, variables, xcoms
 from roost.models.queries.dispatches import Claimed, DagCode
 from roost.support.clock import now_us
+from roost.support.crypto import Keyring
 from roost.support.mail import Smtp
 from roost.support.processes import Process, is_alive
 from roost.support.wire import (
@@ -85,6 +85,7 @@ class Ledger:
         me: this process.
         queues: which queues' dispatches to take.
         run_dir: where this daemon's bell is.
+        keys: of Variables and Connections.
         smtp: the mail server, for tasks that ask for it.
     """
 
@@ -94,9 +95,11 @@ class Ledger:
         me: Process,
         queues: Sequence[str],
         run_dir: str,
+        keys: Keyring,
         smtp: Smtp | None = None,
     ) -> None:
         self._engine = engine
+        self._keys = keys
         self._me = me
         self._queues = tuple(queues)
         self._run_dir = run_dir
@@ -246,9 +249,15 @@ class Ledger:
     def answer(self, asked: Sequence[Asked]) -> list[Reply]:
         """Answers to requests, in their order, each as it was asked by that very task."""
         if any(isinstance(one.request, XComPush | VariableSet | VariableDelete) for one in asked):
-            return transact(self._engine, lambda tx: [self._reply(tx, one) for one in asked])
+            return transact(self._engine, lambda tx: [self._answer(tx, one) for one in asked])
         with read(self._engine) as tx:
-            return [self._reply(tx, one) for one in asked]
+            return [self._answer(tx, one) for one in asked]
+
+    def _answer(self, tx: Tx, asked: Asked) -> Reply:
+        try:
+            return self._reply(tx, asked)
+        except RoostException as error:  # no key, a wrong one: that request's trouble alone
+            return Reply(error=str(error))
 
     def _reply(self, tx: Tx, asked: Asked) -> Reply:
         spec, request = asked
@@ -265,18 +274,16 @@ class Ledger:
                     return Reply()
                 return Reply(error="this dispatch is not valid any more; nothing was stored")
             case VariableGet(key):
-                return Reply(text=variables.get_variable(tx, key))
+                return Reply(text=variables.get_variable(tx, key, self._keys))
             case VariableSet(key, text, description):
-                variables.set_variable(tx, key, text, description)
+                variables.set_variable(tx, key, text, self._keys, description)
                 return Reply()
             case VariableDelete(key):
                 return Reply(count=variables.delete_variable(tx, key))
             case MailSettings():
                 return Reply(smtp=self._smtp)
             case ConnectionGet(conn_id):
-                found = connections.get_connections(tx, conn_id)
-                # Picking one of several spreads the load (S47).
-                return Reply(connection=random.choice(found) if found else None)  # noqa: S311
+                return Reply(connection=connections.pick_connection(tx, conn_id, self._keys))
 
 
 def _code(row: DagCode) -> _Code:

@@ -16,12 +16,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from roost.support import masking
 from roost.support.wire import TaskSpec
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-__all__ = ["log_path", "open_log", "prepare_streams", "task_log_path"]
+__all__ = ["log_path", "open_log", "prepare_streams", "release_streams", "task_log_path"]
 
 _PLAIN = re.compile(r"[\w.:+~@ -]{1,200}", re.ASCII)
 _FORMAT = "[%(asctime)s] {%(filename)s:%(lineno)d} %(levelname)s - %(message)s"
@@ -90,14 +91,43 @@ def _make_folder(folder: str) -> None:
 
 
 class _LogFile(io.FileIO):
-    """A descriptor whose writes never raise: a full log disk must not fail the task."""
+    """A descriptor whose writes never raise: a full log disk must not fail the task.
+
+    Secrets that this process has been given are hidden on their way through it.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number, "w", closefd=False)
+        self._filter = masking.Filter()
 
     def write(self, data: ReadableBuffer, /) -> int:
         size = memoryview(data).nbytes
         try:
-            return super().write(data) or 0
+            if not masking.is_active():
+                return super().write(data) or 0
+            self._write_all(self._filter.feed(bytes(data)))
         except OSError:
-            return size
+            pass
+        return size
+
+    def release(self) -> None:
+        """Write what was held back because a secret could have begun there."""
+        with suppress(OSError):
+            self._write_all(self._filter.rest())
+
+    def _write_all(self, data: bytes) -> None:
+        while data:
+            data = data[super().write(data) or len(data) :]
+
+
+_files: list[_LogFile] = []
+
+
+def release_streams() -> None:
+    """Write the last of what this process's streams hold; to be called before it exits."""
+    if masking.is_active():
+        for file in _files:
+            file.release()
 
 
 class _Stamped(logging.Formatter):
@@ -112,7 +142,9 @@ def prepare_streams(level: str) -> None:
     They write to descriptors 1 and 2 line by line; a task process only puts its log file there.
     """
     for number, name in ((1, "stdout"), (2, "stderr")):
-        raw = io.BufferedWriter(_LogFile(number, "w", closefd=False))
+        file = _LogFile(number)
+        _files.append(file)
+        raw = io.BufferedWriter(file)
         setattr(
             sys,
             name,

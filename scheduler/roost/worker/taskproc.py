@@ -23,6 +23,7 @@ from roost.dag.run import run_task
 from roost.support.frames import pack
 from roost.support.osproc import die_with_parent
 from roost.support.wire import Finished, Reply, Request, TaskSpec
+from roost.worker.tasklog import release_streams
 
 __all__ = ["Line", "kill_group", "main", "work"]
 
@@ -119,6 +120,7 @@ def work(line: Line, loaded: LoadedFile) -> None:
         sys.stderr.flush()
     except (OSError, ValueError):  # the task may have closed them
         pass
+    release_streams()
     line.write(Finished(outcome))
 
 

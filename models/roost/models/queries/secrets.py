@@ -1,0 +1,141 @@
+"""Secrets at rest as a whole: which columns are encrypted, and how they get a new key.
+
+:data:`STORES` is the one list of encrypted columns. Each table in it has an ``is_encrypted``
+column that tells how the columns of a row are to be read; whatever joins the list is rotated too.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from roost.exceptions import DecryptionError
+from roost.models.engine import Sql, Tx
+from roost.support.crypto import Keyring
+
+__all__ = ["STORES", "Batch", "Store", "any_encrypted", "count", "rotate_batch"]
+
+
+class Store(NamedTuple):
+    """One table that holds secrets.
+
+    Attributes:
+        word: what a row is called.
+        columns: what is encrypted; a NULL stays one.
+        first: less than every key.
+        total: counts the rows.
+        encrypted: finds a row that is encrypted.
+        page: the rows after ``:last``, at most ``:size``: ``id``, the ``name`` for people,
+            ``is_encrypted`` and the columns; locked.
+        update: writes the columns of ``:id``.
+    """
+
+    word: str
+    columns: tuple[str, ...]
+    first: str | int
+    total: Sql
+    encrypted: Sql
+    page: Sql
+    update: Sql
+
+
+STORES = (
+    Store(
+        word="Variable",
+        columns=("value",),
+        first="",
+        total=Sql("SELECT count(*) FROM variable"),
+        encrypted=Sql("SELECT 1 FROM variable WHERE is_encrypted LIMIT 1"),
+        page=Sql(
+            "SELECT key AS id, key AS name, is_encrypted, value FROM variable "
+            "WHERE key > :last ORDER BY key LIMIT :size {for_update}"
+        ),
+        update=Sql("UPDATE variable SET value = :value, is_encrypted = {true} WHERE key = :id"),
+    ),
+    Store(
+        word="Connection",
+        columns=("password", "extra"),
+        first=0,
+        total=Sql("SELECT count(*) FROM connection"),
+        encrypted=Sql("SELECT 1 FROM connection WHERE is_encrypted LIMIT 1"),
+        page=Sql(
+            "SELECT id, conn_id AS name, is_encrypted, password, extra FROM connection "
+            "WHERE id > :last ORDER BY id LIMIT :size {for_update}"
+        ),
+        update=Sql(
+            "UPDATE connection SET password = :password, extra = :extra, is_encrypted = {true} "
+            "WHERE id = :id"
+        ),
+    ),
+)
+
+
+class Batch(NamedTuple):
+    """What became of some rows.
+
+    Attributes:
+        last: key of the last of them; None: there are none left.
+        seen: how many rows were looked at.
+        changed: how many have been, or would be, encrypted anew.
+        unreadable: an error line for each row that no key decrypts.
+    """
+
+    last: str | int | None
+    seen: int
+    changed: int
+    unreadable: list[str]
+
+
+def any_encrypted(tx: Tx) -> bool:
+    """Whether some row is encrypted."""
+    return any(tx.first(store.encrypted) is not None for store in STORES)
+
+
+def count(tx: Tx, store: Store) -> int:
+    """How many rows a store has."""
+    return int(tx.scalar(store.total))
+
+
+def rotate_batch(
+    tx: Tx, store: Store, keys: Keyring, last: str | int, size: int, *, dry_run: bool = False
+) -> Batch:
+    """Encrypt the rows after ``last`` with the newest key, those that are not so already.
+
+    The rows are locked from the read to the commit, so that no write in between is lost. A row
+    that no key decrypts is left as it is.
+
+    Args:
+        tx: the transaction.
+        store: which table.
+        keys: the newest encrypts, all decrypt.
+        last: ``store.first``, or what the last batch ended with.
+        size: most rows.
+        dry_run: change nothing.
+    """
+    rows = tx.all(store.page, last=last, size=size)
+    changed, unreadable = 0, []
+    for row in rows:
+        try:
+            values = _renewed(row, store, keys)
+        except DecryptionError as error:
+            unreadable.append(str(error))
+            continue
+        if values is not None:
+            changed += 1
+            if not dry_run:
+                tx.run(store.update, id=row.id, **values)
+    return Batch(rows[-1].id if rows else None, len(rows), changed, unreadable)
+
+
+def _renewed(row: Any, store: Store, keys: Keyring) -> dict[str, str | None] | None:
+    """The row's secrets under the newest key; None when they are so already."""
+    stored = {column: getattr(row, column) for column in store.columns}
+    given = [value for value in stored.values() if value is not None]
+    if row.is_encrypted and all(map(keys.is_newest, given)):
+        return None
+    what = f"{store.word} {row.name!r}"
+    return {
+        column: value
+        if value is None
+        else keys.encrypt(keys.decrypt(value, what) if row.is_encrypted else value)
+        for column, value in stored.items()
+    }

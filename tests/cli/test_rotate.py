@@ -1,0 +1,120 @@
+"""``roost rotate-encryption-key``: every secret under the newest key, also after a kill."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from roost.support.crypto import Keyring, new_key
+from tests.cli.seed import Seed
+
+OLD, NEW = new_key(), new_key()
+
+
+@pytest.fixture
+def filled(seed: Seed) -> Seed:
+    """Secrets under the old key, one that was stored plain, and both keys in the environment."""
+    seed.env["ROOST__SECURITY__ENCRYPTION_KEY"] = OLD
+    for number in range(7):
+        seed.cli("variables", "set", f"v{number}", f"value {number}")
+    seed.cli("connections", "add", "wh", "--conn-uri", "pg://u:p@h?k=v")
+    seed.cli("connections", "add", "empty", "--conn-type", "http")
+    seed.sql("INSERT INTO variable (key, value) VALUES ('plain', 'old')")
+    seed.sql("INSERT INTO connection (conn_id, password) VALUES ('plain', 'old')")
+    seed.env["ROOST__SECURITY__ENCRYPTION_KEY"] = f"{NEW},{OLD}"
+    return seed
+
+
+def tokens(seed: Seed) -> list[str]:
+    found = seed.sql(
+        "SELECT value FROM variable UNION ALL SELECT password FROM connection "
+        "UNION ALL SELECT extra FROM connection"
+    )
+    return [row[0] for row in found if row[0] is not None]
+
+
+def assert_rotated(seed: Seed) -> None:
+    ring = Keyring(NEW)
+    assert [ring.decrypt(token, "it") for token in tokens(seed)]
+    seed.env["ROOST__SECURITY__ENCRYPTION_KEY"] = NEW
+    values = {row["key"]: row["value"] for row in seed.json("variables", "list")}
+    assert values == {**{f"v{n}": f"value {n}" for n in range(7)}, "plain": "old"}
+    connections = {
+        row["conn_id"]: (row["password"], row["extra"])
+        for row in seed.json("connections", "list", "--show-secrets")
+    }
+    assert connections == {"wh": ("p", '{"k": "v"}'), "empty": (None, None), "plain": ("old", None)}
+
+
+def test_everything_is_encrypted_anew_once(filled: Seed) -> None:
+    before = tokens(filled)
+    tried = filled.cli("rotate-encryption-key", "--dry-run")
+    assert tried.stdout == (
+        "Variables: 8 would be encrypted anew, 0 under the newest key already\n"
+        "Connections: 2 would be encrypted anew, 1 under the newest key already\n"
+    )
+    assert tokens(filled) == before
+    done = filled.cli("rotate-encryption-key", "--batch", "3")
+    assert done.stdout == (
+        "Variables: 8 encrypted anew, 0 under the newest key already\n"
+        "Connections: 2 encrypted anew, 1 under the newest key already\n"
+    )
+    assert done.stderr == "Variables: 3 of 8\nVariables: 6 of 8\n"
+    after = tokens(filled)
+    again = filled.cli("rotate-fernet-key")
+    assert again.stdout == (
+        "Variables: 0 encrypted anew, 8 under the newest key already\n"
+        "Connections: 0 encrypted anew, 3 under the newest key already\n"
+    )
+    assert tokens(filled) == after
+    assert_rotated(filled)
+
+
+def test_it_goes_on_after_a_kill(filled: Seed) -> None:
+    """SIGKILL between two batches: some rows are new, all are readable, the next one finishes."""
+    code = (
+        "import os, signal\n"
+        "from roost.cli import rotate\n"
+        "whole, batches = rotate.transact, []\n"
+        "def transact(*args):\n"
+        "    batches.append(1)\n"
+        "    if len(batches) == 3:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return whole(*args)\n"
+        "rotate.transact = transact\n"
+        "rotate.rotate_encryption_key(['--batch', '2'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, **filled.env})
+    assert done.returncode == -signal.SIGKILL
+    new = [token for token in tokens(filled) if is_new(token)]
+    assert len(new) == 4
+    assert len(filled.json("variables", "list")) == 8
+    finished = filled.cli("rotate-encryption-key")
+    assert finished.stdout.startswith("Variables: 4 encrypted anew, 4 under the newest key already")
+    assert_rotated(filled)
+
+
+def is_new(token: str) -> bool:
+    return Keyring(NEW).is_newest(token)
+
+
+def test_a_row_that_no_key_decrypts_is_named_and_left(filled: Seed) -> None:
+    lost = Keyring(new_key()).encrypt("x")
+    filled.sql("UPDATE variable SET value = :lost WHERE key = 'v3'", lost=lost)
+    done = filled.cli("rotate-encryption-key")
+    assert done.exit_code == 2
+    named, last = done.stderr.splitlines()
+    assert named.startswith("Variable 'v3' cannot be decrypted")
+    assert last.startswith("roost: 1 of the rows cannot be decrypted")
+    assert "Variables: 7 encrypted anew" in done.stdout
+    assert filled.scalar("SELECT value FROM variable WHERE key = 'v3'") == lost
+
+
+def test_without_a_key_nothing_is_rotated(seed: Seed) -> None:
+    refused = seed.cli("rotate-encryption-key")
+    assert refused.exit_code == 2
+    assert "there is no encryption key" in refused.stderr
