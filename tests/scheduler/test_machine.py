@@ -61,6 +61,8 @@ def dags(draw: st.DrawFn, dag_id: str) -> SerializedDag:
         *tasks,
         max_active_tasks=draw(st.integers(1, 4)),
         max_active_runs=draw(st.integers(1, 2)),
+        dagrun_timeout_us=draw(st.sampled_from([None, None, 20 * SECOND])),
+        fail_fast=draw(st.booleans()),
         schedule=draw(st.sampled_from([None, "@hourly"])),
         start_date=None,
     )

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Engine, text
 from roost.dag.model import SerializedDag
 from roost.dag.rules import Counts, Verdict, evaluate
 from roost.models.states import FINISHED, IN_FLIGHT, MOVES, RUN_MOVES, Event, RunEvent, State
+from roost.scheduler.steps.cutting import ENDINGS
 
 __all__ = ["violations"]
 
@@ -25,6 +26,7 @@ __all__ = ["violations"]
 _BY_USER = frozenset(
     {Event.CLEAR, Event.MARK_SUCCESS, Event.MARK_FAILED, Event.MARK_SKIPPED, Event.REMOVE}
 )
+_OTHERWISE = frozenset({"marked by a user", *ENDINGS.values()})
 _DECISIONS = frozenset({Event.SCHEDULE, Event.SKIP, Event.UPSTREAM_FAIL})
 
 
@@ -269,7 +271,7 @@ def _runs(found: Snapshot) -> Iterator[str]:
             yield f"S4: run {key} is {run.state}, its log says {steps}"
         if run.state in ("queued", "running"):
             continue
-        if log[-1].reason == "marked by a user":
+        if log[-1].reason in _OTHERWISE:
             continue  # so it says, whatever its leaves do
         left = [t.task_id for t in tasks[key].values() if t.state not in FINISHED]
         stuck = any(row.reason and "deadlock" in row.reason for row in log)

@@ -108,6 +108,7 @@ def _facts(row: Any, dag: SerializedDag, folder: Any) -> Iterator[tuple[str, Any
     yield "fileloc", str(folder / row.fileloc)
     yield "is_active", bool(row.is_active)
     yield "is_paused", bool(row.is_paused)
+    yield "paused_because", row.paused_reason
     yield "schedule", row.schedule
     yield "timezone", dag.timetable.timezone
     yield "start_date", iso(dag.start_date)
@@ -121,6 +122,8 @@ def _facts(row: Any, dag: SerializedDag, folder: Any) -> Iterator[tuple[str, Any
     yield "max_active_tasks", dag.max_active_tasks
     timeout = dag.dagrun_timeout_us
     yield "dagrun_timeout_s", None if timeout is None else timeout / 1_000_000
+    yield "fail_fast", dag.fail_fast
+    yield "max_consecutive_failed_dag_runs", dag.max_consecutive_failed_dag_runs
     yield "tasks", len(dag.tasks)
     yield "owners", ", ".join(json.loads(row.owners))
     yield "tags", ", ".join(json.loads(row.tags))

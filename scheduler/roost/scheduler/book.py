@@ -52,11 +52,11 @@ class Waiting(NamedTuple):
 
 
 class Alarm(NamedTuple):
-    """Something due at a moment (microseconds): a retry, or the time-out of a trigger."""
+    """Something due at a moment (microseconds): a retry, or the time-out of a trigger or run."""
 
     due_at: int
     run_key: int
-    ti_id: int
+    ti_id: int  # 0: the run's own time is up
     trigger_id: int | None  # None: a retry
     on_timeout: str = "retry"  # of the trigger
 
@@ -95,6 +95,7 @@ class ActiveRun:
         "run_id",
         "serial",
         "started_at",
+        "timeout_at",
         "tries",
         "version",
         "waiting",
@@ -113,6 +114,9 @@ class ActiveRun:
         self.dag_id = row.dag_id
         self.run_id = row.run_id
         self.started_at = row.start_date
+        self.timeout_at: int | None = None  # H11
+        if row.start_date is not None and version.plan.dag.dagrun_timeout_us is not None:
+            self.timeout_at = row.start_date + version.plan.dag.dagrun_timeout_us
         self.wish = row.wish
         self.backfill_id = row.backfill_id
         self.version = version
@@ -171,6 +175,11 @@ class ActiveRun:
     def has_started(self, index: int) -> bool:
         """Whether a body of this task instance has begun, in this try or in one before (H28)."""
         return self.own_tries(index) > 1 or index in self.resumed or index in self.losses
+
+    def has_dispatch(self, index: int) -> bool:
+        """Whether a task instance is queued or runs; its board need not know which."""
+        state = self.board.states[index]
+        return state in IN_FLIGHT or (state == State.SCHEDULED and index not in self.waiting)
 
     def own_tries(self, index: int) -> int:
         """Tries of a task instance, since it was cleared if it was: what ``retries`` limits."""

@@ -198,6 +198,8 @@ class SchedulerDaemon:
     def _publish(self, report: Report, took_s: float) -> None:
         if report.deferred:
             self._bell.ring("triggerer")
+        if report.wished:
+            self._bell.ring("worker")
         self._starving = report.starving
         self._executable = len(report.handoffs)
         stats = self._stats

@@ -15,6 +15,7 @@ from roost.models.queries.look import look
 from roost.models.queries.recount import recount
 from roost.scheduler.steps.adopt import adopt_runs
 from roost.scheduler.steps.create_runs import create_runs, start_runs
+from roost.scheduler.steps.cutting import fail_fast
 from roost.scheduler.steps.decide import decide, finish_runs
 from roost.scheduler.steps.deferral import settle_alarms, settle_events
 from roost.scheduler.steps.enqueue import enqueue
@@ -40,6 +41,7 @@ class Report(NamedTuple):
     more: bool
     handoffs: list[Handoff]
     deferred: bool
+    wished: bool
     starving: dict[str, int]
     finished: list[FinishedRun]
     ended: Mapping[tuple[str, str, str], int]
@@ -143,6 +145,7 @@ class Scheduler:
         if seen.fired:
             settle_events(turn)
         settle_alarms(turn)
+        fail_fast(turn)
         due = seen.next_run_after
         if due is not None and max(due, self._not_before) <= turn.now:
             create_runs(turn)
@@ -186,6 +189,7 @@ class Scheduler:
             more=turn.more,
             handoffs=turn.handoffs,
             deferred=turn.deferred,
+            wished=turn.wished,
             starving=turn.starving,
             finished=turn.finished,
             ended=turn.ended,

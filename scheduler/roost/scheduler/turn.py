@@ -83,6 +83,8 @@ class Turn:
         released: pool slots given back in this turn, by pool.
         let_go_of: ends of dispatches of tasks with ``max_active_tis_per_dag``, by task.
         deferred: triggers were created: the triggerer shall look.
+        failing: runs with fail_fast in which a task failed for good.
+        wished: somebody wants tasks to end that a worker may have: the worker shall look.
         blocked: DAGs are due, but as many of their runs as allowed are active.
         events_left: triggers have events that this turn did not take.
         ended: how many tries ended, by DAG, task and state.
@@ -102,6 +104,8 @@ class Turn:
     let_go_of: Counter[TaskKey] = field(default_factory=Counter)
     handoffs: list[Handoff] = field(default_factory=list)
     deferred: bool = False
+    failing: list[ActiveRun] = field(default_factory=list)
+    wished: bool = False
     blocked: bool = False
     events_left: bool = False
     starving: dict[str, int] = field(default_factory=dict)

@@ -80,6 +80,7 @@ def upgrade() -> None:
         "trigger",
         sa.Column("on_timeout", sa.String(length=10), server_default="retry", nullable=False),
     )
+    op.add_column("dag", sa.Column("paused_reason", sa.Text()))
     op.add_column("dag", sa.Column("upcoming", sa.Text(), server_default="[]", nullable=False))
     op.add_column(
         "task_instance",
@@ -159,6 +160,7 @@ def downgrade() -> None:
     op.drop_column("dag_run", "wish")
     op.drop_column("task_instance", "first_try")
     op.drop_column("dag", "upcoming")
+    op.drop_column("dag", "paused_reason")
     op.drop_column("trigger", "on_timeout")
     op.drop_column("xcom", "length")
     for table in ("deadline", "sla_miss", "task_usage", "backfill"):

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from roost.models.engine import Sql, Tx
 
-__all__ = ["delete_pool", "pause_dag", "set_pool"]
+__all__ = ["delete_pool", "last_run_states", "lock_dags", "pause_dag", "set_pool"]
 
 _PAUSE = Sql(
-    "UPDATE dag SET is_paused = :paused, updated_at = {now} "
+    "UPDATE dag SET is_paused = :paused, paused_reason = :reason, updated_at = {now} "
     "WHERE dag_id = :dag_id AND is_paused <> :paused"
+)
+_LOG_PAUSE = Sql(
+    "INSERT INTO event_log (at, actor, event, reason) VALUES ({now}, :actor, :event, :reason)"
+)
+_LOCK_DAGS = Sql(
+    "SELECT dag_id FROM dag WHERE dag_id IN (SELECT r.dag_id FROM {rows:r | dag_id text}) "
+    "ORDER BY dag_id {for_update}"
+)
+_LAST_STATES = Sql(
+    "SELECT state FROM dag_run WHERE dag_id = :dag_id AND end_date IS NOT NULL "
+    "ORDER BY end_date DESC, id DESC LIMIT :limit"
 )
 _LOCK_POOL = Sql("SELECT include_deferred, description FROM pool WHERE pool = :pool {for_update}")
 # Counted anew, because include_deferred decides what counts: slots of what is queued or runs,
@@ -29,9 +42,33 @@ _USED = Sql(
 _DELETE_POOL = Sql("DELETE FROM pool WHERE pool = :pool AND used = 0")
 
 
-def pause_dag(tx: Tx, dag_id: str, paused: bool) -> bool:
-    """Pause or unpause a DAG; False when it is so already."""
-    return tx.run(_PAUSE, dag_id=dag_id, paused=paused) == 1
+def pause_dag(
+    tx: Tx, dag_id: str, paused: bool, *, reason: str | None = None, actor: str = "cli"
+) -> bool:
+    """Pause or unpause a DAG; False when it is so already.
+
+    Args:
+        tx: the transaction.
+        dag_id: which.
+        paused: whether it is paused from now on.
+        reason: why, where no user said so (H12); shown by ``dags details`` while it is paused.
+        actor: who, for the event log.
+    """
+    if tx.run(_PAUSE, dag_id=dag_id, paused=paused, reason=reason) != 1:
+        return False
+    text = dag_id if reason is None else f"{dag_id}: {reason}"
+    tx.run(_LOG_PAUSE, actor=actor, event="pause" if paused else "unpause", reason=text)
+    return True
+
+
+def lock_dags(tx: Tx, dag_ids: Iterable[str]) -> None:
+    """Lock DAGs to the end of the transaction, in one order."""
+    tx.all(_LOCK_DAGS, rows=tx.rows([{"dag_id": dag_id} for dag_id in dag_ids]))
+
+
+def last_run_states(tx: Tx, dag_id: str, limit: int) -> list[str]:
+    """How the runs of a DAG that ended last have ended, the last one first."""
+    return [row.state for row in tx.all(_LAST_STATES, dag_id=dag_id, limit=limit)]
 
 
 def set_pool(

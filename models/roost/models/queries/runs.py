@@ -17,6 +17,7 @@ __all__ = [
     "instances",
     "lock_run_slots",
     "mark_changed",
+    "note_ending",
     "release_runs_of_ended_schedulers",
     "reread",
     "trigger_timeouts",
@@ -104,6 +105,9 @@ _RELEASE_ENDED = Sql(
     "AND EXISTS (SELECT 1 FROM job WHERE job.id = dag_run.job_id AND job.ended_at IS NOT NULL)"
 )
 _MARK_CHANGED = Sql("UPDATE dag_run SET changed = {true} WHERE id = :id AND end_date IS NULL")
+_NOTE_ENDING = Sql(
+    "UPDATE dag_run SET wish = :wish WHERE id = :id AND end_date IS NULL AND NOT changed"
+)
 _REREAD = Sql("UPDATE dag_run SET changed = {true} WHERE job_id = :me AND end_date IS NULL")
 _ROOM = Sql(
     "SELECT dag_id, max_runs - runs AS room FROM dag_usage "
@@ -146,6 +150,12 @@ def release_runs_of_ended_schedulers(tx: Tx) -> int:
 def mark_changed(tx: Tx, run_key: int) -> None:
     """Tell the scheduler that has this run to read it again."""
     tx.run(_MARK_CHANGED, id=run_key)
+
+
+def note_ending(tx: Tx, run_key: int, wish: str) -> bool:
+    """Note how a running run shall end once nothing of it runs any more; False when others have
+    edited it since its scheduler read it."""
+    return tx.run(_NOTE_ENDING, id=run_key, wish=wish) == 1
 
 
 def reread(tx: Tx, job_id: int) -> None:

@@ -63,6 +63,7 @@ dag = Table(
     Column("fileloc", Text, nullable=False),
     Column("version_id", KEY, ForeignKey("dag_version.id"), nullable=False),
     Column("is_paused", Boolean, nullable=False, server_default=false()),
+    Column("paused_reason", Text),  # where no user paused it (H12)
     Column("is_active", Boolean, nullable=False),  # its file still defines it
     Column("schedule", Text, nullable=False, server_default=""),
     Column("owners", Text, nullable=False, server_default="[]"),

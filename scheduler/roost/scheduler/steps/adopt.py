@@ -51,6 +51,8 @@ def load_run(turn: Turn, row: RunRow, instances: list[InstanceRow]) -> ActiveRun
             Alarm(found.timeout_at, row.id, found.ti_id, found.trigger_id, found.on_timeout)
             for found in runs.trigger_timeouts(turn.tx, row.id)
         ]
+    if run.timeout_at is not None:
+        alarms.append(Alarm(run.timeout_at, row.id, 0, None))
     turn.book.add(run, alarms)
     for index in run.waiting:
         turn.memory.ready.add(run, index)

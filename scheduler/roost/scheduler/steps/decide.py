@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any
 
 from roost.models.queries import runs
@@ -9,13 +10,20 @@ from roost.models.states import Event, RunEvent, State
 from roost.models.transitions import move_runs
 from roost.scheduler.book import ActiveRun
 from roost.scheduler.steps.create_runs import lock_room
+from roost.scheduler.steps.cutting import ENDINGS
 from roost.scheduler.steps.ending import schedule
+from roost.scheduler.steps.pausing import lock_failing, pause_failing
 from roost.scheduler.turn import FinishedRun, Turn
 
 __all__ = ["decide", "finish_runs"]
 
 _Rows = list[tuple[ActiveRun, dict[str, Any]]]
-_BY_USER = "marked by a user"
+_BY_WISH: dict[str, tuple[RunEvent, str]] = {
+    "success": (RunEvent.SUCCEED, "marked by a user"),
+    "failed": (RunEvent.FAIL, "marked by a user"),
+    **{wish: (RunEvent.FAIL, reason) for wish, reason in ENDINGS.items()},
+}
+_STUCK = "deadlocked: nothing can run and nothing is awaited"
 _COMPLETED = ("try_number", "scheduled_at", "start_date", "end_date")
 
 
@@ -77,33 +85,33 @@ def _complete(turn: Turn, run: ActiveRun, index: int) -> dict[str, Any]:
 
 def finish_runs(turn: Turn) -> None:
     """End runs whose task instances are all finished, and those that can never go on (H10)."""
-    ended: dict[RunEvent, list[ActiveRun]] = {RunEvent.SUCCEED: [], RunEvent.FAIL: []}
-    marked: dict[str, list[ActiveRun]] = {"success": [], "failed": []}
-    stuck = []
+    groups: dict[tuple[RunEvent, str | None], list[ActiveRun]] = defaultdict(list)
     for run in turn.touched.values():
         if not run.alive or run.doubted:
             continue
         outcome = run.board.outcome()
         if outcome is not None and run.wish is not None:
-            marked[run.wish].append(run)
-            continue
-        if outcome is not None:
-            ended[RunEvent.SUCCEED if outcome == "success" else RunEvent.FAIL].append(run)
+            groups[_BY_WISH[run.wish]].append(run)
+        elif outcome is not None:
+            event = RunEvent.SUCCEED if outcome == "success" else RunEvent.FAIL
+            groups[event, None].append(run)
         elif not run.waiting and run.board.deadlocked():
-            stuck.append(run)
-    groups = (*ended.values(), *marked.values(), stuck)
-    if any(groups):
-        lock_room(turn, [run.dag_id for group in groups for run in group])
-    for event, group in ended.items():
-        _end(turn, event, group, None)
-    _end(turn, RunEvent.SUCCEED, marked["success"], _BY_USER)
-    _end(turn, RunEvent.FAIL, marked["failed"], _BY_USER)
-    _end(turn, RunEvent.FAIL, stuck, "deadlocked: nothing can run and nothing is awaited")
-
-
-def _end(turn: Turn, event: RunEvent, group: list[ActiveRun], reason: str | None) -> None:
-    if not group:
+            groups[RunEvent.FAIL, _STUCK].append(run)
+    if not groups:
         return
+    failing = [run for (event, _), g in groups.items() if event is RunEvent.FAIL for run in g]
+    lock_failing(turn, failing)
+    lock_room(turn, [run.dag_id for group in groups.values() for run in group])
+    failed: list[ActiveRun] = []
+    for (event, reason), group in groups.items():
+        moved = _end(turn, event, group, reason)
+        failed += moved if event is RunEvent.FAIL else []
+    pause_failing(turn, failed)
+
+
+def _end(
+    turn: Turn, event: RunEvent, group: list[ActiveRun], reason: str | None
+) -> list[ActiveRun]:
     moved = set(
         move_runs(turn.tx, event, [run.key for run in group], actor=turn.actor, reason=reason)
     )
@@ -118,3 +126,4 @@ def _end(turn: Turn, event: RunEvent, group: list[ActiveRun], reason: str | None
     if released:
         turn.memory.may_start = True
         turn.more |= any(row.dag_id in released for row in turn.book.queued.values())
+    return [run for run in group if run.key in moved]

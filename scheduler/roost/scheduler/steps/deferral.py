@@ -10,6 +10,7 @@ from roost.models.queries import inbox
 from roost.models.queries.inbox import FiredTrigger, NewTrigger
 from roost.models.states import Event, State
 from roost.scheduler.book import ActiveRun, Alarm, Waiting
+from roost.scheduler.steps.cutting import time_out
 from roost.scheduler.steps.ending import BY_DISPATCH, END, Batch, Ended, fail_or_retry, schedule
 from roost.scheduler.turn import Turn
 from roost.support.wire import DeferSpec
@@ -167,11 +168,15 @@ def _time_out(turn: Turn, run: ActiveRun, index: int, alarm: Alarm, trigger_id: 
 
 
 def settle_alarms(turn: Turn) -> None:
-    """Wake retries that are due and end deferrals that waited too long (D6: a timer)."""
-    timed_out = []
+    """Wake retries that are due, end deferrals that waited too long (D6: a timer), and runs that
+    take too long (H11)."""
+    timed_out: list[int] = []
+    late_runs: list[int] = []
     for alarm in turn.book.due_alarms(turn.now):
         run = turn.book.runs.get(alarm.run_key)
         index = None if run is None else run.board.index_of(alarm.ti_id)
+        if alarm.ti_id == 0:
+            late_runs.append(alarm.run_key)
         if run is None or index is None:
             continue
         if alarm.trigger_id is not None:
@@ -187,3 +192,4 @@ def settle_alarms(turn: Turn) -> None:
             run.board.settle(index, State.SCHEDULED)
             schedule(turn, run, index)
     inbox.delete_triggers(turn.tx, timed_out)
+    time_out(turn, late_runs)

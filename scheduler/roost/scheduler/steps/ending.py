@@ -114,6 +114,8 @@ def fail_or_retry(
         turn.book.alarm(Alarm(row["retry_at"], run.key, ti_id, None))
     else:
         run.board.settle(index, State.FAILED)
+        if run.board.plan.dag.fail_fast and not task.teardown:
+            turn.failing.append(run)
     state = State.UP_FOR_RETRY if retry else State.FAILED
     turn.ended[run.dag_id, task.task_id, str(state)] += 1
     turn.touch(run)
