@@ -15,6 +15,7 @@ __all__ = [
     "SchemaError",
     "SensorTimeout",
     "SkipTask",
+    "TaskFailed",
     "TaskTerminated",
     "TaskTimeout",
     "TriggerFailed",
@@ -69,6 +70,18 @@ class FailTask(RoostException):
 
 class SensorTimeout(FailTask):
     """A sensor waited for longer than its ``timeout``; it is not tried again."""
+
+
+class TaskFailed(RoostException):
+    """What a callback finds as ``context["exception"]``: why the try failed (H23).
+
+    Attributes:
+        traceback: everything that was kept of it; the message is its last line.
+    """
+
+    def __init__(self, message: str, traceback: str = "") -> None:
+        super().__init__(message)
+        self.traceback = traceback or message
 
 
 class TaskTimeout(RoostException):

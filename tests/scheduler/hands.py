@@ -24,7 +24,7 @@ from roost.scheduler.loop import Report, Scheduler
 from roost.scheduler.parsing.store import store_file
 from roost.support.clock import SECOND
 from roost.support.processes import Process
-from roost.support.wire import DeferSpec, Outcome
+from roost.support.wire import CallbackSpec, DeferSpec, Outcome
 from tests.support.checker import violations
 
 __all__ = [
@@ -138,6 +138,7 @@ class World:
 
     Attributes:
         held: what the worker has claimed and not ended, by dispatch id.
+        called: the callbacks that the worker has claimed, by dispatch id.
         begun: dispatch ids by ``(run, task_id)``, each a body that began.
     """
 
@@ -149,6 +150,7 @@ class World:
         self.parallelism = parallelism
         self.held: dict[int, Claimed] = {}
         self.begun: dict[tuple[str, str], list[int]] = {}
+        self.called: dict[int, CallbackSpec] = {}
         self.schedulers = [
             Scheduler(self.engine, parallelism=parallelism, max_losses=max_losses, clock=self.clock)
             for _ in range(schedulers)
@@ -278,7 +280,11 @@ class World:
             )
             return [one for one in claimed if one.id in moved]
 
-        claimed = self.transact(step)
+        taken = self.transact(step)
+        claimed = [one for one in taken if one.callback is None]
+        for one in taken:
+            if one.callback is not None:
+                self.called[one.id] = msgspec.json.decode(one.callback, type=CallbackSpec)
         for one in claimed:
             self.held[one.id] = one
             self.begun.setdefault((one.run_id, one.task_id), []).append(one.id)
@@ -311,6 +317,17 @@ class World:
         self.turns()
         return [one.task_id for one in claimed]
 
+    def calls(self) -> list[str]:
+        """Claim, end every callback with success; gives the callbacks that ran, as words."""
+        self.claim()
+        called, self.called = self.called, {}
+        self.end_all(dict.fromkeys(called, ok()))
+        self.turns()
+        return [
+            " ".join(word for word in (c.kind, c.task_id, c.name, c.state, c.reason) if word)
+            for c in called.values()
+        ]
+
     def lose_worker(self) -> None:
         """The worker dies; a new one takes its place."""
         gone = self.worker
@@ -322,6 +339,7 @@ class World:
 
         self.transact(step)
         self.held.clear()
+        self.called.clear()
         self.worker = self.register("worker")
 
     def lose_scheduler(self, index: int) -> None:

@@ -158,7 +158,8 @@ def _since_clear(log: list[Any]) -> list[Any]:
 def _dispatches(found: Snapshot) -> Iterator[str]:
     """S1: in flight means exactly one unsettled dispatch, which is the current one."""
     open_of: dict[int, list[int]] = defaultdict(list)
-    for row in found.dispatches:
+    of_tasks = [row for row in found.dispatches if row.ti_id is not None]
+    for row in of_tasks:
         if not row.settled:
             open_of[row.ti_id].append(row.id)
     for ti_id, task in found.tasks.items():
@@ -166,8 +167,14 @@ def _dispatches(found: Snapshot) -> Iterator[str]:
         if open_of[ti_id] != expected:
             yield f"S1: {found.name(ti_id)} is {task.state}, open dispatches {open_of[ti_id]}"
     handed = {row.dispatch_id for row in found.log if row.event == Event.ENQUEUE}
-    if handed != {row.id for row in found.dispatches}:
+    if handed != {row.id for row in of_tasks}:
         yield "S1: the log's hand-offs are not those of the dispatch table"
+    calls = Counter(
+        (row.dag_run_id, row.callback)
+        for row in found.dispatches
+        if row.callback is not None and row.ended_at is None
+    )
+    yield from (f"H23: {call} waits or runs {n} times" for call, n in calls.items() if n > 1)
 
 
 def _triggers(found: Snapshot) -> Iterator[str]:

@@ -6,6 +6,7 @@ from roost.dag.definition import DAG
 from roost.dag.group import TaskGroup
 from roost.dag.group_function import task_group
 from roost.dag.node import chain, cross_downstream
+from roost.dag.notifier import BaseNotifier
 from roost.dag.param import Param
 from roost.dag.runtime import get_current_context
 from roost.dag.setup_teardown import setup, teardown
@@ -15,6 +16,7 @@ from roost.support.masking import mask_secret
 
 __all__ = [
     "DAG",
+    "BaseNotifier",
     "Connection",
     "Param",
     "TaskGroup",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from roost.dag import graph, knobs, scope
+from roost.dag.callbacks import Callbacks, as_callbacks
 from roost.dag.names import check_id
 from roost.dag.node import as_nodes
 from roost.exceptions import DagError
@@ -46,6 +47,10 @@ class DAG:
             skipped (H11).
         fail_fast: a task that fails for good skips all that is unfinished, teardowns aside (H12).
         max_consecutive_failed_dag_runs: so many failed runs in a row pause the DAG; 0: never.
+        on_success_callback: called in a task process after a run succeeded; a function or a list
+            of functions, each with the context as its argument.
+        on_failure_callback: called after a run failed; ``context["reason"]`` says why.
+        sla_miss_callback: called after tasks missed their ``sla`` (S103).
         params: default values of ``params`` in templates; a run's conf replaces them.
         tags: words to find it by.
         doc_md: Markdown documentation (S69).
@@ -76,6 +81,9 @@ class DAG:
         dagrun_timeout: timedelta | None = None,
         fail_fast: bool = False,
         max_consecutive_failed_dag_runs: int = 0,
+        on_success_callback: Callbacks = None,
+        on_failure_callback: Callbacks = None,
+        sla_miss_callback: Callable[..., Any] | Sequence[Callable[..., Any]] | None = None,
         params: Mapping[str, Any] | None = None,
         tags: Iterable[str] | None = None,
         doc_md: str | None = None,
@@ -106,6 +114,10 @@ class DAG:
             max_consecutive_failed_dag_runs,
             least=0,
         )
+        of = f"DAG {dag_id!r}"
+        self.on_success_callback = as_callbacks(of, "on_success_callback", on_success_callback)
+        self.on_failure_callback = as_callbacks(of, "on_failure_callback", on_failure_callback)
+        self.sla_miss_callback = as_callbacks(of, "sla_miss_callback", sla_miss_callback)
         self.params: dict[str, Any] = dict(params or {})
         self.tags = sorted(set(tags or ()))
         self.doc_md = doc_md

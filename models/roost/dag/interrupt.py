@@ -9,14 +9,11 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from roost.dag import runtime
 from roost.exceptions import TaskTerminated, TaskTimeout
 from roost.support.clock import SECOND
-
-if TYPE_CHECKING:
-    from roost.dag.operator import BaseOperator
 
 __all__ = ["Interrupts", "holding"]
 
@@ -49,6 +46,10 @@ def holding() -> Iterator[set[signal.Signals]]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+class _Stoppable(Protocol):
+    def on_kill(self) -> None: ...
+
+
 class Interrupts:
     """While this block is open, running out of time and SIGTERM raise in the task's code.
 
@@ -60,11 +61,19 @@ class Interrupts:
         task: whose ``on_kill`` to call.
         timeout_us: run time that is left to it; None is no limit.
         limit_us: the whole ``execution_timeout``, for the message.
+        name: what the limit is called, for the message.
     """
 
-    def __init__(self, task: BaseOperator, timeout_us: int | None, limit_us: int | None) -> None:
+    def __init__(
+        self,
+        task: _Stoppable,
+        timeout_us: int | None,
+        limit_us: int | None,
+        name: str = "execution_timeout",
+    ) -> None:
         #: Whose ``on_kill`` to call; an instance of a mapped task is made inside the block.
         self.task = task
+        self._name = name
         self._timeout_us = timeout_us
         self._limit_s = (limit_us or 0) / SECOND
         self._pid = os.getpid()
@@ -111,7 +120,7 @@ class Interrupts:
     def _error(self) -> BaseException:
         if self._told:
             return TaskTerminated("the task was told to stop (SIGTERM)")
-        return TaskTimeout(f"the task ran longer than its execution_timeout ({self._limit_s:g} s)")
+        return TaskTimeout(f"the task ran longer than its {self._name} ({self._limit_s:g} s)")
 
     def _kill(self) -> None:
         if self._killed:

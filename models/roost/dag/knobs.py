@@ -7,9 +7,11 @@ from typing import cast, get_args
 
 from roost.dag.model import TriggerRule, WeightRule
 from roost.exceptions import DagError
+from roost.support.mail import addresses
 
 __all__ = [
     "duration",
+    "mail_addresses",
     "maybe_duration",
     "maybe_moment",
     "per_dag_limit",
@@ -84,6 +86,14 @@ def duration(of: str, name: str, value: object) -> timedelta:
 def maybe_duration(of: str, name: str, value: object) -> timedelta | None:
     """As :func:`duration`, or None."""
     return None if value is None else duration(of, name, value)
+
+
+def mail_addresses(of: str, value: object) -> list[str]:
+    """Addresses as a list; None is nobody."""
+    try:
+        return addresses(value)  # type: ignore[arg-type]
+    except (TypeError, AttributeError):
+        raise DagError(f"{of}: email must be an address or a list of them, not {value!r}") from None
 
 
 def maybe_moment(of: str, name: str, value: object) -> datetime | None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from roost.dag import knobs, scope
+from roost.dag.callbacks import Callbacks, as_callbacks
 from roost.dag.defaults import filling_defaults
 from roost.dag.deferral import TaskDeferred
 from roost.dag.definition import DAG
@@ -56,6 +57,15 @@ class BaseOperator(TaskNode):
             ``task_concurrency`` is its older name. ``max_active_tis_per_dagrun``: in one run.
         do_xcom_push: keep the return value of ``execute`` as an XCom (S55).
         multiple_outputs: also keep each item of a returned dict under its own key.
+        on_execute_callback: called in the task's process before ``execute``; a function, a list of
+            functions, each with the context as its argument. What a callback raises is logged.
+        on_success_callback: called in a process of its own after a success.
+        on_failure_callback: called after the last try failed.
+        on_retry_callback: called after a try failed that will be followed by another.
+        on_skipped_callback: called after the task skipped itself.
+        email: whom to tell; an address or several.
+        email_on_failure: tell them when the task failed.
+        email_on_retry: tell them when a try failed.
         start_date: skipped in runs whose logical date is before this.
         end_date: skipped in runs whose logical date is after this.
         map_index_template: text that names an instance of a mapped task, rendered when it has
@@ -107,6 +117,14 @@ class BaseOperator(TaskNode):
         task_concurrency: int | None = None,
         do_xcom_push: bool = True,
         multiple_outputs: bool = False,
+        on_execute_callback: Callbacks = None,
+        on_success_callback: Callbacks = None,
+        on_failure_callback: Callbacks = None,
+        on_retry_callback: Callbacks = None,
+        on_skipped_callback: Callbacks = None,
+        email: str | Iterable[str] | None = None,
+        email_on_failure: bool = True,
+        email_on_retry: bool = True,
         start_date: datetime | None = None,
         end_date: datetime | None = None,
         map_index_template: str | None = None,
@@ -142,6 +160,14 @@ class BaseOperator(TaskNode):
         self.max_active_tis_per_dagrun = knobs.per_run_limit(of, per_run)
         self.do_xcom_push = do_xcom_push
         self.multiple_outputs = multiple_outputs
+        self.on_execute_callback = as_callbacks(of, "on_execute_callback", on_execute_callback)
+        self.on_success_callback = as_callbacks(of, "on_success_callback", on_success_callback)
+        self.on_failure_callback = as_callbacks(of, "on_failure_callback", on_failure_callback)
+        self.on_retry_callback = as_callbacks(of, "on_retry_callback", on_retry_callback)
+        self.on_skipped_callback = as_callbacks(of, "on_skipped_callback", on_skipped_callback)
+        self.email = knobs.mail_addresses(of, email)
+        self.email_on_failure = bool(email_on_failure)
+        self.email_on_retry = bool(email_on_retry)
         self.start_date = knobs.maybe_moment(of, "start_date", start_date)
         self.end_date = knobs.maybe_moment(of, "end_date", end_date)
         self.map_index_template = map_index_template

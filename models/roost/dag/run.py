@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from roost.dag import runtime
+from roost.dag.callbacks import call_all, run_callback
 from roost.dag.context import build_context
 from roost.dag.deferral import TaskDeferred, make_defer_spec
 from roost.dag.interrupt import Interrupts
@@ -60,6 +61,8 @@ def run_task(spec: TaskSpec, loaded: LoadedFile, supervisor: Supervisor) -> Outc
         supervisor: answers the task's requests.
     """
     dag = loaded.dags.get(spec.dag_id)
+    if spec.callback is not None:
+        return run_callback(spec, dag, supervisor)
     if dag is None or not dag.has_task(spec.task_id):
         now = now_us()
         error = (
@@ -146,7 +149,7 @@ def _run(
             if isinstance(task, MappedOperator):
                 task = interrupts.task = _instance(task, spec, context)
             try:
-                result = _call(task, spec, context)
+                result = _call(task, spec, context, outcome)
             finally:
                 outcome.map_name = _map_name(task, context)
     except TaskDeferred as error:
@@ -183,9 +186,11 @@ def _map_name(task: BaseOperator, context: dict[str, Any]) -> str | None:
     return storable(text)[:_NAME_CHARS]
 
 
-def _call(task: BaseOperator, spec: TaskSpec, context: dict[str, Any]) -> Any:
+def _call(task: BaseOperator, spec: TaskSpec, context: dict[str, Any], outcome: Outcome) -> Any:
     render_template_fields(task, context)
     if spec.next_method is None:
+        if task.on_execute_callback:
+            outcome.callback_errors = call_all(task.on_execute_callback, "on_execute", context)
         task.pre_execute(context)
         result = task.execute(context)
     else:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, get_args
 from zoneinfo import ZoneInfo
 
 import msgspec
 
 from roost.dag.definition import DAG
 from roost.dag.mapped import MappedOperator
-from roost.dag.model import SerializedDag, SerializedTask
+from roost.dag.model import CallbackName, DagCallbackName, SerializedDag, SerializedTask
 from roost.dag.operator import BaseOperator
 from roost.dag.param import Param, defaults
 from roost.dag.timetable import parse_schedule
@@ -69,6 +69,7 @@ def _serialize(dag: DAG) -> SerializedDag:
             for group_id, group in dag.group_dict.items()
             if group.expansion is not None
         },
+        callbacks=[name for name in _DAG_CALLBACKS if getattr(dag, f"{name}_callback")],
         extra=_groups(dag),
     )
 
@@ -103,6 +104,10 @@ def _task(task: BaseOperator, zone: str) -> SerializedTask:
         on_failure_fail_dagrun=task.on_failure_fail_dagrun,
         expand=task.expansion.serialize() if isinstance(task, MappedOperator) else None,
         mapped_group=task.mapped_group.group_id if task.mapped_group is not None else None,
+        callbacks=_callbacks(task),
+        email=task.email,
+        email_on_failure=task.email_on_failure,
+        email_on_retry=task.email_on_retry,
         extra=_task_extra(task),
     )
 
@@ -121,14 +126,26 @@ def _its_own(moment: datetime | None, of_dag: datetime | None) -> datetime | Non
     return None if moment == of_dag else moment
 
 
+_TASK_CALLBACKS: tuple[CallbackName, ...] = get_args(CallbackName)
+_DAG_CALLBACKS: tuple[DagCallbackName, ...] = get_args(DagCallbackName)
+
+
+def _callbacks(task: BaseOperator) -> list[CallbackName]:
+    return [name for name in _TASK_CALLBACKS if getattr(task, f"{name}_callback")]
+
+
 def _is_empty(task: BaseOperator) -> bool:
     """Whether running it would do nothing, so that no process is needed (H27)."""
     kind = task.operator_class if isinstance(task, MappedOperator) else type(task)
     author = next(cls for cls in kind.__mro__ if "execute" in cls.__dict__)
     # A subclass that writes its own execute() has a body again.
-    return bool(author.__dict__.get("empty_body")) and all(
-        getattr(kind, name) is getattr(BaseOperator, name)
-        for name in ("pre_execute", "post_execute")
+    return (
+        bool(author.__dict__.get("empty_body"))
+        and not _callbacks(task)
+        and all(
+            getattr(kind, name) is getattr(BaseOperator, name)
+            for name in ("pre_execute", "post_execute")
+        )
     )
 
 

@@ -80,6 +80,9 @@ class TaskInstance:
         self.logical_date = dag_run.logical_date
         self.log = log
         self._start_us = spec.start_date
+        #: ``running`` in the task itself; a callback finds what it came to, and when it ended.
+        self.state = "running"
+        self.end_date: datetime | None = None
         #: Tasks that this one skips directly when it ends (branches).
         self.skips: list[str] = []
 

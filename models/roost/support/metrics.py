@@ -175,6 +175,12 @@ METRICS: tuple[Metric, ...] = (
     ),
     _counter("ti_successes", "task instances", _SCHEDULER, "Task instances that succeeded."),
     _counter("ti_failures", "task instances", _SCHEDULER, "Tries of task instances that failed."),
+    _counter(
+        "dag.callback_exceptions",
+        "exceptions",
+        _WORKER,
+        "Callbacks that raised.",
+    ),
     _counter("worker_heartbeat", "beats", _WORKER, "Renewed leases of workers."),
     # Triggers.
     _counter("triggerer_heartbeat", "beats", _TRIGGERER, "Renewed leases of triggerers."),

@@ -184,6 +184,10 @@ class Worker(_Section, frozen=True):
             "it the one that has been unused longest is dropped.",
         ),
     ] = 128
+    callback_timeout: Annotated[
+        float,
+        Meta(gt=0, description="Seconds after which a callback or a mail of a DAG is ended."),
+    ] = 60.0
     template_idle: Annotated[
         float,
         Meta(gt=0, description="Seconds after which an unused, preloaded DAG file is dropped."),

@@ -59,6 +59,8 @@ class CallbackSpec(msgspec.Struct, omit_defaults=True):
         error: traceback of the failed try.
         position: which deadline.
         detail: more for its context, typed JSON.
+        start_date: when the try, or the run, began.
+        end_date: when it ended.
     """
 
     kind: Literal["task", "dag", "sla", "deadline"]
@@ -72,6 +74,8 @@ class CallbackSpec(msgspec.Struct, omit_defaults=True):
     error: str | None = None
     position: int = 0
     detail: msgspec.Raw = msgspec.Raw(b"{}")
+    start_date: int | None = None
+    end_date: int | None = None
 
 
 class TaskSpec(msgspec.Struct):
@@ -144,7 +148,7 @@ class DeferSpec(msgspec.Struct):
     on_timeout: OnTimeout = "retry"
 
 
-class Outcome(msgspec.Struct):
+class Outcome(msgspec.Struct, omit_defaults=True):
     """How a dispatch ended. The worker stores it; the scheduler settles it.
 
     Attributes:
@@ -154,6 +158,7 @@ class Outcome(msgspec.Struct):
         xcoms: values written in the same transaction as the outcome.
         run_us: user-code time of this dispatch.
         map_name: what the instance of a mapped task is called, by its map_index_template.
+        callback_errors: how many callbacks raised (H23).
     """
 
     kind: OutcomeKind
@@ -167,6 +172,7 @@ class Outcome(msgspec.Struct):
     run_us: int = 0
     exit_code: int | None = None
     map_name: str | None = None
+    callback_errors: int = 0
 
 
 class TriggerSpec(msgspec.Struct):

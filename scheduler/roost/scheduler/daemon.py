@@ -171,8 +171,8 @@ class SchedulerDaemon:
 
     def _turn_and_submit(self) -> Report:
         report = self._scheduler.take_turn()
-        if report.handoffs:
-            self._executor.submit(report.handoffs)
+        if report.handoffs or report.callbacks:
+            self._executor.submit(report.handoffs + report.callbacks)
         return report
 
     async def _rejoin(self) -> None:

@@ -40,6 +40,7 @@ class Report(NamedTuple):
 
     more: bool
     handoffs: list[Handoff]
+    callbacks: list[Handoff]
     deferred: bool
     wished: bool
     starving: dict[str, int]
@@ -188,6 +189,7 @@ class Scheduler:
         return Report(
             more=turn.more,
             handoffs=turn.handoffs,
+            callbacks=turn.callbacks,
             deferred=turn.deferred,
             wished=turn.wished,
             starving=turn.starving,

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import msgspec
+
 from roost.models.engine import Tx
 from roost.models.queries.handoffs import Handoff
 from roost.models.queries.runs import mark_changed
@@ -20,8 +22,12 @@ from roost.models.transitions import Moved, move
 from roost.scheduler.book import ActiveRun, Book
 from roost.scheduler.gates import TaskKey, is_limited
 from roost.scheduler.ready import Ready
+from roost.support.wire import CallbackSpec
 
-__all__ = ["FinishedRun", "IdBlock", "Memory", "Turn"]
+__all__ = ["DEFAULT_QUEUE", "FinishedRun", "IdBlock", "Memory", "Turn"]
+
+DEFAULT_QUEUE = "default"
+_FIRST = 2**31 - 1  # before every task: callbacks are short, and somebody waits for the news
 
 
 class IdBlock:
@@ -85,6 +91,7 @@ class Turn:
         deferred: triggers were created: the triggerer shall look.
         failing: runs with fail_fast in which a task failed for good.
         wished: somebody wants tasks to end that a worker may have: the worker shall look.
+        callbacks: dispatches of callbacks (H23), without an id until they are written.
         blocked: DAGs are due, but as many of their runs as allowed are active.
         events_left: triggers have events that this turn did not take.
         ended: how many tries ended, by DAG, task and state.
@@ -103,6 +110,7 @@ class Turn:
     released: Counter[str] = field(default_factory=Counter)
     let_go_of: Counter[TaskKey] = field(default_factory=Counter)
     handoffs: list[Handoff] = field(default_factory=list)
+    callbacks: list[Handoff] = field(default_factory=list)
     deferred: bool = False
     failing: list[ActiveRun] = field(default_factory=list)
     wished: bool = False
@@ -156,6 +164,23 @@ class Turn:
                 reason=reason,
             )
         }
+
+    def call_back(
+        self, run_key: int, spec: CallbackSpec, queue: str = DEFAULT_QUEUE, handed: int = 0
+    ) -> None:
+        """Have a callback run in a task process (H23), handed over as this turn commits.
+
+        It takes one of a worker's slots, but none of a pool and none of ``core.parallelism``. It
+        is run at least once: what a worker loses is handed over anew, ``max_losses`` times.
+
+        Args:
+            run_key: the run that it is about.
+            spec: what to call, and with what.
+            queue: which workers may take it; a task's callbacks go where the task goes.
+            handed: how often it was handed over before.
+        """
+        body = msgspec.json.encode(spec).decode()
+        self.callbacks.append(Handoff(0, None, run_key, handed + 1, queue, _FIRST, body))
 
     def let_go(self, run: ActiveRun, index: int, *, defers: bool = False) -> None:
         """Count a dispatch of the run out: its executor slot, and its pool slots unless the

@@ -103,8 +103,15 @@ class WorkerDaemon:
         self._queues = queues
         self._slots = slots
         process: Process = me()
-        keys = keyring_of(config)
-        self._ledger = Ledger(engine, process, queues, str(config.run_dir), keys, config.smtp)
+        self._ledger = Ledger(
+            engine,
+            process,
+            queues,
+            str(config.run_dir),
+            keyring_of(config),
+            smtp=config.smtp,
+            callback_timeout_us=int(config.worker.callback_timeout * SECOND),
+        )
         self._hub = Hub(
             HubSettings(
                 dags_folder=str(config.dags_folder),
@@ -185,6 +192,9 @@ class WorkerDaemon:
     def _collect(self) -> None:
         hub = self._hub
         if hub.ended:
+            for one in hub.ended:
+                if one.outcome.callback_errors:
+                    self._stats.incr("dag.callback_exceptions", one.outcome.callback_errors)
             self._outbox.add(hub.ended)
             hub.ended.clear()
         if hub.asked:
@@ -252,7 +262,8 @@ class WorkerDaemon:
         can = True
         for start in starts:
             can = self._hub.start(start.spec, start.source) and can
-            self._stats.incr("ti.start", dag=start.spec.dag_id, task=start.spec.task_id)
+            if start.spec.callback is None:
+                self._stats.incr("ti.start", dag=start.spec.dag_id, task=start.spec.task_id)
         if starts:
             self._rouse_pump()
         if not can:

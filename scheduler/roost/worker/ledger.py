@@ -22,11 +22,12 @@ from roost.exceptions import RoostException
 from roost.models.engine import Tx, read, single, transact
 from roost.models.queries import connections, dispatches, jobs, variables, xcoms
 from roost.models.queries.dispatches import Claimed, DagCode
-from roost.support.clock import now_us
+from roost.support.clock import SECOND, now_us
 from roost.support.crypto import Keyring
 from roost.support.mail import Smtp
 from roost.support.processes import Process, is_alive
 from roost.support.wire import (
+    CallbackSpec,
     ConnectionGet,
     MailSettings,
     Outcome,
@@ -46,6 +47,7 @@ __all__ = ["Beat", "Ledger", "Start"]
 log = logging.getLogger("roost.worker")
 _KEPT_VERSIONS = 64
 _decode_dag = msgspec.json.Decoder(SerializedDag).decode
+_decode_callback = msgspec.json.Decoder(CallbackSpec).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -87,6 +89,7 @@ class Ledger:
         run_dir: where this daemon's bell is.
         keys: of Variables and Connections.
         smtp: the mail server, for tasks that ask for it.
+        callback_timeout_us: longest run time of a callback.
     """
 
     def __init__(
@@ -97,6 +100,7 @@ class Ledger:
         run_dir: str,
         keys: Keyring,
         smtp: Smtp | None = None,
+        callback_timeout_us: int = 60 * SECOND,
     ) -> None:
         self._engine = engine
         self._keys = keys
@@ -104,6 +108,7 @@ class Ledger:
         self._queues = tuple(queues)
         self._run_dir = run_dir
         self._smtp = smtp or Smtp()
+        self._callback_timeout_us = callback_timeout_us
         self._codes: OrderedDict[int, _Code] = OrderedDict()
         self._may_hold = False
         self._puller = Puller()
@@ -186,10 +191,30 @@ class Ledger:
             dispatches.end_dispatches(tx, self.job_id, dict.fromkeys(stale, outcome))
         codes = self._codes_of(tx, {one.version_id for one in claimed})
         return [
-            Start(_spec(one, codes[one.version_id], now), codes[one.version_id].source)
+            Start(self._spec(one, codes[one.version_id], now), codes[one.version_id].source)
             for one in claimed
             if one.id in moved
         ]
+
+    def _spec(self, one: Claimed, code: _Code, now: int) -> TaskSpec:
+        if one.callback is None:
+            return _spec(one, code, now)
+        callback = _decode_callback(one.callback)
+        task = code.tasks.get(callback.task_id or "")
+        seen = one._replace(
+            ti_id=callback.ti_id or 0,
+            task_id=callback.task_id or "",
+            map_index=callback.map_index,
+            try_number=callback.try_number,
+            start_date=callback.start_date,
+            pool=task.pool if task else "",
+            pool_slots=task.pool_slots if task else 0,
+            priority_weight=task.priority_weight if task else 0,
+        )
+        spec = _spec(seen, code, now)
+        spec.callback = callback
+        spec.execution_timeout_us = self._callback_timeout_us
+        return spec
 
     def _codes_of(self, tx: Tx, version_ids: set[int]) -> dict[int, _Code]:
         missing = [id_ for id_ in version_ids if id_ not in self._codes]
@@ -326,4 +351,5 @@ def _spec(one: Claimed, code: _Code, now: int) -> TaskSpec:
         next_kwargs=msgspec.Raw((one.next_kwargs or "{}").encode()),
         run_us=one.run_us,
         execution_timeout_us=task.execution_timeout_us if task else None,
+        run_as_user=task.run_as_user if task else None,
     )

@@ -61,7 +61,9 @@ def log_path(
 
 
 def task_log_path(folder: str, spec: TaskSpec) -> str:
-    """The log file of one dispatch."""
+    """The log file of one dispatch. What concerns a whole run has one log for it: ``dag.log``."""
+    if spec.callback is not None and spec.callback.kind != "task":
+        return f"{folder}/dag_id={_part(spec.dag_id)}/run_id={_part(spec.run_id)}/dag.log"
     return log_path(folder, spec.dag_id, spec.run_id, spec.task_id, spec.map_index, spec.try_number)
 
 

@@ -28,7 +28,10 @@ __all__ = [
 
 
 class Claimed(NamedTuple):
-    """One dispatch that a worker has taken, joined with its task instance and run."""
+    """One dispatch that a worker has taken, joined with its task instance and run.
+
+    Of a callback (H23) only ``callback`` (JSON), the run and the queue mean something.
+    """
 
     id: int
     priority: int
@@ -55,6 +58,7 @@ class Claimed(NamedTuple):
     next_kwargs: str | None
     run_us: int
     first_try: int
+    callback: str | None
 
 
 class DagCode(NamedTuple):
@@ -71,7 +75,7 @@ class DagCode(NamedTuple):
 # commit and then sees what it holds. SKIP LOCKED may be used because nothing shared is counted.
 _PICK = (
     "WITH me AS MATERIALIZED (SELECT id FROM job WHERE id = :me AND ended_at IS NULL {for_share}), "
-    "pick AS MATERIALIZED (SELECT d.id FROM dispatch d "
+    "pick AS MATERIALIZED (SELECT d.id, d.ti_id FROM dispatch d "
     "WHERE d.job_id IS NULL AND d.ended_at IS NULL AND d.wish IS NULL "
     "AND EXISTS (SELECT 1 FROM me) "
     "AND d.queue IN (SELECT q.queue FROM {rows:q = queues | queue text}) "
@@ -79,21 +83,23 @@ _PICK = (
     "UPDATE dispatch AS d SET job_id = :me, claimed_at = {now} "
 )
 _COLUMNS = (
-    "d.id, d.priority, t.id AS ti_id, r.dag_id, r.run_id, r.run_type, t.task_id, t.map_index, "
-    "t.try_number, r.version_id, r.logical_date, r.interval_start, r.interval_end, "
-    "r.queued_at AS run_queued_at, r.start_date AS run_start_date, t.start_date, r.conf, t.pool, "
-    "t.pool_slots, t.queue, t.priority_weight, t.next_method, t.next_kwargs, t.run_us, "
-    "t.first_try"
+    "d.id, d.priority, COALESCE(d.ti_id, 0) AS ti_id, r.dag_id, r.run_id, r.run_type, "
+    "COALESCE(t.task_id, '') AS task_id, COALESCE(t.map_index, -1) AS map_index, "
+    "COALESCE(t.try_number, 0) AS try_number, r.version_id, r.logical_date, r.interval_start, "
+    "r.interval_end, r.queued_at AS run_queued_at, r.start_date AS run_start_date, t.start_date, "
+    "r.conf, COALESCE(t.pool, '') AS pool, COALESCE(t.pool_slots, 0) AS pool_slots, d.queue, "
+    "COALESCE(t.priority_weight, 0) AS priority_weight, t.next_method, t.next_kwargs, "
+    "COALESCE(t.run_us, 0) AS run_us, COALESCE(t.first_try, 0) AS first_try, d.callback"
 )
 _CLAIM_POSTGRES = Sql(
-    _PICK + "FROM pick, task_instance t, dag_run r "
-    "WHERE d.id = pick.id AND d.job_id IS NULL AND t.id = d.ti_id AND r.id = d.dag_run_id "
+    _PICK + "FROM pick LEFT JOIN task_instance t ON t.id = pick.ti_id, dag_run r "
+    "WHERE d.id = pick.id AND d.job_id IS NULL AND r.id = d.dag_run_id "
     f"RETURNING {_COLUMNS}"
 )
 # SQLite's RETURNING knows no other table than the one that is changed.
 _CLAIM_SQLITE = Sql(_PICK + "WHERE d.id IN (SELECT id FROM pick) RETURNING id")
 _READ = Sql(
-    f"SELECT {_COLUMNS} FROM dispatch d JOIN task_instance t ON t.id = d.ti_id "
+    f"SELECT {_COLUMNS} FROM dispatch d LEFT JOIN task_instance t ON t.id = d.ti_id "
     "JOIN dag_run r ON r.id = d.dag_run_id "
     "WHERE d.id IN (SELECT c.id FROM {rows:c | id bigint})"
 )
@@ -138,7 +144,9 @@ def claim(tx: Tx, job_id: int, queues: Sequence[str], limit: int) -> list[Claime
 
 
 def start(tx: Tx, claimed: Sequence[Claimed], *, now: int, hostname: str, actor: str) -> set[int]:
-    """Move queued -> running; gives the ids of the dispatches whose task instances moved.
+    """Move queued -> running; gives the ids of the dispatches that may start.
+
+    Those are the ones whose task instances moved, and callbacks, which move nothing.
 
     Args:
         tx: the transaction of the claim.
@@ -147,7 +155,7 @@ def start(tx: Tx, claimed: Sequence[Claimed], *, now: int, hostname: str, actor:
         hostname: where it runs.
         actor: for the log.
     """
-    moved: set[int] = set()
+    moved = {one.id for one in claimed if one.callback is not None}
     for fresh in (True, False):
         rows: list[Mapping[str, Any]] = [
             {
@@ -157,7 +165,7 @@ def start(tx: Tx, claimed: Sequence[Claimed], *, now: int, hostname: str, actor:
                 **({"start_date": now} if fresh else {}),
             }
             for one in claimed
-            if (one.start_date is None) is fresh
+            if (one.start_date is None) is fresh and one.callback is None
         ]
         moves = transitions.move(
             tx,

@@ -21,14 +21,19 @@ __all__ = [
 
 
 class Handoff(NamedTuple):
-    """One dispatch of a task instance: a row of the queue that workers claim from."""
+    """One dispatch of a task instance: a row of the queue that workers claim from.
+
+    Or one of a callback (H23): ``ti_id`` is None, ``callback`` is a
+    :class:`roost.support.wire.CallbackSpec` as JSON, and ``try_number`` counts its hand-overs.
+    """
 
     id: int
-    ti_id: int
+    ti_id: int | None
     dag_run_id: int
     try_number: int
     queue: str
     priority: int
+    callback: str | None = None
 
 
 class PoolRow(NamedTuple):
@@ -47,9 +52,11 @@ _NEXT_BLOCK = Sql(
     "UPDATE id_block SET next = next + :size WHERE name = :name RETURNING next - :size"
 )
 _CREATE = Sql(
-    "INSERT INTO dispatch (id, ti_id, dag_run_id, try_number, queue, priority, created_at) "
-    "SELECT r.id, r.ti_id, r.dag_run_id, r.try_number, r.queue, r.priority, {now} FROM {rows:r | "
-    "id bigint, ti_id bigint, dag_run_id bigint, try_number integer, queue text, priority integer}"
+    "INSERT INTO dispatch "
+    "(id, ti_id, dag_run_id, try_number, queue, priority, callback, created_at) "
+    "SELECT r.id, r.ti_id, r.dag_run_id, r.try_number, r.queue, r.priority, r.callback, {now} "
+    "FROM {rows:r | id bigint, ti_id bigint, dag_run_id bigint, try_number integer, queue text, "
+    "priority integer, callback text}"
 )
 _LOCK_POOLS = Sql(
     "SELECT pool, slots, used, include_deferred FROM pool "

@@ -25,13 +25,20 @@ __all__ = [
 
 
 class EndedDispatch(NamedTuple):
-    """A dispatch that a worker ended: its outcome is ``roost.support.wire.Outcome`` as JSON."""
+    """A dispatch that a worker ended: its outcome is ``roost.support.wire.Outcome`` as JSON.
+
+    Of a callback (H23) ``callback`` is set, ``ti_id`` is 0 and ``try_number`` is how often it was
+    handed over.
+    """
 
     id: int
     ti_id: int
     dag_run_id: int
     outcome: str
-    wish: str | None
+    wish: str | None = None
+    callback: str | None = None
+    try_number: int = 0
+    queue: str = ""
 
 
 class FiredTrigger(NamedTuple):
@@ -69,11 +76,15 @@ class NewTrigger(NamedTuple):
 
 
 # Runs marked as changed are read again first: what their rows meant may have changed with them.
+# A callback is anybody's, for its run may have ended, and its scheduler with it. It is taken once:
+# of two schedulers the later one finds the row settled.
 _TAKE_ENDED = Sql(
-    "UPDATE dispatch SET settled = {true} WHERE id IN ("
-    "SELECT d.id FROM dispatch d JOIN dag_run r ON r.id = d.dag_run_id "
-    "WHERE d.ended_at IS NOT NULL AND NOT d.settled AND r.job_id = :me AND NOT r.changed "
-    "ORDER BY d.id LIMIT :limit) RETURNING id, ti_id, dag_run_id, outcome, wish"
+    "UPDATE dispatch SET settled = {true} WHERE NOT settled AND id IN ("
+    "SELECT d.id FROM dispatch d LEFT JOIN dag_run r ON r.id = d.dag_run_id "
+    "WHERE d.ended_at IS NOT NULL AND NOT d.settled "
+    "AND (d.ti_id IS NULL OR (r.job_id = :me AND NOT r.changed)) "
+    "ORDER BY d.id LIMIT :limit) "
+    "RETURNING id, COALESCE(ti_id, 0), dag_run_id, outcome, wish, callback, try_number, queue"
 )
 # Of what no worker has claimed nothing runs: it may end at once. A claim that comes first wins.
 _END_UNCLAIMED = Sql(
@@ -111,9 +122,12 @@ def end_unclaimed_wishes(tx: Tx, job_id: int, outcome: str) -> int:
 
 
 def take_ended_dispatches(tx: Tx, job_id: int, limit: int) -> list[EndedDispatch]:
-    """Take outcomes in the runs of this scheduler out of the inbox, oldest hand-off first."""
+    """Take outcomes in the runs of this scheduler, and those of callbacks, out of the inbox.
+
+    Oldest hand-off first.
+    """
     taken = tx.all(_TAKE_ENDED, me=job_id, limit=limit)
-    return sorted(EndedDispatch._make(row) for row in taken)
+    return sorted((EndedDispatch._make(row) for row in taken), key=lambda one: one.id)
 
 
 def fired_triggers(tx: Tx, job_id: int, limit: int) -> list[FiredTrigger]:

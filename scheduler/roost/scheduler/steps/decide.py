@@ -9,6 +9,7 @@ from roost.models.queries import runs
 from roost.models.states import Event, RunEvent, State
 from roost.models.transitions import move_runs
 from roost.scheduler.book import ActiveRun
+from roost.scheduler.steps.callbacks import run_ended
 from roost.scheduler.steps.create_runs import lock_room
 from roost.scheduler.steps.cutting import ENDINGS
 from roost.scheduler.steps.ending import schedule
@@ -121,7 +122,9 @@ def _end(
         if run.key in moved:
             released[run.dag_id] = released.get(run.dag_id, 0) + 1
             took_us = 0 if run.started_at is None else turn.now - run.started_at
-            turn.finished.append(FinishedRun(run.dag_id, event is RunEvent.SUCCEED, took_us))
+            succeeded = event is RunEvent.SUCCEED
+            turn.finished.append(FinishedRun(run.dag_id, succeeded, took_us))
+            run_ended(turn, run, succeeded=succeeded, stuck=reason == _STUCK)
     runs.change_run_slots(turn.tx, {dag_id: -n for dag_id, n in released.items()})
     if released:
         turn.memory.may_start = True

@@ -10,6 +10,7 @@ from roost.models.queries.inbox import EndedDispatch
 from roost.models.states import Event, State
 from roost.scheduler.book import ActiveRun, Alarm, Waiting
 from roost.scheduler.retry import has_try_left, retry_delay_us
+from roost.scheduler.steps.callbacks import task_ended
 from roost.scheduler.turn import Turn
 from roost.support.wire import Outcome
 
@@ -74,6 +75,7 @@ def fail_or_retry(
     retryable: bool,
     reason: str | None,
     held_dispatch: bool,
+    started_at: int | None = None,
 ) -> bool:
     """Fail a try, or have it tried again where ``retries`` allow (S11, D5).
 
@@ -87,6 +89,7 @@ def fail_or_retry(
         retryable: False where the task asked not to be tried again.
         reason: for the log.
         held_dispatch: whether a dispatch, with its slots, ended with it.
+        started_at: when the try began, as far as it is known.
 
     Returns:
         False when others had moved the task instance.
@@ -118,6 +121,7 @@ def fail_or_retry(
             turn.failing.append(run)
     state = State.UP_FOR_RETRY if retry else State.FAILED
     turn.ended[run.dag_id, task.task_id, str(state)] += 1
+    task_ended(turn, run, index, state, started_at=started_at, ended_at=ended_at, error=reason)
     turn.touch(run)
     return True
 

@@ -38,8 +38,9 @@ def enqueue(turn: Turn, shrinking: frozenset[str]) -> None:
         turn.memory.ready.let_in(room)
     free = _free_slots(turn, slots, shrinking)
     admitted, turn.starving = turn.memory.ready.admit(slots, free)
-    if turn.memory.ids.left < len(admitted):
-        size = max(IdBlock.SIZE, len(admitted))
+    needed = len(admitted) + len(turn.callbacks)
+    if turn.memory.ids.left < needed:
+        size = max(IdBlock.SIZE, needed)
         turn.memory.ids.refill(handoffs.allocate_ids(turn.tx, "dispatch", size), size)
     groups: dict[_Group, list[tuple[ActiveRun, int, dict[str, Any]]]] = defaultdict(list)
     for candidate in admitted:
@@ -58,7 +59,8 @@ def enqueue(turn: Turn, shrinking: frozenset[str]) -> None:
     _note_waiting(turn, groups)
     for key, items in groups.items():
         _write(turn, key, items, changes, tasks)
-    handoffs.create_dispatches(turn.tx, turn.handoffs)
+    turn.callbacks = [one._replace(id=turn.memory.ids.take()) for one in turn.callbacks]
+    handoffs.create_dispatches(turn.tx, turn.handoffs + turn.callbacks)
     handoffs.change_tasks(turn.tx, tasks)
     handoffs.change_pools(turn.tx, changes)
 

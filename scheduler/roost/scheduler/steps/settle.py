@@ -11,6 +11,7 @@ from roost.models.queries import inbox
 from roost.models.queries.inbox import EndedDispatch
 from roost.models.states import Event, State
 from roost.scheduler.book import ActiveRun, Waiting
+from roost.scheduler.steps.callbacks import settle_callback, task_ended
 from roost.scheduler.steps.deferral import defer
 from roost.scheduler.steps.ending import BY_DISPATCH, END, Batch, Ended, fail_or_retry
 from roost.scheduler.steps.wishes import grant_wishes
@@ -34,7 +35,7 @@ def settle_outcomes(turn: Turn) -> None:
     skipped = Batch(Event.END_SKIPPED, sets=END, adds=("run_us",), guards=BY_DISPATCH)
     failing: list[Ended] = []
     deferring: list[Ended] = []
-    items = _items(turn, ended)
+    items = _items(turn, _of_tasks(turn, ended))
     grant_wishes(turn, [item for item in items if item.dispatch.wish is not None])
     for item in (item for item in items if item.dispatch.wish is None):
         run, index, dispatch = item.run, item.task, item.dispatch
@@ -67,6 +68,14 @@ def _items(turn: Turn, ended: list[EndedDispatch]) -> list[Ended]:
         if run is not None and index is not None:
             items.append(Ended(run, index, dispatch, _read_outcome(turn, dispatch)))
     return items
+
+
+def _of_tasks(turn: Turn, ended: list[EndedDispatch]) -> list[EndedDispatch]:
+    """Settle the callbacks; gives the others."""
+    callbacks = [one for one in ended if one.callback is not None]
+    for one in callbacks:
+        settle_callback(turn, one, _read_outcome(turn, one), turn.max_losses)
+    return [one for one in ended if one.callback is None] if callbacks else ended
 
 
 def _read_outcome(turn: Turn, dispatch: EndedDispatch) -> Outcome:
@@ -106,6 +115,8 @@ def _finish(turn: Turn, item: Ended, state: State) -> Callable[[], None]:
         turn.let_go(run, item.task)
         run.board.settle(item.task, state)
         turn.ended[run.dag_id, run.board.tasks[item.task].task_id, str(state)] += 1
+        began, ended = item.outcome.started_at, item.outcome.ended_at
+        task_ended(turn, run, item.task, state, started_at=began, ended_at=ended)
         if item.outcome.skip:
             _skip_directly(turn, run, item.outcome.skip)
         turn.touch(run)
@@ -164,5 +175,6 @@ def _fail(turn: Turn, items: list[Ended]) -> None:
             run_us=item.outcome.run_us,
             retryable=item.outcome.retryable,
             reason=item.outcome.error,
+            started_at=item.outcome.started_at,
             held_dispatch=True,
         )
