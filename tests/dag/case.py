@@ -24,6 +24,8 @@ from roost.support.wire import (
     Outcome,
     Reply,
     Request,
+    RunCreate,
+    RunStates,
     TaskSpec,
     VariableDelete,
     VariableGet,
@@ -56,6 +58,7 @@ class FakeSupervisor:
         self.connections: dict[str, ConnectionRecord] = {}
         self.asked: list[Request] = []
         self.error: str | None = None
+        self.run_replies: list[Reply] = []
         self.smtp: Smtp | None = None
 
     def call(self, request: Request) -> Reply:
@@ -81,6 +84,8 @@ class FakeSupervisor:
                 return Reply()
             case VariableDelete(key):
                 return Reply(count=int(self.variables.pop(key, None) is not None))
+            case RunCreate() | RunStates():
+                return self.run_replies.pop(0)
             case ConnectionGet(conn_id):
                 return Reply(connection=self.connections.get(conn_id))
             case MailSettings():

@@ -14,7 +14,7 @@ from sqlalchemy.pool import NullPool
 
 from roost.models import transitions
 from roost.models.engine import Tx, open_engine, read, transact
-from roost.models.queries import dags, dispatches, handoffs, inbox, jobs, look, runs
+from roost.models.queries import awaited, dags, dispatches, handoffs, inbox, jobs, look, runs
 from roost.models.states import Event, RunEvent
 from roost.support.processes import Process
 from tests.support.databases import Databases
@@ -140,6 +140,12 @@ STEPS: dict[str, Callable[[Tx], object]] = {
     "release": runs.release_runs_of_ended_schedulers,
     "outcomes": lambda tx: inbox.take_ended_dispatches(tx, 1, 1000),
     "events": lambda tx: inbox.fired_triggers(tx, 1, 1000),
+    "awaited by key": lambda tx: awaited.waiting_for(tx, ["roost:run/d"], [_ROWS]),
+    "awaited": lambda tx: awaited.waiting_after(tx, 0, 1000),
+    "awaited runs": lambda tx: awaited.runs_of(
+        tx, [awaited.Target("d", "r1", None, ("t1",)), awaited.Target("d", None, 5, ("t1",))]
+    ),
+    "fire awaited": lambda tx: awaited.fire(tx, [awaited.Fired(_ROWS, "fired", "null")], 1),
     "forget triggers": lambda tx: inbox.delete_triggers(tx, [_ROWS]),
     "forget xcoms": lambda tx: inbox.clear_xcoms(tx, [_ROWS]),
     "move": lambda tx: transitions.move(

@@ -133,6 +133,8 @@ class DAG:
         self.jinja_environment_kwargs = dict(jinja_environment_kwargs or {})
         self.render_template_as_native_obj = render_template_as_native_obj
         self.task_dict: dict[str, BaseOperator] = {}
+        #: The DAG in which a SubDagOperator runs this one (S95).
+        self.parent_dag: DAG | None = None
         self.group_dict: dict[str, TaskGroup] = {}
         frame = scope.caller(0)
         self.fileloc = frame.f_code.co_filename if frame else ""
@@ -213,6 +215,34 @@ class DAG:
             number += 1
             free = f"{name}__{number}"
         return free
+
+    def join(self, task: BaseOperator) -> None:
+        """Become the sub-DAG of ``task``, which stands in a DAG (S95).
+
+        Raises:
+            DagError: this DAG's id is not that of a sub-DAG of it.
+        """
+        wanted = f"{task.dag.dag_id}.{task.task_id}"
+        if self.dag_id != wanted:
+            raise DagError(
+                f"the sub-DAG of task {task.task_id!r} must have the dag_id {wanted!r}, "
+                f"not {self.dag_id!r}"
+            )
+        self.parent_dag = task.dag
+
+    def subdags(self) -> list[DAG]:
+        """The sub-DAGs of its tasks, and theirs.
+
+        Raises:
+            DagError: one has a wrong id.
+        """
+        found: list[DAG] = []
+        for task in self.tasks:
+            subdag = getattr(task, "subdag", None)
+            if isinstance(subdag, DAG):
+                subdag.join(task)
+                found += [subdag, *subdag.subdags()]
+        return found
 
     def topological_sort(self) -> list[BaseOperator]:
         """The tasks so that each comes after all it depends on.

@@ -135,10 +135,11 @@ def load_dag_file(path: str, source: str, dags_folder: str) -> LoadedFile:
     _forget_helpers(folder)
     module = _execute(module_name(path, folder), path, *_code(path, source))
     scan = [*vars(module).values(), *scope.declared_dags(vars(module))]
+    found = [dag for dag in scan if isinstance(dag, DAG)]
+    # A sub-DAG may be local to a function (S5): it is found through its operator.
+    found += [subdag for dag in found for subdag in dag.subdags()]
     dags: dict[str, DAG] = {}
-    for dag in scan:
-        if not isinstance(dag, DAG):
-            continue
+    for dag in found:
         if dags.setdefault(dag.dag_id, dag) is not dag:
             raise DagError(f"two DAGs of this file are called {dag.dag_id!r}; rename one")
         dag.fileloc = path

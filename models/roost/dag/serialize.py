@@ -45,6 +45,8 @@ def _serialize(dag: DAG) -> SerializedDag:
         _check_setup(task)
     tasks = [_task(task, zone) for task in order]
     timetable = parse_schedule(dag.schedule, zone)
+    if dag.parent_dag is not None:  # it runs when its operator says so
+        timetable = parse_schedule(None, zone)
     return SerializedDag(
         dag_id=dag.dag_id,
         timetable=timetable,
@@ -56,9 +58,9 @@ def _serialize(dag: DAG) -> SerializedDag:
         max_active_runs=1 if timetable.kind == "continuous" else dag.max_active_runs,
         max_active_tasks=dag.max_active_tasks,
         dagrun_timeout_us=_duration(dag.dagrun_timeout),
-        is_paused_upon_creation=dag.is_paused_upon_creation,
         fail_fast=dag.fail_fast,
         max_consecutive_failed_dag_runs=dag.max_consecutive_failed_dag_runs,
+        is_paused_upon_creation=_starts_paused(dag),
         owners=sorted({task.owner for task in tasks if task.owner}),
         tags=dag.tags,
         description=dag.description,
@@ -72,6 +74,12 @@ def _serialize(dag: DAG) -> SerializedDag:
         callbacks=[name for name in _DAG_CALLBACKS if getattr(dag, f"{name}_callback")],
         extra=_groups(dag),
     )
+
+
+def _starts_paused(dag: DAG) -> bool | None:
+    starts_paused = dag.is_paused_upon_creation
+    # A sub-DAG waits for its operator, which is paused with its own DAG.
+    return False if starts_paused is None and dag.parent_dag is not None else starts_paused
 
 
 def _task(task: BaseOperator, zone: str) -> SerializedTask:
@@ -154,6 +162,9 @@ def _task_extra(task: BaseOperator) -> dict[str, Any]:
     extra: dict[str, Any] = {
         name: getattr(task, name) for name in _DOCS if getattr(task, name) is not None
     }
+    subdag = getattr(task, "subdag", None)
+    if isinstance(subdag, DAG):
+        extra["subdag_id"] = subdag.dag_id
     if task.task_group is not None:
         extra["task_group"] = task.task_group.group_id
     if task.template_fields:
@@ -165,6 +176,8 @@ def _task_extra(task: BaseOperator) -> dict[str, Any]:
 
 def _groups(dag: DAG) -> dict[str, Any]:
     extra: dict[str, Any] = {}
+    if dag.parent_dag is not None:
+        extra |= {"is_subdag": True, "parent": dag.parent_dag.dag_id}
     if dag.group_dict:
         extra["task_groups"] = {
             group_id: group.tooltip for group_id, group in dag.group_dict.items()

@@ -2,6 +2,7 @@
 
 from roost.sensors.base import BaseSensorOperator, PokeReturnValue
 from roost.sensors.bash import BashSensor
+from roost.sensors.external_task import ExternalTaskSensor
 from roost.sensors.filesystem import FileSensor
 from roost.sensors.python import PythonSensor
 from roost.sensors.temporal import DateTimeSensor, TimeDeltaSensor, TimeSensor
@@ -10,6 +11,7 @@ __all__ = [
     "BaseSensorOperator",
     "BashSensor",
     "DateTimeSensor",
+    "ExternalTaskSensor",
     "FileSensor",
     "PokeReturnValue",
     "PythonSensor",

@@ -19,14 +19,19 @@ __all__ = [
     "CallbackSpec",
     "ConnectionGet",
     "ConnectionRecord",
+    "DagRecord",
     "DeferSpec",
     "Finished",
     "MailSettings",
+    "OnExists",
     "OnTimeout",
     "Outcome",
     "OutcomeKind",
     "Reply",
     "Request",
+    "RunCreate",
+    "RunRecord",
+    "RunStates",
     "TaskMessage",
     "TaskSpec",
     "TriggerReport",
@@ -45,6 +50,7 @@ TRIGGER_TIMEOUT = "Trigger timeout"
 
 OutcomeKind = Literal["success", "failed", "skipped", "deferred", "lost"]
 OnTimeout = Literal["retry", "fail", "skip"]
+OnExists = Literal["leave", "restart", "restart_failed", "resume_failed"]
 
 
 class CallbackSpec(msgspec.Struct, omit_defaults=True):
@@ -290,6 +296,78 @@ class MailSettings(msgspec.Struct, tag="mail_settings"):
     """Ask which mail server there is. Answered by ``Reply.smtp``; no database is asked."""
 
 
+class RunCreate(msgspec.Struct, tag="run_create"):
+    """Start a run of a DAG, once for each try of the asking task however often it is asked.
+
+    Answered by ``Reply.text`` and, for the first three, the run in ``Reply.runs``: ``created`` or
+    ``restarted`` (also when an earlier dispatch of the same try did it), ``exists``; ``unknown``,
+    ``inactive`` or ``paused`` (the DAG is).
+
+    Attributes:
+        dag_id: of which DAG.
+        run_id: its id.
+        logical_date: microseconds since the epoch; None: the moment it is created.
+        interval_start: of its data interval; None: as for a run by hand.
+        interval_end: likewise.
+        run_type: how listings show it.
+        conf: typed JSON object.
+        on_exists: what to do about a run of that id: leave it; restart it when it has ended
+            (``restart``), when it has failed (``restart_failed``), or only what failed in it
+            (``resume_failed``).
+        refuse_paused: start nothing while the DAG is paused.
+    """
+
+    dag_id: str
+    run_id: str
+    logical_date: int | None = None
+    interval_start: int | None = None
+    interval_end: int | None = None
+    run_type: str = "manual"
+    conf: msgspec.Raw = msgspec.Raw(b"{}")
+    on_exists: OnExists = "leave"
+    refuse_paused: bool = False
+
+
+class RunStates(msgspec.Struct, tag="run_states"):
+    """See how runs of a DAG are doing. Answered by ``Reply.runs`` and ``Reply.dag``.
+
+    Attributes:
+        dag_id: whose runs.
+        run_id: the run of this id.
+        logical_dates: the runs of these logical dates, in microseconds.
+        task_ids: show these tasks of theirs, too.
+        group_id: show the tasks of this group, too.
+    """
+
+    dag_id: str
+    run_id: str | None = None
+    logical_dates: list[int] = []
+    task_ids: list[str] = []
+    group_id: str | None = None
+
+
+class RunRecord(msgspec.Struct, omit_defaults=True):
+    """A run and the states of tasks in it, one for each instance of a task."""
+
+    run_id: str
+    state: str
+    logical_date: int | None = None
+    tasks: dict[str, list[str]] = {}
+
+
+class DagRecord(msgspec.Struct, omit_defaults=True):
+    """What the database knows of a DAG.
+
+    Attributes:
+        is_active: whether its file still defines it.
+        task_ids: those of the tasks asked for that it has.
+    """
+
+    is_active: bool
+    is_paused: bool
+    task_ids: list[str] = []
+
+
 class Finished(msgspec.Struct, tag="finished"):
     """The last message of a task process; not answered."""
 
@@ -304,10 +382,20 @@ class Reply(msgspec.Struct, omit_defaults=True):
     text: str | None = None
     count: int = 0
     connection: ConnectionRecord | None = None
+    runs: list[RunRecord] = []
+    dag: DagRecord | None = None
     smtp: Smtp | None = None
 
 
 Request = (
-    XComPull | XComPush | VariableGet | VariableSet | VariableDelete | ConnectionGet | MailSettings
+    XComPull
+    | XComPush
+    | VariableGet
+    | VariableSet
+    | VariableDelete
+    | ConnectionGet
+    | MailSettings
+    | RunCreate
+    | RunStates
 )
 TaskMessage = Request | Finished

@@ -168,6 +168,9 @@ class InProcessRun:
                 return TriggerReport(0, 0, "failed", error=late)
             time.sleep(left)
             return TriggerReport(0, 0, "fired", payload=msgspec.Raw(timer_payload(deferred.due_at)))
+        if deferred.lane == "external":
+            error = "nobody but the daemons can say so: run it under `roost standalone`"
+            return TriggerReport(0, 0, "failed", error=error)
         found: list[TriggerReport] = []
         asyncio.run(self._poll(spec, deferred, timeout, found.append))
         return found[0] if found else TriggerReport(0, 0, "failed", error=late)

@@ -11,6 +11,8 @@ from roost.support.wire import (
     MailSettings,
     Reply,
     Request,
+    RunCreate,
+    RunStates,
     VariableDelete,
     VariableGet,
     VariableSet,
@@ -58,6 +60,8 @@ class Memory:
                 return Reply(count=int(self.variables.pop(key, None) is not None))
             case MailSettings():
                 return Reply(smtp=load_config().smtp)
+            case RunCreate() | RunStates():
+                return Reply(error="runs of other DAGs need the daemons: `roost standalone`")
             case _:
                 return Reply()
 

@@ -200,6 +200,8 @@ class SchedulerDaemon:
             self._bell.ring("triggerer")
         if report.wished:
             self._bell.ring("worker")
+        if report.told_others:
+            self._bell.ring("scheduler")
         self._starving = report.starving
         self._executable = len(report.handoffs)
         stats = self._stats

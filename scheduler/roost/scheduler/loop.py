@@ -14,6 +14,7 @@ from roost.models.queries.handoffs import Handoff
 from roost.models.queries.look import look
 from roost.models.queries.recount import recount
 from roost.scheduler.steps.adopt import adopt_runs
+from roost.scheduler.steps.awaited import fire_awaited
 from roost.scheduler.steps.create_runs import create_runs, start_runs
 from roost.scheduler.steps.cutting import fail_fast
 from roost.scheduler.steps.decide import decide, finish_runs
@@ -48,6 +49,7 @@ class Report(NamedTuple):
     ended: Mapping[tuple[str, str, str], int]
     in_flight: int
     next_due: int | None
+    told_others: bool
 
 
 class Scheduler:
@@ -102,6 +104,8 @@ class Scheduler:
             return True
         due = seen.next_run_after
         is_due = due is not None and max(due, self._not_before) <= self._clock()
+        if seen.awaited and memory.sweep_at <= self._clock():
+            return True
         return seen.unclaimed or seen.ended or seen.fired or seen.wished or is_due
 
     def take_turn(self) -> Report:
@@ -159,6 +163,8 @@ class Scheduler:
         decide(turn)
         finish_runs(turn)
         enqueue(turn, seen.shrinking)
+        if seen.awaited or turn.awaiting:
+            fire_awaited(turn)
         # When all that is due must wait for a run to end, looking again at once is of no use.
         waits = turn.blocked and not turn.finished
         self._not_before = turn.now + _BLOCKED_US if waits else 0
@@ -185,7 +191,8 @@ class Scheduler:
     def _report(turn: Turn, next_run_after: int | None) -> Report:
         alarms = turn.book.alarms
         due = [alarms[0].due_at] if alarms else []
-        due += [at for at in (next_run_after, turn.memory.start_at) if at is not None]
+        others = (next_run_after, turn.memory.start_at, turn.look_again_at)
+        due += [at for at in others if at is not None]
         return Report(
             more=turn.more,
             handoffs=turn.handoffs,
@@ -196,5 +203,6 @@ class Scheduler:
             finished=turn.finished,
             ended=turn.ended,
             in_flight=turn.book.in_flight,
+            told_others=turn.told_others,
             next_due=min(due, default=None),
         )

@@ -68,6 +68,8 @@ class Memory:
     may_start: bool = True  # something changed since queued runs were last looked at
     start_at: int | None = None  # look at them again then, whatever happens
     holding_pools: frozenset[str] = frozenset()
+    sweep_at: int = 0  # look then at all triggers that wait for runs
+    swept: int = 0  # where the last look at them stopped
 
 
 class FinishedRun(NamedTuple):
@@ -92,6 +94,9 @@ class Turn:
         failing: runs with fail_fast in which a task failed for good.
         wished: somebody wants tasks to end that a worker may have: the worker shall look.
         callbacks: dispatches of callbacks (H23), without an id until they are written.
+        awaiting: triggers created in this turn that wait for others.
+        look_again_at: when to sweep what waits for others, if anything does.
+        told_others: events were written for runs that another scheduler decides.
         blocked: DAGs are due, but as many of their runs as allowed are active.
         events_left: triggers have events that this turn did not take.
         ended: how many tries ended, by DAG, task and state.
@@ -114,6 +119,9 @@ class Turn:
     deferred: bool = False
     failing: list[ActiveRun] = field(default_factory=list)
     wished: bool = False
+    awaiting: list[int] = field(default_factory=list)
+    told_others: bool = False
+    look_again_at: int | None = None
     blocked: bool = False
     events_left: bool = False
     starving: dict[str, int] = field(default_factory=dict)

@@ -132,7 +132,12 @@ class WorkerDaemon:
         self._claims_ended = anyio.Event()
         self._nap: anyio.CancelScope | None = None
         self._outbox = Outbox(self._ledger, self._patience, bell, self._busy)
-        self._inquiries = Inquiries(self._ledger, self._patience, self._hub.reply)
+        self._inquiries = Inquiries(
+            self._ledger,
+            self._patience,
+            self._hub.reply,
+            started=partial(self._bell.ring, "scheduler"),
+        )
         self._queue_may_hold_more = True
         self._stray: set[int] = set()
         self._stop = anyio.Event()

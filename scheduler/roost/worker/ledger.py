@@ -32,6 +32,8 @@ from roost.support.wire import (
     MailSettings,
     Outcome,
     Reply,
+    RunCreate,
+    RunStates,
     TaskSpec,
     VariableDelete,
     VariableGet,
@@ -39,6 +41,7 @@ from roost.support.wire import (
     XComPull,
     XComPush,
 )
+from roost.worker import children
 from roost.worker.attendant import Asked, Ended
 from roost.worker.pull import Puller
 
@@ -49,6 +52,7 @@ _KEPT_VERSIONS = 64
 _decode_dag = msgspec.json.Decoder(SerializedDag).decode
 _decode_callback = msgspec.json.Decoder(CallbackSpec).decode
 _encode = msgspec.json.Encoder().encode
+_WRITING = (XComPush, VariableSet, VariableDelete, RunCreate)
 
 
 class Start(NamedTuple):
@@ -273,7 +277,7 @@ class Ledger:
 
     def answer(self, asked: Sequence[Asked]) -> list[Reply]:
         """Answers to requests, in their order, each as it was asked by that very task."""
-        if any(isinstance(one.request, XComPush | VariableSet | VariableDelete) for one in asked):
+        if any(isinstance(one.request, _WRITING) for one in asked):
             return transact(self._engine, lambda tx: [self._answer(tx, one) for one in asked])
         with read(self._engine) as tx:
             return [self._answer(tx, one) for one in asked]
@@ -288,16 +292,13 @@ class Ledger:
         spec, request = asked
         match request:
             case XComPull():
-                try:
-                    return Reply(values=self._puller.pull(tx, spec, request))
-                except RoostException as error:
-                    return Reply(error=str(error))
-            case XComPush(key, value, length):
-                text = bytes(value).decode()
-                row = xcoms.XComValue(spec.ti_id, spec.dispatch_id, key, text, length)
-                if xcoms.push(tx, self.job_id, [row]):
-                    return Reply()
-                return Reply(error="this dispatch is not valid any more; nothing was stored")
+                return self._pull(tx, spec, request)
+            case XComPush():
+                return self._push(tx, spec, request)
+            case RunCreate():
+                return children.create(tx, self.job_id, spec, request, now=now_us())
+            case RunStates():
+                return children.see(tx, request)
             case VariableGet(key):
                 return Reply(text=variables.get_variable(tx, key, self._keys))
             case VariableSet(key, text, description):
@@ -309,6 +310,16 @@ class Ledger:
                 return Reply(smtp=self._smtp)
             case ConnectionGet(conn_id):
                 return Reply(connection=connections.pick_connection(tx, conn_id, self._keys))
+
+    def _pull(self, tx: Tx, spec: TaskSpec, request: XComPull) -> Reply:
+        return Reply(values=self._puller.pull(tx, spec, request))
+
+    def _push(self, tx: Tx, spec: TaskSpec, request: XComPush) -> Reply:
+        text = bytes(request.value).decode()
+        row = xcoms.XComValue(spec.ti_id, spec.dispatch_id, request.key, text, request.length)
+        if xcoms.push(tx, self.job_id, [row]):
+            return Reply()
+        return Reply(error="this dispatch is not valid any more; nothing was stored")
 
 
 def _code(row: DagCode) -> _Code:

@@ -14,7 +14,7 @@ import anyio
 
 from roost.support.doorbell import Doorbell
 from roost.support.service import Patience, Wake
-from roost.support.wire import Outcome, Reply
+from roost.support.wire import Outcome, Reply, RunCreate
 from roost.worker.attendant import Asked, Ended
 from roost.worker.ledger import Ledger
 
@@ -115,11 +115,17 @@ class Inquiries:
         ledger: answers them.
         patience: waits for the database.
         reply: hands an answer to a task, by dispatch id.
+        started: told when tasks may have started runs.
     """
 
     def __init__(
-        self, ledger: Ledger, patience: Patience, reply: Callable[[int, Reply], None]
+        self,
+        ledger: Ledger,
+        patience: Patience,
+        reply: Callable[[int, Reply], None],
+        started: Callable[[], object] = lambda: None,
     ) -> None:
+        self._started = started
         self._ledger = ledger
         self._patience = patience
         self._reply = reply
@@ -149,5 +155,7 @@ class Inquiries:
                 return
             log.warning("a request of dispatch %d failed: %s", batch[0].spec.dispatch_id, error)
             replies = [Reply(error=str(error).partition("\n")[0])]
+        if any(isinstance(one.request, RunCreate) for one in batch):
+            self._started()
         for one, reply in zip(batch, replies, strict=True):
             self._reply(one.spec.dispatch_id, reply)

@@ -2,6 +2,14 @@
 
 from roost.dag.trigger import BaseTrigger, TriggerEvent
 from roost.triggers.file import FileTrigger
+from roost.triggers.runs import DagRunTrigger
 from roost.triggers.temporal import DateTimeTrigger, TimeDeltaTrigger
 
-__all__ = ["BaseTrigger", "DateTimeTrigger", "FileTrigger", "TimeDeltaTrigger", "TriggerEvent"]
+__all__ = [
+    "BaseTrigger",
+    "DagRunTrigger",
+    "DateTimeTrigger",
+    "FileTrigger",
+    "TimeDeltaTrigger",
+    "TriggerEvent",
+]

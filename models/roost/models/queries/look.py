@@ -23,6 +23,7 @@ class Look(NamedTuple):
         paused: DAGs of which no new task may be queued (S13).
         holding: pools that count what is deferred (H5).
         shrinking: pools with fewer slots than are used.
+        awaited: triggers wait for what others will say, such as the end of a run.
     """
 
     unclaimed: bool
@@ -33,6 +34,7 @@ class Look(NamedTuple):
     paused: frozenset[str]
     holding: frozenset[str]
     shrinking: frozenset[str]
+    awaited: bool
 
 
 # The job's row stays share-locked to the end of the transaction, so whoever wants to end this job
@@ -47,7 +49,8 @@ _LOOK = Sql(
     "(SELECT min(next_run_after) FROM dag WHERE NOT is_paused AND is_active) AS next_run_after, "
     "(SELECT {json_list:dag_id} FROM dag WHERE is_paused) AS paused, "
     "(SELECT {json_list:pool} FROM pool WHERE include_deferred) AS holding, "
-    "(SELECT {json_list:pool} FROM pool WHERE shrinking) AS shrinking "
+    "(SELECT {json_list:pool} FROM pool WHERE shrinking) AS shrinking, "
+    "EXISTS (SELECT 1 FROM trigger WHERE external_key IS NOT NULL AND fired_at IS NULL) AS awaited "
     "FROM job WHERE id = :me AND ended_at IS NULL {for_share}"
 )
 _GLANCE = Sql(_LOOK.source.replace(" {for_share}", ""))
@@ -70,6 +73,7 @@ def look(tx: Tx, job_id: int, *, lock: bool = True) -> Look | None:
         _names(row.paused),
         _names(row.holding),
         _names(row.shrinking),
+        bool(row.awaited),
     )
 
 

@@ -33,6 +33,8 @@ def defer(turn: Turn, items: Sequence[Ended]) -> None:
                 "if_dispatch_id": item.dispatch.id,
             }
             batch.add(ti_id, row, _deferred(turn, item, created[ti_id]))
+            if item.outcome.defer is not None and item.outcome.defer.lane == "external":
+                turn.awaiting.append(created[ti_id])
     stray = batch.flush(turn)
     inbox.delete_triggers(turn.tx, [created[ti_id] for ti_id in stray])
     turn.deferred = True
