@@ -92,9 +92,9 @@ def skipped() -> OutcomeOf:
     return lambda world: _outcome(world, "skipped")
 
 
-def failed(error: str = "boom", *, retryable: bool = True) -> OutcomeOf:
-    """The task fails."""
-    return lambda world: _outcome(world, "failed", error=error, retryable=retryable)
+def failed(error: str = "boom", **fields: Any) -> OutcomeOf:
+    """The task fails; fields are those of Outcome, e.g. ``retryable=False``."""
+    return lambda world: _outcome(world, "failed", error=error, **fields)
 
 
 def lost() -> OutcomeOf:

@@ -158,6 +158,34 @@ def test_backoff_doubles_within_its_bounds_h13(delay: int, tries: int, longest: 
     assert retry_delay_us(plain, tries, "x") == (delay if longest is None else min(delay, longest))
 
 
+@given(
+    delay=st.integers(0, 10**15),
+    tries=st.integers(1, 2000),
+    factor=st.floats(1, 1e300),
+    most=st.integers(1, 10**13),
+)
+def test_backoff_with_its_own_factor_stays_in_bounds_h13(
+    delay: int, tries: int, factor: float, most: int
+) -> None:
+    one = task("a", retry_delay_us=delay, retry_exponential_backoff=True, retry_multiplier=factor)
+    wait = retry_delay_us(one, tries, "seed", most)
+    base = min(delay, most)
+    assert base <= wait <= most
+    if tries == 1:
+        assert wait < max(1, 2 * base) or wait == most
+
+
+def test_a_task_that_says_when_to_try_again_is_obeyed_h13(world: World) -> None:
+    """What a retry policy said in the task's process; ``retries`` still say how often."""
+    world.start(task("a", retries=1, retry_delay_us=60 * SECOND))
+    world.work(a=failed(retry_delay_us=5 * SECOND))
+    assert world.turns().next_due == START + 5 * SECOND
+    world.clock.advance(5)
+    world.turns()
+    world.work(a=failed(retry_delay_us=5 * SECOND))
+    assert world.states() == {"a": "failed"}
+
+
 def test_what_a_worker_stored_and_nobody_can_read_fails_that_task_only(world: World) -> None:
     """A corrupt row is that task's failure; the loop goes on (reliability.md 2b)."""
     bad = ["", "{", '{"kind":"weird"}', '{"kind":"deferred","started_at":1,"ended_at":1}', "[]"]

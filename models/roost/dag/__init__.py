@@ -8,6 +8,7 @@ from roost.dag.group_function import task_group
 from roost.dag.node import chain, cross_downstream
 from roost.dag.notifier import BaseNotifier
 from roost.dag.param import Param
+from roost.dag.policy import PriorityWeightStrategy, RetryPolicy
 from roost.dag.runtime import get_current_context
 from roost.dag.setup_teardown import setup, teardown
 from roost.dag.variable import Variable
@@ -19,6 +20,8 @@ __all__ = [
     "BaseNotifier",
     "Connection",
     "Param",
+    "PriorityWeightStrategy",
+    "RetryPolicy",
     "TaskGroup",
     "Variable",
     "XComArg",

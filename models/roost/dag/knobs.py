@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import math
+import os
 from datetime import datetime, timedelta
 from typing import cast, get_args
 
 from roost.dag.model import TriggerRule, WeightRule
+from roost.dag.policy import PriorityWeightStrategy, RetryPolicy
 from roost.exceptions import DagError
 from roost.support.mail import addresses
 
 __all__ = [
+    "backoff",
     "duration",
     "mail_addresses",
     "maybe_duration",
     "maybe_moment",
     "per_dag_limit",
     "per_run_limit",
+    "retries",
+    "retry_policy",
     "text",
     "trigger_rule",
     "weight_rule",
@@ -37,12 +43,42 @@ def trigger_rule(of: str, value: object) -> TriggerRule:
     return cast("TriggerRule", name)
 
 
-def weight_rule(of: str, value: object) -> WeightRule:
-    """A known weight rule (S43)."""
+def weight_rule(of: str, value: object) -> tuple[WeightRule, PriorityWeightStrategy | None]:
+    """A known weight rule (S43), and the strategy that stands in for it (H24)."""
+    if isinstance(value, type) and issubclass(value, PriorityWeightStrategy):
+        value = value()
+    if isinstance(value, PriorityWeightStrategy):
+        return "absolute", value
     name = str(getattr(value, "value", value))
     if name not in _WEIGHTS:
         raise DagError(f"{of}: unknown weight_rule {value!r}; one of {', '.join(_WEIGHTS)}")
-    return cast("WeightRule", name)
+    return cast("WeightRule", name), None
+
+
+def retries(of: str, value: object) -> int:
+    """``retries``; where not given, ``core.default_task_retries`` as the daemon passed it on."""
+    if value is None:
+        value = int(os.environ.get("ROOST__CORE__DEFAULT_TASK_RETRIES") or 0)
+    return whole(of, "retries", value, least=0)
+
+
+def backoff(of: str, value: object) -> float:
+    """By what each retry multiplies the delay; 0: it stays as it is (H13)."""
+    if isinstance(value, bool):
+        return 2.0 if value else 0.0
+    if not isinstance(value, int | float) or not (value == 0 or 1 <= value < math.inf):
+        raise DagError(
+            f"{of}: retry_exponential_backoff must be true, false or a number from 1 up, "
+            f"not {value!r}"
+        )
+    return float(value)
+
+
+def retry_policy(of: str, value: object) -> RetryPolicy | None:
+    """A retry policy or None."""
+    if value is not None and not isinstance(value, RetryPolicy):
+        raise DagError(f"{of}: retry_policy must be a RetryPolicy, not {value!r}")
+    return value
 
 
 def whole(of: str, name: str, value: object, least: int | None = None) -> int:

@@ -13,8 +13,9 @@ from roost.dag.defaults import filling_defaults
 from roost.dag.deferral import TaskDeferred
 from roost.dag.definition import DAG
 from roost.dag.group import TaskGroup
-from roost.dag.model import TriggerRule, WeightRule
+from roost.dag.model import TriggerRule
 from roost.dag.names import check_id
+from roost.dag.policy import PriorityWeightStrategy, RetryPolicy
 from roost.dag.tasknode import TaskNode
 from roost.dag.trigger import BaseTrigger
 from roost.dag.xcom_arg import XComArg, find_arguments
@@ -45,10 +46,14 @@ class BaseOperator(TaskNode):
         pool_slots: how many of them, from 1 up.
         queue: which workers take it (S51).
         priority_weight: who goes first when slots are short (S42).
-        weight_rule: ``downstream``, ``upstream`` or ``absolute`` (S43).
-        retries: how often it is tried again after a failure.
+        weight_rule: ``downstream``, ``upstream``, ``absolute`` (S43), or a
+            :class:`PriorityWeightStrategy` of one's own (H24).
+        retries: how often it is tried again after a failure; default
+            ``core.default_task_retries``.
         retry_delay: wait before a retry; a timedelta or seconds.
-        retry_exponential_backoff: double the wait with every retry.
+        retry_exponential_backoff: double the wait with every retry; a number from 1 up
+            multiplies it by that instead (H13).
+        retry_policy: which exceptions are retried, and when; a :class:`RetryPolicy`.
         max_retry_delay: the longest wait; a timedelta or seconds.
         execution_timeout: longest run time of its own code per try, waits excluded (D7).
         depends_on_past: wait until the previous run's instance succeeded (S89).
@@ -104,10 +109,11 @@ class BaseOperator(TaskNode):
         pool_slots: int = 1,
         queue: str = "default",
         priority_weight: int = 1,
-        weight_rule: str = "downstream",
-        retries: int = 0,
+        weight_rule: str | PriorityWeightStrategy = "downstream",
+        retries: int | None = None,
         retry_delay: timedelta | float = timedelta(minutes=5),
-        retry_exponential_backoff: bool = False,
+        retry_exponential_backoff: bool | float = False,
+        retry_policy: RetryPolicy | None = None,
         max_retry_delay: timedelta | float | None = None,
         execution_timeout: timedelta | float | None = None,
         depends_on_past: bool = False,
@@ -147,10 +153,11 @@ class BaseOperator(TaskNode):
         self.pool_slots = knobs.whole(of, "pool_slots", pool_slots, least=1)
         self.queue = knobs.text(of, "queue", queue)
         self.priority_weight = knobs.whole(of, "priority_weight", priority_weight)
-        self.weight_rule: WeightRule = knobs.weight_rule(of, weight_rule)
-        self.retries = knobs.whole(of, "retries", retries, least=0)
+        self.weight_rule, self.weight_strategy = knobs.weight_rule(of, weight_rule)
+        self.retries = knobs.retries(of, retries)
         self.retry_delay = knobs.duration(of, "retry_delay", retry_delay)
-        self.retry_exponential_backoff = retry_exponential_backoff
+        self.retry_exponential_backoff = knobs.backoff(of, retry_exponential_backoff)
+        self.retry_policy = knobs.retry_policy(of, retry_policy)
         self.max_retry_delay = knobs.maybe_duration(of, "max_retry_delay", max_retry_delay)
         self.execution_timeout = knobs.maybe_duration(of, "execution_timeout", execution_timeout)
         self.depends_on_past = depends_on_past or wait_for_downstream

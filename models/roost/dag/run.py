@@ -20,6 +20,7 @@ from roost.dag.deferral import TaskDeferred, make_defer_spec
 from roost.dag.interrupt import Interrupts
 from roost.dag.mapped import MappedOperator
 from roost.dag.param import defaults
+from roost.dag.policy import RetryPolicy
 from roost.dag.registry import is_known
 from roost.dag.template import Renderer, render_template_fields
 from roost.dag.xcom_arg import RETURN_KEY
@@ -32,7 +33,7 @@ from roost.exceptions import (
     TriggerFailed,
 )
 from roost.support import typedjson
-from roost.support.clock import now_us
+from roost.support.clock import duration_us, now_us
 from roost.support.elements import length_of
 from roost.support.masking import mask
 from roost.support.storable import storable
@@ -47,6 +48,7 @@ __all__ = ["execute_task", "run_task"]
 
 # A longer traceback keeps its beginning and its end.
 _ERROR_CHARS = 50_000
+_LONGEST_DELAY_US = 2**60
 _NAME_CHARS = 250
 
 log = logging.getLogger("roost.task")
@@ -98,6 +100,8 @@ def execute_task(
         _run(_copy(task), spec, supervisor, known, outcome)
     except BaseException as error:
         _settle(error, outcome)
+        if outcome.kind == "failed" and task.retry_policy is not None:
+            _apply(task.retry_policy, error, spec.try_number, outcome)
     outcome.run_us = (time.monotonic_ns() - began) // 1000
     outcome.ended_at = max(now_us(), outcome.started_at)
     return outcome
@@ -262,6 +266,19 @@ def _settle(error: BaseException, outcome: Outcome) -> None:
     outcome.retryable = not isinstance(error, FailTask)
     outcome.error = _text(error)
     log.error("task failed\n%s", outcome.error)
+
+
+def _apply(policy: RetryPolicy, error: BaseException, try_number: int, outcome: Outcome) -> None:
+    """Let the author's policy say what follows; one that is broken is as if there were none."""
+    try:
+        decision = policy.checked(error, try_number)
+    except Exception:
+        log.exception("the retry policy failed; the task is retried as its retries allow")
+        return
+    if decision == "fail":
+        outcome.retryable = False
+    elif decision != "retry":
+        outcome.retry_delay_us = min(duration_us(decision), _LONGEST_DELAY_US)
 
 
 def _text(error: BaseException) -> str:

@@ -8,12 +8,14 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from roost.dag import knobs
 from roost.dag.definition import DAG
 from roost.dag.mapped import MappedOperator
 from roost.dag.model import CallbackName, DagCallbackName, SerializedDag, SerializedTask
 from roost.dag.operator import BaseOperator
 from roost.dag.param import Param, defaults
 from roost.dag.timetable import parse_schedule
+from roost.dag.weights import MAX_WEIGHT, MIN_WEIGHT
 from roost.dag.zone import dag_timezone, default_timezone
 from roost.exceptions import DagError, RoostException
 from roost.support import typedjson
@@ -96,7 +98,9 @@ def _task(task: BaseOperator, zone: str) -> SerializedTask:
         weight_rule=task.weight_rule,
         retries=task.retries,
         retry_delay_us=duration_us(task.retry_delay),
-        retry_exponential_backoff=bool(task.retry_exponential_backoff),
+        retry_exponential_backoff=task.retry_exponential_backoff > 0,
+        retry_multiplier=task.retry_exponential_backoff or 2.0,
+        effective_weight=_own_weight(task),
         max_retry_delay_us=_duration(task.max_retry_delay),
         execution_timeout_us=_duration(task.execution_timeout),
         depends_on_past=task.depends_on_past,
@@ -118,6 +122,15 @@ def _task(task: BaseOperator, zone: str) -> SerializedTask:
         email_on_retry=task.email_on_retry,
         extra=_task_extra(task),
     )
+
+
+def _own_weight(task: BaseOperator) -> int | None:
+    """What the task's own strategy says (H24), held within 32 bits."""
+    if task.weight_strategy is None:
+        return None
+    weight = task.weight_strategy.get_weight(task)
+    name = f"get_weight() of {type(task.weight_strategy).__name__}"
+    return max(MIN_WEIGHT, min(MAX_WEIGHT, knobs.whole(f"task {task.task_id!r}", name, weight)))
 
 
 def _check_setup(task: BaseOperator) -> None:

@@ -21,7 +21,8 @@ def effective_weights(tasks: Sequence[SerializedTask]) -> list[int]:
     """The effective weight of each task, in the order given.
 
     ``downstream``: own weight plus that of all distinct transitive downstream tasks;
-    ``upstream``: the same of upstream tasks; ``absolute``: own weight. Held within 32 bits.
+    ``upstream``: the same of upstream tasks; ``absolute``: own weight; a strategy of the user's
+    own: what it computed when the file was parsed. Held within 32 bits.
 
     Args:
         tasks: in topological order, edges checked.
@@ -33,7 +34,7 @@ def effective_weights(tasks: Sequence[SerializedTask]) -> list[int]:
     weights = own[:]
     rules = {task.weight_rule for task in tasks}
     if rules <= {"absolute"}:
-        return weights
+        return _with_strategies(tasks, weights)
     children = _edges(tasks)
     if "downstream" in rules:
         sums = _reach_sums(children, own)
@@ -51,7 +52,15 @@ def effective_weights(tasks: Sequence[SerializedTask]) -> list[int]:
         for i, task in enumerate(tasks):
             if task.weight_rule == "upstream":
                 weights[i] = sums[last - i]
-    return [_clamp(weight) for weight in weights]
+    return _with_strategies(tasks, weights)
+
+
+def _with_strategies(tasks: Sequence[SerializedTask], weights: Sequence[int]) -> list[int]:
+    """What a strategy of the user's own has computed stands (H24)."""
+    return [
+        _clamp(weight if task.effective_weight is None else task.effective_weight)
+        for task, weight in zip(tasks, weights, strict=True)
+    ]
 
 
 def _edges(tasks: Sequence[SerializedTask]) -> list[list[int]]:

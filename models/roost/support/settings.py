@@ -68,6 +68,17 @@ class Core(_Section, frozen=True):
     dags_are_paused_at_creation: Annotated[
         bool, Meta(description="Whether a DAG seen for the first time starts out paused.")
     ] = False
+    default_task_retries: Annotated[
+        int, Meta(ge=0, le=32766, description="`retries` of a task that does not say.")
+    ] = 0
+    max_task_retry_delay: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=31_536_000,
+            description="Longest delay that `retry_exponential_backoff` grows to, in seconds.",
+        ),
+    ] = 86_400.0
     dag_discovery_safe_mode: Annotated[
         bool,
         Meta(

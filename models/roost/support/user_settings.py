@@ -23,6 +23,7 @@ def for_user_code(config: Config) -> dict[str, str]:
     """Environment variables for a process that runs user code."""
     return {
         "ROOST__CORE__DEFAULT_TIMEZONE": config.core.default_timezone,
+        "ROOST__CORE__DEFAULT_TASK_RETRIES": str(config.core.default_task_retries),
         "ROOST__SECURITY__SENSITIVE_NAMES": ",".join(config.security.sensitive_names),
         "ROOST__CORE__DEFAULT_DEFERRABLE": str(config.core.default_deferrable).lower(),
         "ROOST__CORE__MAX_MAP_LENGTH": str(config.core.max_map_length),

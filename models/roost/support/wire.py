@@ -159,7 +159,8 @@ class Outcome(msgspec.Struct, omit_defaults=True):
 
     Attributes:
         error: one line or a traceback for ``failed`` and ``lost``.
-        retryable: False when the task must not be tried again (``FailTask``).
+        retryable: False when the task must not be tried again (``FailTask``, a retry policy).
+        retry_delay_us: wait so long before the next try; None: as the task's knobs say.
         skip: task ids to skip directly, decided by the task itself (branches, LatestOnly).
         xcoms: values written in the same transaction as the outcome.
         run_us: user-code time of this dispatch.
@@ -172,6 +173,7 @@ class Outcome(msgspec.Struct, omit_defaults=True):
     ended_at: int
     error: str | None = None
     retryable: bool = True
+    retry_delay_us: int | None = None
     skip: list[str] = []
     xcoms: list[XComWrite] = []
     defer: DeferSpec | None = None

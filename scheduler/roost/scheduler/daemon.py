@@ -93,7 +93,10 @@ class SchedulerDaemon:
         self._me: Process = me()
         self._executor: BaseExecutor = load_executor(config, engine, bell)
         self._scheduler = Scheduler(
-            engine, parallelism=self._executor.parallelism, max_losses=config.scheduler.max_losses
+            engine,
+            parallelism=self._executor.parallelism,
+            max_losses=config.scheduler.max_losses,
+            max_retry_delay_us=round(config.core.max_task_retry_delay * SECOND),
         )
         self._patience = Patience(is_passing)
         self._notifier = Notifier()

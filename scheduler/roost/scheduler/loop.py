@@ -59,6 +59,7 @@ class Scheduler:
         engine: the metadata database.
         parallelism: most task instances queued or running at once.
         max_losses: how often a task instance may be lost by its workers before that costs a try.
+        max_retry_delay_us: bound of exponential backoff (H13).
         clock: the wall clock in microseconds; it decides what is due, nothing else.
     """
 
@@ -68,11 +69,13 @@ class Scheduler:
         *,
         parallelism: int,
         max_losses: int = 5,
+        max_retry_delay_us: int = 24 * 3600 * SECOND,
         clock: Callable[[], int] = now_us,
     ) -> None:
         self._engine = engine
         self._parallelism = parallelism
         self._max_losses = max_losses
+        self._max_retry_delay_us = max_retry_delay_us
         self._clock = clock
         self._memory = Memory()
         self._not_before = 0
@@ -135,6 +138,7 @@ class Scheduler:
             now=self._clock(),
             parallelism=self._parallelism,
             max_losses=self._max_losses,
+            max_retry_delay_us=self._max_retry_delay_us,
         )
         if self._reclaim:
             memory.holding_pools = seen.holding

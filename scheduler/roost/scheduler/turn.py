@@ -22,6 +22,7 @@ from roost.models.transitions import Moved, move
 from roost.scheduler.book import ActiveRun, Book
 from roost.scheduler.gates import TaskKey, is_limited
 from roost.scheduler.ready import Ready
+from roost.support.clock import SECOND
 from roost.support.wire import CallbackSpec
 
 __all__ = ["DEFAULT_QUEUE", "FinishedRun", "IdBlock", "Memory", "Turn"]
@@ -109,6 +110,7 @@ class Turn:
     now: int
     parallelism: int
     max_losses: int
+    max_retry_delay_us: int = 24 * 3600 * SECOND
     batch: int = 1000
     more: bool = False
     touched: dict[int, ActiveRun] = field(default_factory=dict)

@@ -76,6 +76,7 @@ def fail_or_retry(
     reason: str | None,
     held_dispatch: bool,
     started_at: int | None = None,
+    delay_us: int | None = None,
 ) -> bool:
     """Fail a try, or have it tried again where ``retries`` allow (S11, D5).
 
@@ -88,6 +89,7 @@ def fail_or_retry(
         run_us: user-code time to add to the try's.
         retryable: False where the task asked not to be tried again.
         reason: for the log.
+        delay_us: how long to wait for the next try, where the task itself said so.
         held_dispatch: whether a dispatch, with its slots, ended with it.
         started_at: when the try began, as far as it is known.
 
@@ -102,7 +104,9 @@ def fail_or_retry(
     sets: tuple[str, ...] = END
     if retry:
         seed = f"{run.dag_id}.{run.run_id}.{task.task_id}"
-        row["retry_at"] = ended_at + retry_delay_us(task, run.own_tries(index), seed)
+        if delay_us is None:
+            delay_us = retry_delay_us(task, run.own_tries(index), seed, turn.max_retry_delay_us)
+        row["retry_at"] = ended_at + delay_us
         event, sets = Event.RETRY, ("end_date", "retry_at")
     if not turn.move(event, [row], sets=sets, adds=("run_us",), guards=guard[:1], reason=reason):
         return False

@@ -82,6 +82,8 @@ def _read_outcome(turn: Turn, dispatch: EndedDispatch) -> Outcome:
     """What a worker wrote. A text that cannot be read fails that task, not the scheduler."""
     try:
         outcome = _OUTCOME.decode(dispatch.outcome)
+        if outcome.retry_delay_us is not None:
+            outcome.retry_delay_us = max(0, min(outcome.retry_delay_us, _LAST_US))
         if outcome.kind != "deferred" or _can_wait(outcome.defer):
             return outcome
         error = "it says deferred, but not until what, or until when no clock will ever show"
@@ -177,4 +179,5 @@ def _fail(turn: Turn, items: list[Ended]) -> None:
             reason=item.outcome.error,
             started_at=item.outcome.started_at,
             held_dispatch=True,
+            delay_us=item.outcome.retry_delay_us,
         )
