@@ -14,7 +14,8 @@ from sqlalchemy import Engine, text
 
 from roost.dag.model import ParsedFile, SerializedDag, SerializedTask, SerializedTimetable
 from roost.dag.timetable import parse_schedule
-from roost.models import state_edits
+from roost.models import backfill, state_edits
+from roost.models.backfill import Reprocess
 from roost.models.engine import Tx, open_engine, read, transact
 from roost.models.queries import dispatches, edits, handoffs, jobs, runs
 from roost.models.queries.dispatches import Claimed
@@ -254,6 +255,43 @@ class World:
     def mark_run(self, run_key: int, state: Literal["success", "failed"]) -> Edited:
         """A user marks a run."""
         return self.transact(lambda tx: state_edits.mark_run(tx, run_key, state, actor="cli"))
+
+    def backfill(
+        self,
+        dag_id: str,
+        first: int,
+        last: int,
+        *,
+        reprocess: Reprocess = "none",
+        backwards: bool = False,
+        max_active_runs: int = 10,
+    ) -> int:
+        """A user backfills the intervals between two logical dates; gives the backfill's id."""
+        (row,) = self.fetch(
+            "SELECT d.version_id, v.data FROM dag d JOIN dag_version v ON v.id = d.version_id "
+            "WHERE d.dag_id = :d",
+            d=dag_id,
+        )
+        known = msgspec.json.decode(row.data, type=SerializedDag)
+
+        def step(tx: Tx) -> int:
+            infos = backfill.intervals(known, first, last, self.clock.now)
+            slots = backfill.plan_backfill(tx, known, infos, reprocess, backwards=backwards)
+            return backfill.create_backfill(
+                tx,
+                known,
+                row.version_id,
+                slots,
+                first=first,
+                last=last,
+                reprocess=reprocess,
+                backwards=backwards,
+                max_active_runs=max_active_runs,
+                conf="{}",
+                actor="cli",
+            )
+
+        return self.transact(step)
 
     # -- what daemons do -----------------------------------------------------------------------
 

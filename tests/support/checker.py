@@ -42,6 +42,7 @@ class Snapshot:
     events: list[Any]
     pools: list[Any]
     usage: list[Any]
+    backfills: list[Any]
     task_usage: list[Any]
     dags: dict[int, SerializedDag]
     by_task: dict[int, list[Any]] = field(default_factory=lambda: defaultdict(list))
@@ -91,6 +92,7 @@ def _read(db: Connection) -> Snapshot:
         events=rows("SELECT * FROM trigger_event ORDER BY id"),
         pools=rows("SELECT * FROM pool ORDER BY pool"),
         usage=rows("SELECT * FROM dag_usage ORDER BY dag_id"),
+        backfills=rows("SELECT * FROM backfill ORDER BY id"),
         task_usage=rows("SELECT * FROM task_usage ORDER BY dag_id, task_id"),
         dags={
             row.id: msgspec.json.decode(row.data, type=SerializedDag)
@@ -210,7 +212,12 @@ def _pools(found: Snapshot) -> Iterator[str]:
 
 def _usage(found: Snapshot) -> Iterator[str]:
     """S9, S10: active runs of a DAG and task instances in flight of a run."""
-    active = Counter(run.dag_id for run in found.runs.values() if run.state == "running")
+    running = [run for run in found.runs.values() if run.state == "running"]
+    active = Counter(run.dag_id for run in running if run.backfill_id is None)
+    filling = Counter(run.backfill_id for run in running if run.backfill_id is not None)
+    for one in found.backfills:
+        if filling[one.id] > one.max_active_runs:
+            yield f"H21: backfill {one.id} has {filling[one.id]} runs of {one.max_active_runs}"
     for row in found.usage:
         if active[row.dag_id] != row.runs:
             yield f"S9: {row.dag_id} counts {row.runs} runs, {active[row.dag_id]} are running"
@@ -265,7 +272,7 @@ def _runs(found: Snapshot) -> Iterator[str]:
     intervals = Counter(
         (run.dag_id, run.interval_start)
         for run in found.runs.values()
-        if run.run_type == "scheduled"
+        if run.run_type in ("scheduled", "backfill")
     )
     yield from (f"S12: {key} has {n} scheduled runs" for key, n in intervals.items() if n > 1)
     tasks: dict[int, dict[str, Any]] = defaultdict(dict)

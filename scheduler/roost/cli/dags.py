@@ -23,6 +23,9 @@ _COMMANDS = {
     "trigger": Lazy("roost.cli.dag_trigger:trigger", "Start a run by hand."),
     "pause": Lazy("roost.cli.dag_pause:pause", "Stop creating and starting runs of a DAG."),
     "unpause": Lazy("roost.cli.dag_pause:unpause", "Let a DAG run again."),
+    "backfill": Lazy(
+        "roost.cli.backfill:backfill", "Run the intervals of a DAG between two dates."
+    ),
     "clear": Lazy("roost.cli.clear:clear_dag", "Let whole runs of a DAG run again."),
     "mark": Lazy("roost.cli.mark:mark_run", "Say that a run succeeded or failed."),
     "test": Lazy("roost.cli.dag_test:test", "Run a DAG in this process, without any daemon."),

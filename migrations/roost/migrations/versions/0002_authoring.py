@@ -95,7 +95,10 @@ def _upgrade_runs() -> None:
     op.add_column("dag_run", sa.Column("backfill_id", _KEY))
     op.create_index("ix_dag_run_logical_date", "dag_run", ["dag_id", "logical_date"])
     op.create_index(
-        "ix_dag_run_backfill_id", "dag_run", ["backfill_id"], **_where("backfill_id IS NOT NULL")
+        "ix_dag_run_backfill_id",
+        "dag_run",
+        ["backfill_id", "state"],
+        **_where("backfill_id IS NOT NULL"),
     )
     op.drop_index("uq_dag_run_interval", "dag_run")
     op.create_index(

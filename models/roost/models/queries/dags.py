@@ -12,6 +12,7 @@ __all__ = [
     "DueDag",
     "FileRow",
     "active_dags",
+    "backfilled_starts",
     "deactivate_dags",
     "delete_file",
     "due_dags",
@@ -120,12 +121,16 @@ _LAST_INTERVAL = Sql(
 # others. Ties are ordered, so that schedulers come to the rows in one order and cannot deadlock.
 _DUE = Sql(
     "WITH active AS MATERIALIZED (SELECT dag_id, count(*) AS n FROM dag_run "
-    "WHERE end_date IS NULL AND run_type = 'scheduled' GROUP BY dag_id) "
+    "WHERE end_date IS NULL AND run_type = 'scheduled' AND backfill_id IS NULL GROUP BY dag_id) "
     "SELECT d.dag_id, d.version_id, d.next_run_after, v.data FROM dag d "
     "JOIN dag_version v ON v.id = d.version_id JOIN dag_usage u ON u.dag_id = d.dag_id "
     "LEFT JOIN active a ON a.dag_id = d.dag_id "
     "WHERE d.next_run_after <= :now AND NOT d.is_paused AND d.is_active "
     "AND coalesce(a.n, 0) < u.max_runs ORDER BY d.next_run_after, d.dag_id LIMIT :limit"
+)
+_BACKFILLED = Sql(
+    "SELECT interval_start FROM dag_run WHERE dag_id = :dag_id AND run_type = 'backfill' "
+    "AND run_type IN ('scheduled', 'backfill') AND interval_start >= :since"
 )
 _PLAN_NEXT = Sql(
     "UPDATE dag SET next_run_after = :next_run_after, next_interval_start = :next_interval_start, "
@@ -221,6 +226,12 @@ def last_scheduled_interval(tx: Tx, dag_id: str) -> int | None:
     """End of the newest interval that has a scheduled run, or None."""
     value = tx.scalar(_LAST_INTERVAL, dag_id=dag_id)
     return None if value is None else int(value)
+
+
+def backfilled_starts(tx: Tx, dag_id: str, since: int) -> set[int]:
+    """Starts of the intervals, from one on, that have a run of a backfill instead of one of
+    their own."""
+    return {row[0] for row in tx.all(_BACKFILLED, dag_id=dag_id, since=since)}
 
 
 def due_dags(tx: Tx, now: int, limit: int) -> list[DueDag]:

@@ -26,7 +26,7 @@ _HELD_BY = (
 # well, and a scheduler that starts need not wait for another.
 _ANY_WRONG = Sql(
     "WITH active AS MATERIALIZED (SELECT dag_id, count(*) AS n FROM dag_run "
-    "WHERE end_date IS NULL AND state = 'running' GROUP BY dag_id), "
+    "WHERE end_date IS NULL AND state = 'running' AND backfill_id IS NULL GROUP BY dag_id), "
     f"held AS MATERIALIZED (SELECT i.pool, sum(i.pool_slots) AS n {_HELD_BY}) "
     "SELECT 1 FROM dag_usage u LEFT JOIN active a ON a.dag_id = u.dag_id "
     "WHERE u.runs <> coalesce(a.n, 0) UNION ALL "
@@ -36,7 +36,7 @@ _ANY_WRONG = Sql(
 _LOCK_USAGE = Sql("SELECT dag_id AS name, runs AS n FROM dag_usage ORDER BY dag_id {for_update}")
 _RUNS = Sql(
     "SELECT dag_id AS name, count(*) AS n FROM dag_run "
-    "WHERE end_date IS NULL AND state = 'running' GROUP BY dag_id"
+    "WHERE end_date IS NULL AND state = 'running' AND backfill_id IS NULL GROUP BY dag_id"
 )
 _SET_USAGE = Sql(
     "UPDATE dag_usage AS u SET runs = r.n, shrinking = r.n > u.max_runs "

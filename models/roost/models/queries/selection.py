@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from roost.models.engine import Sql, Tx
 
-__all__ = ["SelectedRun", "runs_between", "runs_named"]
+__all__ = ["SelectedRun", "failed_of_backfill", "runs_between", "runs_named"]
 
 
 class SelectedRun(NamedTuple):
@@ -32,6 +32,17 @@ _NAMED = Sql(
     f"SELECT {_COLUMNS} FROM dag_run WHERE dag_id = :dag_id "
     "AND run_id IN (SELECT r.run_id FROM {rows:r | run_id text}) ORDER BY id"
 )
+
+
+_FAILED = Sql(
+    "SELECT run_id FROM dag_run WHERE backfill_id = :id AND state = 'failed' "
+    "ORDER BY logical_date, id"
+)
+
+
+def failed_of_backfill(tx: Tx, backfill_id: int) -> list[str]:
+    """The ids of the failed runs of a backfill, by logical date."""
+    return [row.run_id for row in tx.all(_FAILED, id=backfill_id)]
 
 
 def runs_between(tx: Tx, dag_id: str, start: int | None, end: int | None) -> list[SelectedRun]:

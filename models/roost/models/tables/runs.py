@@ -75,6 +75,7 @@ dag_run = Table(
     Index(
         "ix_dag_run_backfill_id",
         "backfill_id",
+        "state",
         sqlite_where=text("backfill_id IS NOT NULL"),
         postgresql_where=text("backfill_id IS NOT NULL"),
     ),

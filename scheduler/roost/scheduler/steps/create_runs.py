@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,10 +15,11 @@ from roost.models.queries.runs import InstanceRow, RunRow
 from roost.models.states import RunEvent, State
 from roost.models.transitions import NewRun, create_run, create_task_instances, move_runs
 from roost.scheduler.steps.adopt import adopt_runs, load_run, version_of
+from roost.scheduler.steps.rooms import Rooms, count_runs
 from roost.scheduler.turn import Turn
 from roost.support.clock import SECOND, from_us
 
-__all__ = ["create_runs", "lock_room", "start_runs"]
+__all__ = ["create_runs", "start_runs"]
 
 _BATCH = 100
 _STARTS = 100
@@ -44,7 +44,7 @@ def _create_due(turn: Turn, due: DueDag) -> int:
     dag = msgspec.json.decode(due.data, type=SerializedDag)
     last = dags.last_scheduled_interval(turn.tx, due.dag_id)
     # Asked anew: without catchup the answer is the newest interval missed, not the one foreseen.
-    info = _next(dag, last, turn.now)
+    info = _next_missing(turn, due.dag_id, dag, last)
     creates = info is not None and info.run_after <= turn.now
     upcoming = _next(dag, info.interval_end, turn.now) if info and creates else info
     advanced = dags.plan_next(
@@ -70,29 +70,44 @@ def _create_due(turn: Turn, due: DueDag) -> int:
     return int(create_run(turn.tx, run, actor=turn.actor) is not None)
 
 
+def _next_missing(
+    turn: Turn, dag_id: str, dag: SerializedDag, last: int | None
+) -> DagRunInfo | None:
+    """The next scheduled run whose interval no backfill has seen to already (H21)."""
+    info = _next(dag, last, turn.now)
+    if info is None or info.run_after > turn.now:
+        return info
+    taken = dags.backfilled_starts(turn.tx, dag_id, info.interval_start)
+    while info is not None and info.interval_start in taken and info.run_after <= turn.now:
+        info = _next(dag, info.interval_end, turn.now)
+    return info
+
+
 def _next(dag: SerializedDag, last: int | None, now: int) -> DagRunInfo | None:
     return next_run(dag.timetable, last, dag.start_date, dag.end_date, dag.catchup, now)
 
 
 def start_runs(turn: Turn) -> None:
-    """Start queued runs, earliest first, while fewer than ``max_active_runs`` are active (S9)."""
+    """Start queued runs, earliest first, while fewer than ``max_active_runs`` are active (S9).
+
+    Those of a backfill have its limit and its order instead (H21).
+    """
     memory = turn.memory
     if not memory.may_start and (memory.start_at is None or turn.now < memory.start_at):
         return
     memory.may_start = False
     waiting = [row for row in turn.book.queued.values() if row.dag_id not in memory.paused]
-    candidates = sorted((row for row in waiting if row.run_after <= turn.now), key=_by_date)
+    candidates = [row for row in waiting if row.run_after <= turn.now]
     memory.start_at = min((r.run_after for r in waiting if r.run_after > turn.now), default=None)
     if not candidates:
         return
-    room = runs.lock_run_slots(turn.tx, {row.dag_id for row in candidates})
+    rooms = Rooms(turn, candidates)
     starting: list[RunRow] = []
-    for row in candidates:
+    for row in sorted(candidates, key=rooms.order):
         if len(starting) == _STARTS:
             turn.more = memory.may_start = True
             break
-        if room.get(row.dag_id, 0) > 0:
-            room[row.dag_id] -= 1
+        if rooms.take(row):
             starting.append(row)
     if len(starting) < len(candidates):
         # Another scheduler, or a new version of the DAG, may make room without telling us.
@@ -101,22 +116,12 @@ def start_runs(turn: Turn) -> None:
     _start(turn, starting)
 
 
-def lock_room(turn: Turn, ending: list[str]) -> None:
-    """Lock the limits of DAGs whose runs end, and of those that may start one for it, in one
-    order: schedulers cannot deadlock."""
-    runs.lock_run_slots(turn.tx, {*ending, *(row.dag_id for row in turn.book.queued.values())})
-
-
-def _by_date(row: RunRow) -> tuple[int, int]:
-    return (row.run_after if row.logical_date is None else row.logical_date, row.id)
-
-
 def _start(turn: Turn, starting: list[RunRow]) -> None:
     for row in starting:
         turn.book.queued.pop(row.id)
     moved = set(move_runs(turn.tx, RunEvent.START, [row.id for row in starting], actor=turn.actor))
     rows = [row for row in starting if row.id in moved]
-    runs.change_run_slots(turn.tx, Counter(row.dag_id for row in rows))
+    count_runs(turn, rows, 1)
     instances: dict[int, list[InstanceRow]] = {row.id: [] for row in rows}
     known = {row.id: runs.instances(turn.tx, row.id) for row in rows if row.began}
     new = [t for row in rows for t in _instances(turn, row, known.get(row.id, ()))]

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
-from roost.models.queries import runs
+from roost.models.queries import backfills
 from roost.models.states import Event, RunEvent, State
 from roost.models.transitions import move_runs
 from roost.scheduler.book import ActiveRun
 from roost.scheduler.steps.callbacks import run_ended
-from roost.scheduler.steps.create_runs import lock_room
 from roost.scheduler.steps.cutting import ENDINGS
 from roost.scheduler.steps.ending import schedule
 from roost.scheduler.steps.pausing import lock_failing, pause_failing
+from roost.scheduler.steps.rooms import count_runs, lock_room
 from roost.scheduler.turn import FinishedRun, Turn
 
 __all__ = ["decide", "finish_runs"]
@@ -116,17 +116,19 @@ def _end(
     moved = set(
         move_runs(turn.tx, event, [run.key for run in group], actor=turn.actor, reason=reason)
     )
-    released: dict[str, int] = {}
+    released = [run for run in group if run.key in moved]
     for run in group:
         turn.book.drop(run.key)
         if run.key in moved:
-            released[run.dag_id] = released.get(run.dag_id, 0) + 1
             took_us = 0 if run.started_at is None else turn.now - run.started_at
             succeeded = event is RunEvent.SUCCEED
             turn.finished.append(FinishedRun(run.dag_id, succeeded, took_us))
             run_ended(turn, run, succeeded=succeeded, stuck=reason == _STUCK)
-    runs.change_run_slots(turn.tx, {dag_id: -n for dag_id, n in released.items()})
+    count_runs(turn, released, -1)
+    if filled := {run.backfill_id for run in released if run.backfill_id is not None}:
+        backfills.close(turn.tx, filled)
     if released:
+        dag_ids = {run.dag_id for run in released}
         turn.memory.may_start = True
-        turn.more |= any(row.dag_id in released for row in turn.book.queued.values())
-    return [run for run in group if run.key in moved]
+        turn.more |= any(row.dag_id in dag_ids for row in turn.book.queued.values())
+    return released
