@@ -217,6 +217,8 @@ class Ledger:
         )
         spec = _spec(seen, code, now)
         spec.callback = callback
+        if callback.kind != "task":
+            spec.run_as_user = None
         spec.execution_timeout_us = self._callback_timeout_us
         return spec
 

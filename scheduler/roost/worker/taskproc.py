@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # the C half of signal
 import gc
+import logging
 import os
 import signal
 import sys
@@ -20,13 +21,17 @@ import msgspec
 
 from roost.dag.loader import LoadedFile
 from roost.dag.run import run_task
+from roost.exceptions import RoostException
+from roost.support.clock import now_us
 from roost.support.frames import pack
 from roost.support.osproc import die_with_parent
-from roost.support.wire import Finished, Reply, Request, TaskSpec
+from roost.support.wire import Finished, Outcome, Reply, Request, TaskSpec
+from roost.worker.identity import become
 from roost.worker.tasklog import release_streams
 
 __all__ = ["Line", "kill_group", "main", "work"]
 
+log = logging.getLogger("roost.task")
 _decode_spec = msgspec.json.Decoder(TaskSpec).decode
 _decode_reply = msgspec.json.Decoder(Reply).decode
 
@@ -101,20 +106,28 @@ def main(handle: int, parent: int, log: int, loaded: LoadedFile) -> NoReturn:
     _reseed()
     gc.enable()
     try:
-        work(Line(handle), loaded)
+        work(Line(handle), loaded, parent)
     except OSError:
         os._exit(1)
     # Once the outcome is sent the process may be killed at any moment: nothing comes after it.
     os._exit(0)
 
 
-def work(line: Line, loaded: LoadedFile) -> None:
+def work(line: Line, loaded: LoadedFile, parent: int = 0) -> None:
     """Take the spec from the line, run the task and send its outcome.
+
+    Args:
+        line: to the supervisor.
+        loaded: the executed DAG file.
+        parent: pid of the template.
 
     Raises:
         OSError: nobody takes the outcome.
     """
-    outcome = run_task(_decode_spec(line.read()), loaded, line)
+    spec = _decode_spec(line.read())
+    outcome = None if spec.run_as_user is None else _become(spec, parent)
+    if outcome is None:
+        outcome = run_task(spec, loaded, line)
     try:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -122,6 +135,18 @@ def work(line: Line, loaded: LoadedFile) -> None:
         pass
     release_streams()
     line.write(Finished(outcome))
+
+
+def _become(spec: TaskSpec, parent: int) -> Outcome | None:
+    """Switch to the task's user; the outcome, where that cannot be."""
+    try:
+        become(spec.run_as_user or "", parent)
+    except RoostException as error:
+        text = f"task {spec.task_id!r}: {error}"
+        log.error(text)
+        now = now_us()
+        return Outcome("failed", started_at=now, ended_at=now, error=text)
+    return None
 
 
 def _reseed() -> None:
