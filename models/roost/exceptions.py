@@ -11,6 +11,7 @@ __all__ = [
     "FailTask",
     "MailError",
     "NotFound",
+    "ParamError",
     "RoostException",
     "SchemaError",
     "SensorTimeout",
@@ -38,6 +39,10 @@ class DecryptionError(RoostException):
 
 class DagError(RoostException):
     """A DAG file is wrong: a cycle, a duplicate task_id, an unknown rule, an unequal chain."""
+
+
+class ParamError(DagError):
+    """A value of a param breaks its schema, is missing, or the schema itself is wrong."""
 
 
 class CronError(DagError):

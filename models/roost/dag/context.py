@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from roost.dag import macros
 from roost.dag.connection import Connection
-from roost.dag.param import defaults
+from roost.dag.param import run_params
 from roost.dag.ti import DagRun, TaskInstance
 from roost.dag.variable import Variable
 from roost.exceptions import NotFound
@@ -118,7 +118,7 @@ def build_context(task: BaseOperator, spec: TaskSpec) -> dict[str, Any]:
         "data_interval_start": start,
         "dispatch_id": spec.dispatch_id,
         "macros": macros,
-        "params": {**defaults(task.dag.params), **defaults(task.params), **dag_run.conf},
+        "params": run_params(task, dag_run.conf),
         "run_id": spec.run_id,
         "task": task,
         "task_instance": ti,

@@ -11,7 +11,7 @@ from typing import Any, ParamSpec, overload
 from roost.dag import scope
 from roost.dag.definition import DAG
 from roost.dag.operator import BaseOperator
-from roost.dag.param import DagParam
+from roost.dag.param import DagParam, merged
 from roost.dag.python import BranchPythonOperator, PythonOperator
 from roost.dag.taskflow import TaskFunction
 from roost.exceptions import DagError
@@ -105,7 +105,7 @@ def _dag_factory(
         bound = inspect.signature(function).bind(*args, **kwargs)
         bound.apply_defaults()
         settings = {"doc_md": inspect.getdoc(function), **arguments}
-        settings["params"] = {**(settings.get("params") or {}), **bound.arguments}
+        settings["params"] = merged(settings.get("params") or {}, bound.arguments)
         made = DAG(dag_id or function.__name__, **settings)
         made.fileloc = function.__code__.co_filename
         # Its parameters are values only when a run is under way: a stand-in goes in for each.

@@ -19,7 +19,7 @@ from roost.dag.context import build_context
 from roost.dag.deferral import TaskDeferred, make_defer_spec
 from roost.dag.interrupt import Interrupts
 from roost.dag.mapped import MappedOperator
-from roost.dag.param import defaults
+from roost.dag.param import run_params
 from roost.dag.policy import RetryPolicy
 from roost.dag.registry import is_known
 from roost.dag.template import Renderer, render_template_fields
@@ -172,9 +172,7 @@ def _instance(task: MappedOperator, spec: TaskSpec, context: dict[str, Any]) -> 
     """The operator that one instance of a mapped task runs (H17)."""
     made = task.instance(spec.map_index, context)
     context["task"] = context["ti"].task = made
-    context["params"].update(
-        {k: v for k, v in defaults(made.params).items() if k not in context["conf"]}
-    )
+    context["params"] = run_params(made, context["conf"])
     return made
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, get_args
 from zoneinfo import ZoneInfo
 
 import msgspec
 
-from roost.dag import knobs
+from roost.dag import docs, knobs
 from roost.dag.definition import DAG
 from roost.dag.mapped import MappedOperator
 from roost.dag.model import CallbackName, DagCallbackName, SerializedDag, SerializedTask
 from roost.dag.operator import BaseOperator
-from roost.dag.param import Param, defaults
+from roost.dag.param import Param, check_defaults, defaults, merged
 from roost.dag.timetable import parse_schedule
 from roost.dag.weights import MAX_WEIGHT, MIN_WEIGHT
 from roost.dag.zone import dag_timezone, default_timezone
@@ -49,6 +51,11 @@ def _serialize(dag: DAG) -> SerializedDag:
     timetable = parse_schedule(dag.schedule, zone)
     if dag.parent_dag is not None:  # it runs when its operator says so
         timetable = parse_schedule(None, zone)
+    check_defaults(dag.params, scheduled=timetable.kind != "null")
+    for task in order:
+        if task.params:
+            seen = merged(dag.params, task.params)
+            check_defaults(seen, scheduled=timetable.kind != "null")
     return SerializedDag(
         dag_id=dag.dag_id,
         timetable=timetable,
@@ -66,7 +73,7 @@ def _serialize(dag: DAG) -> SerializedDag:
         owners=sorted({task.owner for task in tasks if task.owner}),
         tags=dag.tags,
         description=dag.description,
-        doc_md=dag.doc_md,
+        doc_md=docs.doc_md(dag),
         params=_plain(defaults(dag.params), "params"),
         mapped_groups={
             group_id: group.expansion.serialize()
@@ -185,6 +192,9 @@ def _task_extra(task: BaseOperator) -> dict[str, Any]:
         extra["template_fields"] = list(task.template_fields)
     if task.params:
         extra["params"] = _plain(defaults(task.params), f"params of task {task.task_id!r}")
+        described = _described(merged(task.dag.params, task.params), only=task.params)
+        if described:
+            extra["param_schemas"] = described
     return extra
 
 
@@ -196,14 +206,26 @@ def _groups(dag: DAG) -> dict[str, Any]:
         extra["task_groups"] = {
             group_id: group.tooltip for group_id, group in dag.group_dict.items()
         }
-    described = {
-        name: {"description": item.description, "schema": item.schema}
-        for name, item in dag.params.items()
-        if isinstance(item, Param) and (item.description or item.schema)
-    }
+    if dag.default_args:
+        extra["default_args"] = docs.shown(dag.default_args)
+    described = _described(dag.params, only=dag.params)
     if described:
-        extra["params"] = _plain(described, "params")
+        extra["params"] = described
     return extra
+
+
+def _described(params: Mapping[str, Any], only: Iterable[str]) -> dict[str, Any]:
+    """Description and schema of those params that have any, and whether a run must bring them."""
+    described = {}
+    for name in only:
+        item = params[name]
+        if isinstance(item, Param) and (item.description or item.schema or item.required):
+            # check_defaults has seen that it is JSON; a tuple in it becomes a list.
+            schema = json.loads(json.dumps(item.schema))
+            about = {"description": item.description, "schema": schema}
+            described[name] = {**about, "required": True} if item.required else about
+    plain: dict[str, Any] = _plain(described, "params")
+    return plain
 
 
 def _plain(value: object, name: str) -> Any:

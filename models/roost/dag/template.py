@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from roost.dag.files import read_template
-from roost.dag.param import DagParam
+from roost.dag.param import DagParam, defaults
 from roost.dag.python import prewarm_function
 from roost.dag.xcom_arg import XComArg
 from roost.exceptions import RoostException
@@ -49,9 +49,11 @@ def prewarm(dag: DAG) -> None:
     """Do once what all tasks of ``dag`` need, before they are forked.
 
     Import jinja2, if there is a template, and compile plain template texts (errors come when they
-    are rendered); look at the parameters of Python functions.
+    are rendered); look at the parameters of Python functions and at params.
     """
+    defaults(dag.params)
     for task in dag.tasks:
+        defaults(task.params)
         prewarm_function(getattr(task, "python_callable", None))
         for name in task.template_fields:
             value = getattr(task, name, None)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from typing import Any
 
 import click
 
@@ -12,11 +10,10 @@ from roost.cli.base import Command
 from roost.cli.lookup import find_dag, find_run
 from roost.cli.output import emit, iso, output_option
 from roost.cli.session import reading
-from roost.dag.model import SerializedDag
 from roost.models.queries import listing
 from roost.models.states import RunState
 
-__all__ = ["details", "list_", "list_import_errors", "list_runs", "state"]
+__all__ = ["list_", "list_import_errors", "list_runs", "state"]
 
 _RUN_COLUMNS = (
     "dag_id", "run_id", "run_type", "state", "logical_date", "data_interval_start",
@@ -101,48 +98,3 @@ def state(dag_id: str, run_id: str) -> None:
     """Print the state of a run."""
     with reading() as (config, tx):
         click.echo(find_run(tx, config, dag_id, run_id).state)
-
-
-def _facts(row: Any, dag: SerializedDag, folder: Any) -> Iterator[tuple[str, Any]]:
-    yield "dag_id", row.dag_id
-    yield "fileloc", str(folder / row.fileloc)
-    yield "is_active", bool(row.is_active)
-    yield "is_paused", bool(row.is_paused)
-    yield "paused_because", row.paused_reason
-    yield "schedule", row.schedule
-    yield "timezone", dag.timetable.timezone
-    yield "start_date", iso(dag.start_date)
-    yield "end_date", iso(dag.end_date)
-    yield "catchup", dag.catchup
-    yield "next_run", iso(row.next_run_after)
-    yield "next_interval_start", iso(row.next_interval_start)
-    yield "next_interval_end", iso(row.next_interval_end)
-    yield "max_active_runs", dag.max_active_runs
-    yield "active_runs", row.runs or 0
-    yield "max_active_tasks", dag.max_active_tasks
-    timeout = dag.dagrun_timeout_us
-    yield "dagrun_timeout_s", None if timeout is None else timeout / 1_000_000
-    yield "fail_fast", dag.fail_fast
-    yield "max_consecutive_failed_dag_runs", dag.max_consecutive_failed_dag_runs
-    yield "tasks", len(dag.tasks)
-    yield "owners", ", ".join(json.loads(row.owners))
-    yield "tags", ", ".join(json.loads(row.tags))
-    yield "description", row.description
-    yield "version", row.version_id
-    yield "code_hash", row.code_hash
-    yield "updated_at", iso(row.updated_at)
-
-
-@click.command(cls=Command)
-@click.argument("dag_id")
-@output_option
-def details(dag_id: str, output: str) -> None:
-    """Show everything known about a DAG."""
-    with reading() as (config, tx):
-        row, dag = find_dag(tx, config, dag_id)
-        facts = list(_facts(row, dag, config.dags_folder))
-    emit(
-        [{"property_name": name, "property_value": value} for name, value in facts],
-        ("property_name", "property_value"),
-        output,
-    )

@@ -13,12 +13,14 @@ from roost.cli.output import emit, iso, output_option
 from roost.cli.session import database, ring
 from roost.cli.watch import follow_run
 from roost.cli.words import conf_of, moment_of
+from roost.dag.param_check import check_conf
 from roost.dag.timetable import infer_manual_interval
 from roost.exceptions import RoostException
 from roost.models.engine import Tx, transact
 from roost.models.queries import listing
 from roost.models.queries.event_tail import EventTail
 from roost.models.transitions import NewRun, create_run
+from roost.support import typedjson
 from roost.support.clock import now_us
 from roost.support.config import Config
 
@@ -92,6 +94,7 @@ def _create(
 
     Raises:
         NotFound: the DAG was never parsed.
+        ParamError: the conf breaks the schema of a param.
         RoostException: its file no longer defines it, or the run exists.
     """
     name = run_id or f"manual__{iso(at)}"
@@ -104,6 +107,8 @@ def _create(
                 f"DAG {dag_id!r} is no longer defined by {config.dags_folder / row.fileloc}; "
                 "put it back and wait a few seconds"
             )
+        given: Any = typedjson.decode(conf)
+        check_conf(dag, given, overrides=config.core.dag_run_conf_overrides_params)
         interval = infer_manual_interval(dag.timetable, at)
         new = NewRun(
             dag_id=dag_id,

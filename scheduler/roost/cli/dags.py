@@ -14,7 +14,7 @@ _COMMANDS = {
         "roost.cli.dag_listing:list_import_errors", "List the DAG files that cannot be imported."
     ),
     "list-runs": Lazy("roost.cli.dag_listing:list_runs", "List the runs of a DAG, newest first."),
-    "details": Lazy("roost.cli.dag_listing:details", "Show everything known about a DAG."),
+    "details": Lazy("roost.cli.dag_details:details", "Show everything known about a DAG."),
     "show": Lazy("roost.cli.dag_show:show", "Draw a DAG's tasks and what follows what."),
     "state": Lazy("roost.cli.dag_listing:state", "Print the state of a run."),
     "next-execution": Lazy(

@@ -11,12 +11,14 @@ import asyncio
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import msgspec
 
 from roost.cli.memory import Memory
 from roost.dag.deferral import timer_payload
 from roost.dag.loader import LoadedFile
+from roost.dag.param_check import check_conf
 from roost.dag.registry import resolve_trigger
 from roost.dag.run import run_task
 from roost.dag.serialize import serialize_dag
@@ -26,6 +28,7 @@ from roost.scheduler.board import Board
 from roost.scheduler.plan import Plan
 from roost.support import typedjson
 from roost.support.clock import SECOND, now_us
+from roost.support.user_settings import conf_overrides_params
 from roost.support.wire import (
     TRIGGER_TIMEOUT,
     DeferSpec,
@@ -65,6 +68,8 @@ class InProcessRun:
         self._date = logical_date
         self._interval = infer_manual_interval(self._dag.timetable, logical_date)
         self._conf = msgspec.Raw(conf.encode())
+        given: Any = typedjson.decode(conf)
+        check_conf(self._dag, given, overrides=conf_overrides_params())
         self._began = now_us()
         self._say = say
         self._dispatches = 0

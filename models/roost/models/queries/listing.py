@@ -20,12 +20,14 @@ __all__ = [
     "run_row",
     "run_rows",
     "trigger_rows",
+    "version_count",
 ]
 
 _DAGS = Sql(
     "SELECT dag_id, fileloc, owners, is_paused, schedule, next_run_after "
     "FROM dag WHERE is_active ORDER BY dag_id"
 )
+_VERSIONS = Sql("SELECT count(*) FROM dag_version WHERE dag_id = :dag_id")
 _DAG_IDS = Sql("SELECT dag_id FROM dag ORDER BY dag_id")
 _DAG = Sql(
     "SELECT d.dag_id, d.fileloc, d.version_id, d.is_paused, d.paused_reason, d.is_active, "
@@ -95,6 +97,11 @@ def dag_details(tx: Tx, dag_id: str) -> Any | None:
 def dag_version(tx: Tx, version_id: int) -> str:
     """``data`` of one version: the one that a run was created with."""
     return str(tx.scalar(_VERSION, version_id=version_id))
+
+
+def version_count(tx: Tx, dag_id: str) -> int:
+    """How many versions of a DAG are kept."""
+    return int(tx.scalar(_VERSIONS, dag_id=dag_id) or 0)
 
 
 def import_errors(tx: Tx) -> list[Any]:
