@@ -28,6 +28,7 @@ __all__ = [
     "MAX_SOURCE",
     "LoadedFile",
     "is_packed",
+    "known_triggers",
     "load_dag_file",
     "module_name",
     "read_source",
@@ -146,7 +147,7 @@ def load_dag_file(path: str, source: str, dags_folder: str) -> LoadedFile:
     helpers = _helpers(folder)
     return LoadedFile(
         dags=dags,
-        triggers=_triggers(),
+        triggers=known_triggers(),
         module=module,
         helpers=sorted(helpers),
         code_hash=_hash(source, helpers),
@@ -224,7 +225,7 @@ def _helpers(folder: str) -> dict[str, str]:
     }
 
 
-def _triggers() -> dict[str, type[BaseTrigger]]:
+def known_triggers() -> dict[str, type[BaseTrigger]]:
     """The trigger classes that another process can find by name after loading the same file."""
     found: dict[str, type[BaseTrigger]] = {}
     for kind in trigger_classes():

@@ -1,0 +1,109 @@
+"""The DAGs of a simulation: loaded once, stored as if they had been parsed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import ModuleType
+
+from sqlalchemy import Engine
+
+from roost.dag.definition import DAG
+from roost.dag.loader import LoadedFile, known_triggers, load_dag_file, read_source
+from roost.dag.model import ParsedFile, SerializedDag
+from roost.dag.serialize import serialize_dag
+from roost.dag.timetable import Interval, infer_manual_interval
+from roost.exceptions import DagError
+from roost.models.engine import Tx, transact
+from roost.scheduler.parsing.store import store_file
+
+__all__ = ["Files"]
+
+
+class Files:
+    """Everything that a simulation runs.
+
+    Args:
+        dags: a DAG, the path of a DAG file, or several of them.
+
+    Raises:
+        DagError: a file cannot be loaded, a DAG is wrong, or two have one id.
+
+    Attributes:
+        loaded: the files by their place below the DAGs folder; a DAG that was given as an object
+            is a file of its own.
+    """
+
+    def __init__(self, dags: DAG | str | Path | Iterable[DAG | str | Path]) -> None:
+        several = [dags] if isinstance(dags, DAG | str | Path) else list(dags)
+        self.loaded: dict[str, LoadedFile] = {}
+        for one in several:
+            if isinstance(one, DAG):
+                self._add(f"{one.dag_id}.py", _as_file(one))
+            else:
+                path = os.path.abspath(one)
+                folder = os.path.dirname(path)
+                self._add(os.path.basename(path), load_dag_file(path, read_source(path), folder))
+        self._serialized: dict[str, SerializedDag] = {
+            dag_id: serialize_dag(dag)
+            for loaded in self.loaded.values()
+            for dag_id, dag in loaded.dags.items()
+        }
+        if not self._serialized:
+            raise DagError(f"there is no DAG in {', '.join(self.loaded) or 'nothing'}")
+
+    def _add(self, fileloc: str, loaded: LoadedFile) -> None:
+        known = {dag_id for other in self.loaded.values() for dag_id in other.dags}
+        twice = sorted(known & set(loaded.dags))
+        if twice or fileloc in self.loaded:
+            raise DagError(f"DAG {(twice or [fileloc])[0]!r} is given twice; give each once")
+        self.loaded[fileloc] = loaded
+
+    @property
+    def dag_ids(self) -> list[str]:
+        """Every DAG."""
+        return list(self._serialized)
+
+    @property
+    def queues(self) -> set[str]:
+        """Every queue that a task names, and the default one."""
+        tasks = (task for dag in self._serialized.values() for task in dag.tasks)
+        return {"default", *(task.queue for task in tasks)}
+
+    def interval(self, dag_id: str, at: int) -> Interval:
+        """The data interval of a run that is started by hand at ``at`` (microseconds)."""
+        return infer_manual_interval(self._serialized[dag_id].timetable, at)
+
+    def store(self, engine: Engine, clock: Callable[[], int]) -> None:
+        """Store all of them as new and not paused."""
+        for fileloc, loaded in self.loaded.items():
+            parsed = ParsedFile(
+                loaded.code_hash,
+                "",
+                loaded.helpers,
+                [self._serialized[dag_id] for dag_id in loaded.dags],
+                sorted(loaded.triggers),
+            )
+
+            def step(tx: Tx, fileloc: str = fileloc, parsed: ParsedFile = parsed) -> str | None:
+                return store_file(
+                    tx, fileloc, parsed, stamp="", took_us=0, paused=False, clock=clock
+                )
+
+            error = transact(engine, step)
+            if error is not None:
+                raise DagError(error)
+
+
+def _as_file(dag: DAG) -> LoadedFile:
+    """A DAG that was made in a test, as the only one of a file."""
+    module = sys.modules.get("__main__") or ModuleType("simulated")
+    return LoadedFile(
+        dags={dag.dag_id: dag},
+        triggers=known_triggers(),
+        module=module,
+        helpers=[],
+        code_hash=f"{dag.dag_id}-simulated"[:64],
+    )

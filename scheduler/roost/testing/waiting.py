@@ -1,0 +1,158 @@
+"""Triggers inside a simulation: timers fire by the clock, poll triggers run on a virtual loop.
+
+The loop's ``time()`` is the simulation's: a trigger that sleeps for a day fires as soon as the
+simulation gets there. A trigger that waits for something real (a socket, a thread) is given real
+time, but only when nothing else is left to happen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+
+from sqlalchemy import Engine
+
+from roost.dag.loader import LoadedFile
+from roost.dag.registry import resolve_trigger
+from roost.dag.trigger import BaseTrigger
+from roost.models.engine import Tx, read, transact
+from roost.models.queries import jobs, triggers
+from roost.support.clock import SECOND
+from roost.support.wire import TriggerReport
+from roost.triggerer.case import Case, live
+
+__all__ = ["Waiting"]
+
+_BATCH = 10_000
+
+
+class _VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop whose time is somebody else's."""
+
+    def __init__(self, clock: Callable[[], int]) -> None:
+        self._told = clock
+        super().__init__()
+        # A moment of ours may differ from the float it became by a part of a microsecond.
+        self._clock_resolution = 2e-6
+
+    def time(self) -> float:
+        return self._told() / SECOND
+
+    def turn_over(self) -> None:
+        """Run what is ready, and what that makes ready, without waiting for anything."""
+        while True:
+            self.call_soon(self.stop)
+            self.run_forever()
+            if not self._ready:  # type: ignore[attr-defined]  # no public way to ask
+                return
+
+    def next_timer(self) -> int | None:
+        """When the first sleeper wakes, in microseconds."""
+        pending = [
+            timer.when()
+            for timer in self._scheduled  # type: ignore[attr-defined]
+            if not timer.cancelled()
+        ]
+        return None if not pending else round(min(pending) * SECOND)
+
+
+class Waiting:
+    """The triggerer of a simulation.
+
+    Args:
+        engine: the simulation's database.
+        job_id: of its triggerer.
+        files: the loaded DAG files by their place below the DAGs folder.
+        clock: the simulation's time in microseconds.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        job_id: int,
+        files: Mapping[str, LoadedFile],
+        clock: Callable[[], int],
+    ) -> None:
+        self._engine = engine
+        self._job_id = job_id
+        self._files = files
+        self._clock = clock
+        self._loop = _VirtualLoop(clock)
+        self._cases: dict[int, tuple[Case, asyncio.Task[None]]] = {}
+        self._reports: list[TriggerReport] = []
+        #: False while there can be no trigger at all: nothing needs to be asked then.
+        self.anybody = False
+
+    @property
+    def polling(self) -> list[str]:
+        """Poll triggers that wait now: for which task, and of what class."""
+        return [f"{case.label} ({case.classpath})" for case, _ in self._cases.values()]
+
+    def next_due(self) -> int | None:
+        """When the next timer fires or the next sleeping trigger wakes."""
+        with read(self._engine) as tx:
+            seen = triggers.look(tx, self._job_id)
+        self.anybody = bool(seen.next_due or seen.waiting or self._cases)
+        sleeper = self._loop.next_timer() if self._cases else None
+        return min((at for at in (seen.next_due, sleeper) if at is not None), default=None)
+
+    def look(self) -> bool:
+        """Fire what is due and let poll triggers run on; True when an event was stored."""
+        fired = transact(self._engine, lambda tx: triggers.fire_timers(tx, self._clock(), _BATCH))
+        transact(self._engine, self._claim)
+        if self._cases:
+            self._loop.turn_over()
+        return self._store() or fired > 0
+
+    def wait_really(self, seconds: float) -> bool:
+        """Give poll triggers real time, until one has an event; False when none came."""
+        give_up = time.monotonic() + seconds
+        while not self._reports and time.monotonic() < give_up:
+            time.sleep(0.001)
+            self._loop.turn_over()
+        return self._store()
+
+    def close(self) -> None:
+        """Cancel what still waits."""
+        for case, task in self._cases.values():
+            case.leaving = True
+            task.cancel()
+        if self._cases:
+            self._loop.turn_over()
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        self._loop.close()
+
+    def _claim(self, tx: Tx) -> None:
+        """Start new poll triggers, stop those that are not waited for any more."""
+        if not triggers.look(tx, self._job_id).waiting and not self._cases:
+            return
+        jobs.renew(tx, self._job_id)
+        new = triggers.claim(tx, self._job_id, _BATCH)
+        for spec in triggers.specs(tx, self._job_id, new):
+            case = Case(spec, {})
+            files = self._files[spec.fileloc]
+
+            async def resolve(case: Case, files: LoadedFile = files) -> type[BaseTrigger]:
+                return resolve_trigger(case.source, files.triggers, files)
+
+            coroutine = live(case, resolve, self._reports.append)
+            self._cases[spec.trigger_id] = (case, self._loop.create_task(coroutine))
+        held = triggers.held(tx, self._job_id)
+        for trigger_id in [id_ for id_ in self._cases if id_ not in held]:
+            case, task = self._cases.pop(trigger_id)
+            case.leaving = True
+            task.cancel()
+
+    def _store(self) -> bool:
+        reports, self._reports[:] = list(self._reports), []
+        if not reports:
+            return False
+        for report in reports:
+            self._cases.pop(report.trigger_id, None)
+
+        def step(tx: Tx) -> bool:
+            jobs.renew(tx, self._job_id)
+            return bool(triggers.store(tx, self._job_id, reports, self._clock()))
+
+        return transact(self._engine, step)
