@@ -31,6 +31,7 @@ from roost.models.transitions import NewRun, create_run
 from roost.scheduler.loop import Report, Scheduler
 from roost.support import typedjson
 from roost.support.clock import duration_us, from_us, now_us, running_on, to_us
+from roost.support.crypto import Keyring
 from roost.support.processes import Process
 from roost.support.wire import Outcome, TaskSpec
 from roost.testing.answers import Answers
@@ -126,7 +127,7 @@ class Simulation:
     def _join(self, parallelism: int, stubs: Mapping[str, Any], answers: Answers) -> None:
         self._scheduler = Scheduler(self._engine, parallelism=parallelism, clock=self._clock)
         self._scheduler.join(self._register("scheduler"))
-        self._ledger = Ledger(self._engine, _ME, sorted(self._files.queues), "")
+        self._ledger = Ledger(self._engine, _ME, sorted(self._files.queues), "", Keyring())
         self._ledger.join()
         self._answers = answers
         known = {name: as_stub(value, name) for name, value in stubs.items()}
