@@ -60,7 +60,7 @@ def named(plan: Plan, indices: Sequence[int]) -> str:
 
 
 def decide(board: Board) -> tuple[str, str, str]:
-    run, skip, upstream_failed = board.decide()
+    run, skip, upstream_failed, _ = board.decide()
     plan = board.plan
     return named(plan, run), named(plan, skip), named(plan, upstream_failed)
 
@@ -245,7 +245,7 @@ def plans(draw: st.DrawFn) -> Plan:
 
 def from_scratch(plan: Plan, states: list[str], held: frozenset[int]) -> Decisions:
     """What the rules say, read off the states alone, parents before children."""
-    decisions = Decisions([], [], [])
+    decisions = Decisions([], [], [], [])
     states = list(states)
     for i, task in enumerate(plan.tasks):
         if states[i] != State.NONE:
@@ -293,7 +293,7 @@ def test_any_interleaving_decides_what_a_fresh_look_would(plan: Plan, data: st.D
         compare(board, make_board(plan, board.states))
     board.set_held([])
     board.decide()
-    assert board.decide() == Decisions([], [], []), "one call decides all that follows"
+    assert board.decide() == Decisions([], [], [], []), "one call decides all that follows"
 
 
 def compare(board: Board, fresh: Board) -> None:

@@ -11,17 +11,18 @@ board kept up to date decides what a fresh one would is a property test.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple
 
-from roost.dag.rules import Counts, Verdict
+from roost.dag.rules import Verdict
 from roost.models.states import FINISHED, State
 from roost.scheduler.plan import Plan
+from roost.scheduler.standing import Standing
 
 __all__ = ["Board", "Decisions", "Plan"]
 
 # Bound once: looking up an enum member costs more than the comparison it serves.
-_NONE, _SCHEDULED, _SUCCESS = State.NONE, State.SCHEDULED, State.SUCCESS
+_NONE, _SCHEDULED = State.NONE, State.SCHEDULED
 _FAILED, _UPSTREAM_FAILED = State.FAILED, State.UPSTREAM_FAILED
 _SKIPPED, _REMOVED = State.SKIPPED, State.REMOVED
 _WAIT, _RUN, _SKIP = Verdict.WAIT, Verdict.RUN, Verdict.SKIP
@@ -36,15 +37,20 @@ class Decisions(NamedTuple):
         run: indices that are now ``scheduled`` on the board.
         skip: indices that are now ``skipped``.
         upstream_failed: indices that are now ``upstream_failed``.
+        expand: indices of mapped tasks that may run once the lengths they are mapped over have
+            been looked up (H17). They are still ``none``.
     """
 
     run: list[int]
     skip: list[int]
     upstream_failed: list[int]
+    expand: list[int]
 
 
-class Board:
+class Board(Standing):
     """The states of one run's task instances, and what its trigger rules make of them.
+
+    For a DAG without mapped tasks; :func:`roost.scheduler.mapped.open_board` gives the right one.
 
     Args:
         plan: the version of the DAG that the run executes.
@@ -61,78 +67,29 @@ class Board:
         unknown: ti_ids of instances whose task the plan does not hold.
     """
 
-    __slots__ = (
-        "_bad_leaves",
-        "_columns",
-        "_failed",
-        "_held",
-        "_index_of",
-        "_marked",
-        "_queue",
-        "_removed",
-        "_skipped",
-        "_success",
-        "_undecided",
-        "_upstream_failed",
-        "children",
-        "empty",
-        "missing",
-        "origin",
-        "plan",
-        "states",
-        "tasks",
-        "ti_ids",
-        "unfinished",
-        "unknown",
-        "weights",
-    )
+    __slots__ = ()
 
     def __init__(self, plan: Plan, instances: Iterable[tuple[int, str, int, str | None]]) -> None:
-        size = len(plan)
-        self.plan = plan
-        self.tasks, self.weights, self.empty = plan.tasks, plan.weights, plan.empty
-        self.children = plan.children
-        self.origin: Sequence[int] = range(size)
-        self.states: list[str] = [_NONE] * size
-        self.ti_ids = [-1] * size
-        self.unknown: list[int] = []
-        self._index_of: dict[int, int] = {}
-        self.unfinished = size
-        self._undecided = size
-        self._bad_leaves = 0
-        self._held: frozenset[int] = frozenset()
-        # How the parents of each index ended; `_failed` includes `_upstream_failed`.
-        self._success = [0] * size
-        self._failed = [0] * size
-        self._upstream_failed = [0] * size
-        self._skipped = [0] * size
-        self._removed = [0] * size
-        self._columns: dict[str, list[int]] = {
-            _SUCCESS: self._success,
-            _FAILED: self._failed,
-            _UPSTREAM_FAILED: self._failed,
-            _SKIPPED: self._skipped,
-            _REMOVED: self._removed,
-        }
-        # Indices to examine, each at most once: a heap, so parents come before their children.
-        # At first all of them: whatever waits may be due.
-        self._queue = list(range(size))
-        self._marked = bytearray(b"\1" * size)
+        super().__init__(plan)
+        self._fill(instances)
+        self.missing = [
+            index
+            for index, ti_id in enumerate(self.ti_ids)
+            if ti_id == -1 and self.states[index] == _NONE
+        ]
+        for index in self.missing:
+            self.settle(index, _REMOVED)
+
+    def _fill(self, instances: Iterable[tuple[int, str, int, str | None]]) -> None:
+        find = self.plan.index.get
         for ti_id, task_id, map_index, state in instances:
-            index = plan.index.get(task_id)
+            index = find(task_id)
             if index is None or map_index != -1:
                 self.unknown.append(ti_id)
                 continue
             self.ti_ids[index] = ti_id
             self._index_of[ti_id] = index
             self.settle(index, state)
-        self.missing = [index for index, ti_id in enumerate(self.ti_ids) if ti_id == -1]
-        for index in self.missing:
-            self.settle(index, _REMOVED)
-
-    def index_of(self, ti_id: int) -> int | None:
-        """The index of a task instance, None if it is not on this board."""
-        return self._index_of.get(ti_id)
 
     def settle(self, index: int, state: str | None) -> None:
         """Record a state, from and to any other, and mark what it concerns for examination.
@@ -185,21 +142,26 @@ class Board:
         The decided states are on the board when this returns; the caller writes them. Parents
         are examined before children, so the result does not depend on the order of settling.
         """
-        decisions = Decisions([], [], [])
+        decisions = Decisions([], [], [], [])
         queue = self._queue
         if not queue:
             return decisions
-        run, skip, upstream_failed = decisions
+        run, skip, upstream_failed, _ = decisions
         states, rules, held, marked = self.states, self.plan.rules, self._held, self._marked
-        total, success, skipped = self.plan.parent_counts, self._success, self._skipped
+        total, success, skipped = self._total, self._success, self._skipped
+        special = self.plan.special
         failed, not_run, removed = self._failed, self._upstream_failed, self._removed
         pop = heapq.heappop
         while queue:
             i = pop(queue)
             marked[i] = 0
             if states[i] != _NONE:
+                if i in special:
+                    self._examine(i, decisions)
                 continue
             verdict = rules[i](total[i] - removed[i], success[i], failed[i], not_run[i], skipped[i])
+            if i in special:
+                verdict = self._reconsider(i, verdict, decisions)
             if verdict is _WAIT or (verdict is _RUN and i in held):
                 continue
             self._undecided -= 1
@@ -216,54 +178,12 @@ class Board:
                 self._tally(i, _UPSTREAM_FAILED, 1)
         return decisions
 
-    def outcome(self) -> Literal["success", "failed"] | None:
-        """The run's final state, None while anything is unfinished.
+    def _reconsider(self, index: int, verdict: Verdict, decisions: Decisions) -> Verdict:
+        """What becomes of a verdict that counts alone do not decide. WAIT: it is seen to."""
+        return self.verdict(index) if verdict is _RUN else verdict
 
-        Leaf tasks decide: the run failed if one of them is failed or upstream_failed.
-        """
-        if self.unfinished:
-            return None
-        return "failed" if self._bad_leaves else "success"
-
-    def deadlocked(self) -> bool:
-        """Whether the run can never go on: nothing live, to be examined or held (H10)."""
-        return (
-            self.unfinished > 0
-            and self._undecided == self.unfinished
-            and not self._queue
-            and not any(self.states[index] == _NONE for index in self._held)
-        )
-
-    def counts(self, index: int) -> Counts:
-        """How the direct parents of a task ended, as its trigger rule sees it."""
-        return Counts(
-            total=self.plan.parent_counts[index],
-            success=self._success[index],
-            failed=self._failed[index] - self._upstream_failed[index],
-            upstream_failed=self._upstream_failed[index],
-            skipped=self._skipped[index],
-            removed=self._removed[index],
-        )
-
-    def verdict(self, index: int) -> Verdict:
-        """What the trigger rule says at this moment, whatever the state of the task."""
-        return self.plan.rules[index](
-            self.plan.parent_counts[index] - self._removed[index],
-            self._success[index],
-            self._failed[index],
-            self._upstream_failed[index],
-            self._skipped[index],
-        )
-
-    def held(self, index: int) -> bool:
-        """Whether only previous runs keep this task from running (S89)."""
-        return index in self._held and self.states[index] == _NONE and self.verdict(index) is _RUN
-
-    def blocked_upstreams(self, index: int) -> list[int]:
-        """The unfinished direct parents for which an undecided task waits; else nothing."""
-        if self.states[index] != _NONE or self.verdict(index) is not _WAIT:
-            return []
-        return [p for p in self.plan.parents[index] if self.states[p] not in FINISHED]
+    def _examine(self, index: int, decisions: Decisions) -> None:
+        """Look at a special index that is decided itself."""
 
     def _mark(self, index: int) -> None:
         if not self._marked[index]:
@@ -273,10 +193,10 @@ class Board:
     def _tally(self, index: int, state: str, step: int) -> None:
         """Count a parent's final state in (step 1) or out (step -1) of its children."""
         self.unfinished -= step
+        if self._decisive[index] and state in _BAD:
+            self._bad_leaves += step
         children = self.children[index]
         if not children:
-            if state in _BAD:
-                self._bad_leaves += step
             return
         if state == _UPSTREAM_FAILED:
             for child in children:

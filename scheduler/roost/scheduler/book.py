@@ -18,8 +18,9 @@ import msgspec
 from roost.dag.model import SerializedDag
 from roost.models.queries.runs import InstanceRow, RunRow, VersionRow
 from roost.models.states import IN_FLIGHT, Event, State
-from roost.scheduler.board import Board, Plan
 from roost.scheduler.gates import is_limited
+from roost.scheduler.mapped import open_board
+from roost.scheduler.plan import Plan
 
 if TYPE_CHECKING:
     from roost.scheduler.ready import Candidate
@@ -123,7 +124,7 @@ class ActiveRun:
         # Runs without a logical date stand in line by the moment they were asked for.
         self.logical_date = row.run_after if row.logical_date is None else row.logical_date
         self.max_active_tasks = version.plan.dag.max_active_tasks
-        self.board = Board(
+        self.board = open_board(
             version.plan, [(i.id, i.task_id, i.map_index, i.state) for i in instances]
         )
         self.alive = True
