@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Engine, text
 
-from roost.dag.model import SerializedDag
+from roost.dag.model import SerializedDag, SerializedTask
 from roost.dag.rules import Counts, Verdict, evaluate
 from roost.models.states import FINISHED, IN_FLIGHT, MOVES, RUN_MOVES, Event, RunEvent, State
 from roost.scheduler.steps.cutting import ENDINGS
@@ -47,11 +47,17 @@ class Snapshot:
     dags: dict[int, SerializedDag]
     by_task: dict[int, list[Any]] = field(default_factory=lambda: defaultdict(list))
     by_run: dict[int, list[Any]] = field(default_factory=lambda: defaultdict(list))
+    instances: dict[int, dict[str, list[Any]]] = field(
+        default_factory=lambda: defaultdict(lambda: defaultdict(list))
+    )
 
     def name(self, ti_id: int) -> str:
         """A task instance as a human would say it."""
         row = self.tasks.get(ti_id)
-        return f"ti {ti_id}" if row is None else f"{row.task_id} of run {row.dag_run_id}"
+        if row is None:
+            return f"ti {ti_id}"
+        place = "" if row.map_index < 0 else f"[{row.map_index}]"
+        return f"{row.task_id}{place} of run {row.dag_run_id}"
 
 
 def violations(engine: Engine, *, slots: int | None = None) -> list[str]:
@@ -70,7 +76,7 @@ def violations(engine: Engine, *, slots: int | None = None) -> list[str]:
             found = _read(connection)
     broken = [
         line
-        for rule in (_history, _dispatches, _triggers, _pools, _usage, _runs, _decisions)
+        for rule in (_history, _dispatches, _triggers, _pools, _usage, _runs, _decisions, _mapped)
         for line in rule(found)
     ]
     in_flight = sum(row.state in IN_FLIGHT for row in found.tasks.values())
@@ -99,6 +105,8 @@ def _read(db: Connection) -> Snapshot:
             for row in rows("SELECT id, data FROM dag_version")
         },
     )
+    for row in snapshot.tasks.values():
+        snapshot.instances[row.dag_run_id][row.task_id].append(row)
     for row in snapshot.log:
         if row.ti_id is not None:
             snapshot.by_task[row.ti_id].append(row)
@@ -275,9 +283,6 @@ def _runs(found: Snapshot) -> Iterator[str]:
         if run.run_type in ("scheduled", "backfill")
     )
     yield from (f"S12: {key} has {n} scheduled runs" for key, n in intervals.items() if n > 1)
-    tasks: dict[int, dict[str, Any]] = defaultdict(dict)
-    for task in found.tasks.values():
-        tasks[task.dag_run_id][task.task_id] = task
     for key, run in found.runs.items():
         log = found.by_run[key]
         steps = [row.event for row in log if row.event != "create"]
@@ -287,55 +292,99 @@ def _runs(found: Snapshot) -> Iterator[str]:
             continue
         if log[-1].reason in _OTHERWISE:
             continue  # so it says, whatever its leaves do
-        left = [t.task_id for t in tasks[key].values() if t.state not in FINISHED]
+        mine = found.instances[key]
+        left = [t.task_id for rows in mine.values() for t in rows if t.state not in FINISHED]
         stuck = any(row.reason and "deadlock" in row.reason for row in log)
         if left and not stuck:
             yield f"S17: run {key} is {run.state} with unfinished {left}"
-        leaves = [one.task_id for one in found.dags[run.version_id].tasks if not one.downstream]
-        bad = any(tasks[key][leaf].state in ("failed", "upstream_failed") for leaf in leaves)
+        bad = any(
+            row.state in ("failed", "upstream_failed")
+            for leaf in _leaves(found.dags[run.version_id])
+            for row in mine[leaf]
+        )
         if not left and run.state != ("failed" if bad else "success"):
             yield f"S17: run {key} is {run.state}, its leaves say {'failed' if bad else 'success'}"
 
 
 def _decisions(found: Snapshot) -> Iterator[str]:
     """S7: in a finished run, what ran is what its trigger rule let run, as the parents ended."""
-    by_run: dict[int, dict[str, Any]] = defaultdict(dict)
-    for task in found.tasks.values():
-        by_run[task.dag_run_id][task.task_id] = task
-    for key, tasks in by_run.items():
+    for key, instances in found.instances.items():
         if found.runs[key].state not in ("success", "failed"):
             continue
-        if any(task.state not in FINISHED for task in tasks.values()):
+        if any(row.state not in FINISHED for rows in instances.values() for row in rows):
             continue  # deadlocked
         dag = found.dags[found.runs[key].version_id]
-        if any(one.task_id not in tasks for one in dag.tasks):
+        if any(one.task_id not in instances for one in dag.tasks):
             continue  # cleared for a newer version, and marked before it started
         for one in dag.tasks:
-            task = tasks[one.task_id]
-            ended = Counter(
-                tasks[up.task_id].state for up in dag.tasks if one.task_id in up.downstream
-            )
-            counts = Counts(
-                total=sum(ended.values()),
-                success=ended["success"],
-                failed=ended["failed"],
-                upstream_failed=ended["upstream_failed"],
-                skipped=ended["skipped"],
-                removed=ended["removed"],
-            )
-            log = _since_clear(sorted(found.by_task[task.id], key=lambda row: int(row.ti_version)))
-            if any(row.event in _BY_USER for row in log):
-                continue  # marked
-            decided = min((row.id for row in log if row.event in _DECISIONS), default=None)
-            above = [tasks[up.task_id] for up in dag.tasks if one.task_id in up.downstream]
-            edits = [
-                row.id for up in above for row in found.by_task[up.id] if row.event in _BY_USER
-            ]
-            if decided is not None and any(edit > decided for edit in edits):
-                continue  # its parents ended otherwise when it was decided
-            ran = any(row.event == Event.SCHEDULE for row in log)
-            by_branch = any(row.event == Event.SKIP and row.reason != "trigger rule" for row in log)
-            says = evaluate(one.trigger_rule, counts)
-            if ran != (says is Verdict.RUN) and not by_branch:
-                rule = f"{one.trigger_rule} says {says} of {counts}"
-                yield f"S7: {found.name(task.id)} ran={ran}, {rule}"
+            for row in instances[one.task_id]:
+                yield from _decision(found, dag, one, row)
+
+
+def _decision(found: Snapshot, dag: SerializedDag, one: SerializedTask, row: Any) -> Iterator[str]:
+    log = _since_clear(sorted(found.by_task[row.id], key=lambda entry: int(entry.ti_version)))
+    if any(entry.event in _BY_USER or entry.event == Event.REFUSE for entry in log):
+        return  # marked; or removed or refused for its length
+    above = _above(found, dag, one, row)
+    decided = min((entry.id for entry in log if entry.event in _DECISIONS), default=None)
+    edits = [e.id for up, _ in above for e in found.by_task[up.id] if e.event in _BY_USER]
+    if decided is not None and any(edit > decided for edit in edits):
+        return  # its parents ended otherwise when it was decided
+    ended = Counter(up.state for up, _ in above)
+    setups = [up.state for up, task in above if task.setup and up.state != State.REMOVED]
+    counts = Counts(
+        total=sum(ended.values()),
+        success=ended["success"],
+        failed=ended["failed"],
+        upstream_failed=ended["upstream_failed"],
+        skipped=ended["skipped"],
+        removed=ended["removed"],
+        setups=len(setups),
+        setup_success=setups.count(State.SUCCESS),
+        setup_skipped=setups.count(State.SKIPPED),
+    )
+    ran = any(entry.event == Event.SCHEDULE for entry in log)
+    otherwise = any(
+        (entry.event == Event.SKIP and entry.reason != "trigger rule")
+        or (entry.event == Event.UPSTREAM_FAIL and entry.reason is not None)
+        for entry in log
+    )
+    says = evaluate(one.trigger_rule, counts)
+    if ran != (says is Verdict.RUN) and not otherwise:
+        rule = f"{one.trigger_rule} says {says} of {counts}"
+        yield f"S7: {found.name(row.id)} ran={ran}, {rule}"
+
+
+def _above(
+    found: Snapshot, dag: SerializedDag, one: SerializedTask, row: Any
+) -> list[tuple[Any, SerializedTask]]:
+    """A task instance's direct parents: in its mapped group, those of its ``map_index`` (H17)."""
+    parents = []
+    for up in dag.tasks:
+        if one.task_id not in up.downstream:
+            continue
+        rows = found.instances[row.dag_run_id][up.task_id]
+        grouped = one.mapped_group is not None and one.mapped_group == up.mapped_group
+        if grouped and row.map_index >= 0 and all(parent.map_index >= 0 for parent in rows):
+            rows = [parent for parent in rows if parent.map_index == row.map_index]
+        parents += [(parent, up) for parent in rows]
+    return parents
+
+
+def _leaves(dag: SerializedDag) -> list[str]:
+    """The tasks that decide a run: the leaves, as if teardowns were not there (H18)."""
+    present = {one.task_id for one in dag.tasks if not one.teardown or one.on_failure_fail_dagrun}
+    return [
+        one.task_id
+        for one in dag.tasks
+        if one.task_id in present and present.isdisjoint(one.downstream)
+    ]
+
+
+def _mapped(found: Snapshot) -> Iterator[str]:
+    """H17: a task has one instance of ``map_index`` -1, or instances from 0 on without gaps."""
+    for key, instances in found.instances.items():
+        for task_id, rows in instances.items():
+            places = sorted(row.map_index for row in rows)
+            if places not in ([-1], list(range(len(places)))):
+                yield f"H17: {task_id} of run {key} has instances {places}"

@@ -61,6 +61,7 @@ class Event(StrEnum):
     END_SKIPPED = "end_skipped"  # the task skipped itself
     SKIP = "skip"  # its rule or a branch skips it (S75, S70, H28)
     UPSTREAM_FAIL = "upstream_fail"
+    REFUSE = "refuse"  # it cannot be expanded: what it is mapped over has no length (H17)
     DEFER = "defer"
     RESUME = "resume"
     LOSE = "lose"  # its worker died or was drained: dispatched anew, no try consumed (S11)
@@ -86,6 +87,7 @@ MOVES: dict[Event, tuple[frozenset[State], State]] = {
     Event.END_SKIPPED: (frozenset({State.RUNNING, State.DEFERRED}), State.SKIPPED),
     Event.SKIP: (frozenset({State.NONE, State.SCHEDULED}), State.SKIPPED),
     Event.UPSTREAM_FAIL: (frozenset({State.NONE}), State.UPSTREAM_FAILED),
+    Event.REFUSE: (frozenset({State.NONE}), State.FAILED),
     Event.DEFER: (frozenset({State.RUNNING}), State.DEFERRED),
     Event.RESUME: (frozenset({State.DEFERRED}), State.SCHEDULED),
     Event.LOSE: (frozenset({State.QUEUED, State.RUNNING}), State.SCHEDULED),

@@ -192,6 +192,15 @@ class ActiveRun:
         self.losses.pop(index, None)
         self.resumed.discard(index)
 
+    def grow(self, shells: Iterable[int]) -> None:
+        """Mapped tasks have been expanded on the board; the first instance is who the task was."""
+        self.tries += [0] * (len(self.board.states) - len(self.tries))
+        for shell in shells:
+            first = self.board.instances(shell)[0]
+            self.tries[first] = self.tries[shell]
+            if shell in self.first_tries:
+                self.first_tries[first] = self.first_tries.pop(shell)
+
     def unwritten(self) -> list[tuple[int, Waiting]]:
         """What waits and does not stand as ``scheduled`` in the database yet."""
         fresh, self.fresh = self.fresh, []

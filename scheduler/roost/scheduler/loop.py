@@ -60,6 +60,7 @@ class Scheduler:
         parallelism: most task instances queued or running at once.
         max_losses: how often a task instance may be lost by its workers before that costs a try.
         max_retry_delay_us: bound of exponential backoff (H13).
+        max_map_length: most instances of a mapped task in one run (H17).
         clock: the wall clock in microseconds; it decides what is due, nothing else.
     """
 
@@ -70,12 +71,14 @@ class Scheduler:
         parallelism: int,
         max_losses: int = 5,
         max_retry_delay_us: int = 24 * 3600 * SECOND,
+        max_map_length: int = 1024,
         clock: Callable[[], int] = now_us,
     ) -> None:
         self._engine = engine
         self._parallelism = parallelism
         self._max_losses = max_losses
         self._max_retry_delay_us = max_retry_delay_us
+        self._max_map_length = max_map_length
         self._clock = clock
         self._memory = Memory()
         self._not_before = 0
@@ -139,6 +142,7 @@ class Scheduler:
             parallelism=self._parallelism,
             max_losses=self._max_losses,
             max_retry_delay_us=self._max_retry_delay_us,
+            max_map_length=self._max_map_length,
         )
         if self._reclaim:
             memory.holding_pools = seen.holding

@@ -177,6 +177,8 @@ class MappedBoard(GrowingBoard):
                 block.take(index, self._inner(index))
             elif new == _NONE:
                 block.put(index, self._inner(index))
+                # Cleared: if all of them are, what they are mapped over may be another now.
+                self._checked.discard(self.plan.mapped[self.origin[index]])
         super().settle(index, state)
 
     def _mark(self, index: int) -> None:

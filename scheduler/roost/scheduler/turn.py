@@ -111,6 +111,7 @@ class Turn:
     parallelism: int
     max_losses: int
     max_retry_delay_us: int = 24 * 3600 * SECOND
+    max_map_length: int = 1024
     batch: int = 1000
     more: bool = False
     touched: dict[int, ActiveRun] = field(default_factory=dict)

@@ -11,7 +11,7 @@ _PREVIOUS = Sql(
     "ON p.dag_id = r.dag_id AND p.logical_date < r.logical_date "
     "WHERE r.id = :run_key ORDER BY p.logical_date DESC, p.id DESC LIMIT 1"
 )
-_STATES = Sql("SELECT task_id, state FROM task_instance WHERE dag_run_id = :run_key")
+_STATES = Sql("SELECT DISTINCT task_id, state FROM task_instance WHERE dag_run_id = :run_key")
 
 
 def previous_run(tx: Tx, run_key: int) -> tuple[int, str] | None:
@@ -23,6 +23,9 @@ def previous_run(tx: Tx, run_key: int) -> tuple[int, str] | None:
     return None if found is None else (found.id, found.state)
 
 
-def states(tx: Tx, run_key: int) -> dict[str, str]:
-    """State by task id; of a mapped task any unfinished one stands for all."""
-    return {row.task_id: row.state for row in tx.all(_STATES, run_key=run_key)}
+def states(tx: Tx, run_key: int) -> dict[str, set[str]]:
+    """States by task id: one, or those of all instances of a mapped task."""
+    found: dict[str, set[str]] = {}
+    for row in tx.all(_STATES, run_key=run_key):
+        found.setdefault(row.task_id, set()).add(row.state)
+    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from roost.models.queries import runs
 from roost.models.queries.runs import InstanceRow, RunRow
-from roost.models.states import Event, RunState, State
+from roost.models.states import IN_FLIGHT, LIVE, Event, RunState, State
 from roost.scheduler.book import ActiveRun, Alarm, Version
 from roost.scheduler.turn import Turn
 
@@ -57,9 +57,20 @@ def load_run(turn: Turn, row: RunRow, instances: list[InstanceRow]) -> ActiveRun
     for index in run.waiting:
         turn.memory.ready.add(run, index)
     turn.touch(run)
+    _remove_unknown(turn, run, instances)
     if version.plan.dated and row.logical_date is not None:
         _leave_out(turn, run, row.logical_date)
     return run
+
+
+def _remove_unknown(turn: Turn, run: ActiveRun, instances: list[InstanceRow]) -> None:
+    """Remove what the DAG does not hold any more, unless it has ended or is in flight (S26)."""
+    if not run.board.unknown:
+        return
+    unknown = set(run.board.unknown)
+    waiting = [i for i in instances if i.id in unknown and i.state in LIVE - IN_FLIGHT]
+    rows = [{"id": i.id, "end_date": turn.now} for i in waiting]
+    turn.move(Event.REMOVE, rows, sets=("end_date",), reason="its task is not in the DAG any more")
 
 
 def _leave_out(turn: Turn, run: ActiveRun, date: int) -> None:

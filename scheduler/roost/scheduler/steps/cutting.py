@@ -52,7 +52,9 @@ def _cut(turn: Turn, run: ActiveRun, wish: str, spares: Callable[[SerializedTask
     idle: list[int] = []
     live: list[int] = []
     for index, state in enumerate(board.states):
-        if state not in FINISHED and not spares(board.tasks[index]):
+        if board.ti_ids[index] < 0 or spares(board.tasks[index]):
+            continue  # a mapped task whose instances are on the board, or one that may go on
+        if state not in FINISHED:
             (live if run.has_dispatch(index) else idle).append(index)
     user_edits.delete_triggers_of(
         turn.tx, [board.ti_ids[i] for i in idle if board.states[i] == State.DEFERRED]

@@ -12,6 +12,7 @@ from roost.scheduler.book import ActiveRun
 from roost.scheduler.steps.callbacks import run_ended
 from roost.scheduler.steps.cutting import ENDINGS
 from roost.scheduler.steps.ending import schedule
+from roost.scheduler.steps.expand import expand
 from roost.scheduler.steps.pausing import lock_failing, pause_failing
 from roost.scheduler.steps.rooms import count_runs, lock_room
 from roost.scheduler.turn import FinishedRun, Turn
@@ -49,9 +50,11 @@ def decide(turn: Turn) -> None:
             for index in decisions.run:
                 if not run.board.empty[index]:
                     schedule(turn, run, index)
-            if not empty:
-                break
+            if decisions.expand:
+                expand(turn, run, decisions.expand)
             completed += [(run, _complete(turn, run, index)) for index in empty]
+            if run.doubted or not (empty or decisions.expand):
+                break
     _write(turn, Event.SKIP, skips, reason="trigger rule")
     _write(turn, Event.UPSTREAM_FAIL, upstream_fails)
     _write(turn, (Event.SCHEDULE, Event.COMPLETE), completed, sets=_COMPLETED)

@@ -24,9 +24,10 @@ def hold_back(turn: Turn) -> None:
     dag_ids = {run.dag_id for run in turn.touched.values()}
     for run in list(turn.book.mindful):
         if run.alive and (run.key in turn.touched or run.dag_id in dag_ids or not turn.touched):
-            before = {i for i in run.board.plan.past if run.board.held(i)}
+            board = run.board
+            before = {i for t in board.plan.past for i in board.undecided(t) if board.held(i)}
             held = _held(turn, run)
-            run.board.set_held(held)
+            board.set_held(held)
             turn.touch(run)
             # What is released here may complete at once and release the run after this one.
             turn.more |= not before <= set(held)
@@ -34,7 +35,8 @@ def hold_back(turn: Turn) -> None:
 
 def _held(turn: Turn, run: ActiveRun) -> list[int]:
     plan = run.board.plan
-    undecided = [i for i in plan.past if run.board.states[i] == State.NONE]
+    tasks = {task: found for task in plan.past if (found := run.board.undecided(task))}
+    undecided = [index for found in tasks.values() for index in found]
     if not undecided:
         turn.book.mindful.discard(run)
         return []
@@ -44,11 +46,11 @@ def _held(turn: Turn, run: ActiveRun) -> list[int]:
     if previous[1] == RunState.QUEUED:
         return undecided  # it has no task instances yet
     states = past.states(turn.tx, previous[0])
-    held = []
-    for index in undecided:
-        asked = [plan.tasks[index].task_id]
-        if plan.tasks[index].wait_for_downstream:
-            asked += [plan.tasks[child].task_id for child in plan.children[index]]
-        if any(states.get(task_id, State.SUCCESS) not in _PASSED for task_id in asked):
-            held.append(index)
+    held: list[int] = []
+    for task, instances in tasks.items():
+        asked = [plan.tasks[task].task_id]
+        if plan.tasks[task].wait_for_downstream:
+            asked += [plan.tasks[child].task_id for child in plan.children[task]]
+        if not all(states.get(task_id, _PASSED) <= _PASSED for task_id in asked):
+            held += instances
     return held

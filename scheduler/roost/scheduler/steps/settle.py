@@ -120,16 +120,20 @@ def _finish(turn: Turn, item: Ended, state: State) -> Callable[[], None]:
         began, ended = item.outcome.started_at, item.outcome.ended_at
         task_ended(turn, run, item.task, state, started_at=began, ended_at=ended)
         if item.outcome.skip:
-            _skip_directly(turn, run, item.outcome.skip)
+            _skip_directly(turn, run, item.task, item.outcome.skip)
         turn.touch(run)
 
     return then
 
 
-def _skip_directly(turn: Turn, run: ActiveRun, task_ids: list[str]) -> None:
-    """Skip what a branch did not follow (S70-S72), never what already started (H28)."""
+def _skip_directly(turn: Turn, run: ActiveRun, branch: int, task_ids: list[str]) -> None:
+    """Skip what a branch did not follow (S70-S72), never what already started (H28).
+
+    All instances of a mapped task; in a branch's own mapped group those of its ``map_index``.
+    """
     index = run.board.plan.index
-    known = [index[t] for t in task_ids if t in index]
+    tasks = [index[t] for t in task_ids if t in index]
+    known = [i for task in tasks for i in run.board.concerned(branch, task)]
     skipped = run.board.force_skip([i for i in known if not run.has_started(i)])
     rows = [{"id": run.board.ti_ids[i], "end_date": turn.now} for i in skipped]
     turn.move(Event.SKIP, rows, sets=END, reason="not chosen by a branch")
