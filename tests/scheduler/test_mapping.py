@@ -380,6 +380,29 @@ def test_h17_a_task_left_out_of_its_group_joins_it_when_it_is_cleared(world: Wor
     assert world.run_state(key) == "success"
 
 
+def test_h17_what_cannot_be_expanded_fails_fast_and_calls_back_h12_h23(world: World) -> None:
+    key = world.start(
+        task("m", expand=literal(2000), callbacks=["on_failure"]), task("a", "b"), task("b"),
+        fail_fast=True,
+    )  # fmt: skip
+    assert states(world) == {"m": "failed", "a": "skipped", "b": "skipped"}
+    assert world.run_state(key) == "failed"
+    (called,) = world.fetch("SELECT callback FROM dispatch WHERE ti_id IS NULL")
+    assert "core.max_map_length" in called.callback
+
+
+def test_h17_a_run_with_instances_is_cut_short_h12(world: World) -> None:
+    key = world.start(task("m", "z", expand=literal(3)), task("z"), fail_fast=True)
+    first, second, third = world.claim()
+    world.end(first, failed())
+    world.turns()
+    world.obey()
+    world.turns()
+    assert states(world) == {"m.0": "failed", "m.1": "skipped", "m.2": "skipped", "z": "skipped"}
+    assert world.run_state(key) == "failed"
+    assert not world.end(second, ok()) and not world.end(third, ok())
+
+
 def test_h18_a_failed_teardown_does_not_fail_its_run(world: World) -> None:
     rule = "all_done_setup_success"
     key = world.start(

@@ -10,7 +10,7 @@ from roost.models.states import Event, RunEvent, State
 from roost.models.transitions import move_runs
 from roost.scheduler.book import ActiveRun
 from roost.scheduler.steps.callbacks import run_ended
-from roost.scheduler.steps.cutting import ENDINGS
+from roost.scheduler.steps.cutting import ENDINGS, fail_fast
 from roost.scheduler.steps.ending import schedule
 from roost.scheduler.steps.expand import expand
 from roost.scheduler.steps.pausing import lock_failing, pause_failing
@@ -33,8 +33,15 @@ def decide(turn: Turn) -> None:
     """Evaluate the trigger rules of what changed, until nothing follows any more (S77-S88).
 
     An operator without a body completes right here (H27), and what follows it is decided in the
-    same turn.
+    same turn. A task that cannot be expanded fails right here, too, and may end its run (H12).
     """
+    _decide(turn)
+    if turn.failing:
+        fail_fast(turn)
+        _decide(turn)
+
+
+def _decide(turn: Turn) -> None:
     skips: _Rows = []
     upstream_fails: _Rows = []
     completed: _Rows = []

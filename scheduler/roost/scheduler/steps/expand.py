@@ -13,6 +13,7 @@ from roost.models.states import Event, State
 from roost.scheduler.book import ActiveRun
 from roost.scheduler.mapped import MappedBoard
 from roost.scheduler.plan import Unit
+from roost.scheduler.steps.callbacks import task_ended
 from roost.scheduler.turn import Turn
 
 __all__ = ["expand"]
@@ -138,6 +139,7 @@ def _end(turn: Turn, run: ActiveRun, event: Event, indices: Sequence[int], reaso
         board.settle(index, state)
         if event is Event.REFUSE:
             turn.ended[run.dag_id, board.tasks[index].task_id, str(state)] += 1
+            task_ended(turn, run, index, State.FAILED, ended_at=turn.now, error=reason)
             if board.plan.dag.fail_fast:
                 turn.failing.append(run)
 
