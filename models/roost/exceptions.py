@@ -21,6 +21,7 @@ __all__ = [
     "TaskTimeout",
     "TriggerFailed",
     "ValueNotStorable",
+    "ValueTooLarge",
     "VariableNotFound",
 ]
 
@@ -63,6 +64,18 @@ class NotFound(RoostException):
 
 class ValueNotStorable(RoostException):
     """A value is not JSON with typed tags, is too large, too deep, or holds NUL or NaN."""
+
+
+class ValueTooLarge(ValueNotStorable):
+    """A value has more bytes than there may be.
+
+    Attributes:
+        size: how many bytes it has, or at least has.
+    """
+
+    def __init__(self, message: str, size: int) -> None:
+        super().__init__(message)
+        self.size = size
 
 
 class SkipTask(RoostException):

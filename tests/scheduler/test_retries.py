@@ -87,6 +87,48 @@ def test_xcoms_of_a_failed_try_are_gone_s16(world: World) -> None:
     assert [row.ti_id for row in world.fetch("SELECT ti_id FROM xcom")] == [ids["b"]]
 
 
+def leave_xcom(world: World, ti_id: int) -> None:
+    world.execute(
+        "INSERT INTO xcom (ti_id, key, value, created_at) VALUES (:t, 'k', '1', 0)", t=ti_id
+    )
+
+
+def test_xcoms_of_a_task_that_failed_for_good_are_gone_s16(world: World) -> None:
+    """A task downstream that runs all the same reads nothing of it."""
+    world.start(task("a", retries=0))
+    (one,) = world.claim()
+    leave_xcom(world, one.ti_id)
+    world.end(one, failed())
+    world.turns()
+    assert world.states() == {"a": "failed"}
+    assert world.fetch("SELECT ti_id FROM xcom") == []
+
+
+def test_xcoms_of_a_lost_dispatch_are_gone_s16(world: World) -> None:
+    world.start(task("a", retries=0))
+    (one,) = world.claim()
+    leave_xcom(world, one.ti_id)
+    world.lose_worker()
+    world.turns()
+    assert world.fetch("SELECT ti_id FROM xcom") == []
+    assert len(world.claim()) == 1
+
+
+def test_xcoms_from_before_a_deferral_outlive_a_loss_after_it_s16(world: World) -> None:
+    """What was pushed before ``defer`` belongs to the try that goes on."""
+    world.start(task("a", retries=0))
+    (one,) = world.claim()
+    leave_xcom(world, one.ti_id)
+    world.end(one, deferred())
+    world.turns()
+    world.fire("a")
+    world.turns()
+    world.claim()
+    world.lose_worker()
+    world.turns()
+    assert len(world.fetch("SELECT ti_id FROM xcom")) == 1
+
+
 def test_a_lost_dispatch_costs_no_try_s11(world: World) -> None:
     world.start(task("a", retries=0))
     before = world.claim()[0].id

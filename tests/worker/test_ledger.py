@@ -18,6 +18,7 @@ from roost.support import wire
 from roost.support.crypto import Keyring, new_key
 from roost.support.processes import me
 from roost.support.wire import Outcome, XComWrite
+from roost.worker.answers import Answers
 from roost.worker.attendant import Asked, Ended
 from roost.worker.ledger import Ledger, Start
 from tests.support.databases import fetch
@@ -37,7 +38,7 @@ def engine(database_url: str) -> Iterator[Engine]:
 @pytest.fixture
 def new_ledger(engine: Engine) -> Callable[..., Ledger]:
     def make(*queues: str) -> Ledger:
-        ledger = Ledger(engine, me(), queues or ("default",), "/run", KEYS)
+        ledger = Ledger(engine, me(), queues or ("default",), "/run", Answers(KEYS))
         ledger.join()
         return ledger
 
@@ -252,7 +253,7 @@ def test_s62_variables_and_connections_are_decrypted_for_the_task(
 ) -> None:
     """Encrypted in the database, plain on the task's line; a row of another key is named."""
     enqueue(1)
-    ledger = Ledger(engine, me(), ("default",), "/run", KEYS)
+    ledger = Ledger(engine, me(), ("default",), "/run", Answers(KEYS))
     ledger.join()
     [start] = ledger.claim(1)
 
@@ -275,14 +276,14 @@ def test_s62_variables_and_connections_are_decrypted_for_the_task(
     assert old.connection is not None
     assert old.connection.password == "plain"  # noqa: S105
 
-    wrong = Ledger(engine, me(), ("default",), "/run", Keyring(new_key()))
+    wrong = Ledger(engine, me(), ("default",), "/run", Answers(Keyring(new_key())))
     variable, found, old = ask(
         wire.VariableGet("v"), wire.ConnectionGet("wh"), wire.ConnectionGet("old"), of=wrong
     )
     assert (variable.error or "").startswith("Variable 'v' cannot be decrypted")
     assert (found.error or "").startswith("Connection 'wh' cannot be decrypted")
     assert old.connection is not None
-    without = Ledger(engine, me(), ("default",), "/run", Keyring())
+    without = Ledger(engine, me(), ("default",), "/run", Answers(Keyring()))
     refused, there = ask(wire.VariableSet("n", "x"), wire.VariableGet("n"), of=without)
     assert "`roost config init` makes one" in (refused.error or "")
     assert there == wire.Reply()

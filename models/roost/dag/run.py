@@ -11,9 +11,7 @@ import traceback
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from roost.dag import runtime
+from roost.dag import runtime, xcom_value
 from roost.dag.callbacks import call_all, run_callback
 from roost.dag.context import build_context
 from roost.dag.deferral import TaskDeferred, make_defer_spec
@@ -34,7 +32,6 @@ from roost.exceptions import (
 )
 from roost.support import typedjson
 from roost.support.clock import duration_us, now_us
-from roost.support.elements import length_of
 from roost.support.masking import mask
 from roost.support.storable import storable
 from roost.support.wire import TRIGGER_TIMEOUT, DeferSpec, Outcome, TaskSpec, XComWrite
@@ -229,10 +226,7 @@ def _returned(task: BaseOperator, result: Any) -> list[XComWrite]:
             )
         values.update(result)
     values[RETURN_KEY] = result
-    return [
-        XComWrite(key, msgspec.Raw(typedjson.encode(value, name=f"XCom {key!r}")), length_of(value))
-        for key, value in values.items()
-    ]
+    return [xcom_value.encode(task.task_id, key, value) for key, value in values.items()]
 
 
 def _deferral(

@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from roost.dag import runtime
+from roost.dag import runtime, xcom_value
 from roost.dag.xcom_arg import RETURN_KEY
 from roost.exceptions import RoostException
-from roost.support import typedjson
 from roost.support.clock import from_us
-from roost.support.elements import length_of
 from roost.support.wire import TaskSpec, XComPull, XComPush
 
 if TYPE_CHECKING:
@@ -111,10 +109,8 @@ class TaskInstance:
         Raises:
             ValueNotStorable: the value is not typed JSON, or too large.
         """
-        if not isinstance(key, str) or not key:
-            raise RoostException(f"xcom_push: key must be a name, not {key!r}")
-        data = msgspec.Raw(typedjson.encode(value, name=f"XCom {key!r}"))
-        runtime.ask(XComPush(key, data, length_of(value)), f"XCom {key!r}")
+        write = xcom_value.encode(self.task_id, key, value)
+        runtime.ask(XComPush(write.key, write.value, write.length), f"XCom {key!r}")
 
     def xcom_pull(
         self,
@@ -183,8 +179,9 @@ class TaskInstance:
 
 def _pull(request: XComPull, default: Any, **changes: Any) -> list[Any]:
     """One value for each task asked for, ``default`` where there is none."""
-    found = runtime.ask(msgspec.structs.replace(request, **changes), "xcom_pull").values
-    values = [typedjson.decode(raw) for raw in found] or [None]
+    request = msgspec.structs.replace(request, **changes)
+    found = runtime.ask(request, "xcom_pull").values
+    values = [xcom_value.decode(raw, gathered=request.gather) for raw in found] or [None]
     return [default if value is None else value for value in values]
 
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from roost.dag import runtime
+from roost.dag import runtime, xcom_value
 from roost.dag.model import Length
 from roost.dag.node import Node
 from roost.exceptions import RoostException
-from roost.support import typedjson
 from roost.support.wire import XComPull
 
 if TYPE_CHECKING:
@@ -158,7 +157,8 @@ class XComArg(Node):
 
     def _ask(self, request: XComPull) -> Any:
         request.gather = self.operator.is_mapped or self.operator.mapped_group is not None
-        return typedjson.decode(runtime.ask(request, f"result of {self._told()}").values[0])
+        found = runtime.ask(request, f"result of {self._told()}").values[0]
+        return xcom_value.decode(found, gathered=request.gather and request.element is None)
 
     def _told(self) -> str:
         return repr(self.operator.task_id)

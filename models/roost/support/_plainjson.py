@@ -28,11 +28,16 @@ _encoder = msgspec.json.Encoder()
 
 
 class Refused(Exception):
-    """Why a value cannot be stored; the path grows outwards while the stack unwinds."""
+    """Why a value cannot be stored; the path grows outwards while the stack unwinds.
 
-    def __init__(self, reason: str) -> None:
+    Attributes:
+        size: bytes of a part that is too large by itself; 0 for any other reason.
+    """
+
+    def __init__(self, reason: str, size: int = 0) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.size = size
         self.path: list[str] = []
 
 
@@ -69,7 +74,7 @@ def plain(value: Any, depth: int, limit: int) -> object:
 
 def _check_text(text: str, limit: int) -> None:
     if len(text) > limit:
-        raise Refused(too_large(len(text), limit))
+        raise Refused(too_large(len(text), limit), len(text))
     if "\0" in text:
         raise Refused("the string holds U+0000, which PostgreSQL cannot store; pass bytes")
     if not text.isascii():
@@ -155,7 +160,7 @@ def _plain_decimal(value: Decimal, limit: int) -> object:
 
 def _plain_bytes(value: bytes, limit: int) -> object:
     if len(value) > limit:
-        raise Refused(too_large(len(value), limit))
+        raise Refused(too_large(len(value), limit), len(value))
     return _tag("bytes", base64.b64encode(value).decode("ascii"))
 
 

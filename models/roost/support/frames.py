@@ -26,7 +26,7 @@ def pack(message: object) -> bytes:
     """One message as a frame."""
     body = _encoder.encode(message)
     if len(body) > MAX_FRAME:
-        raise FrameTooLarge(f"a message of {len(body)} bytes is longer than {MAX_FRAME}")
+        raise FrameTooLarge(f"a message of {len(body):,} bytes is longer than {MAX_FRAME:,}")
     return len(body).to_bytes(4, "big") + body
 
 
@@ -48,21 +48,26 @@ def read_frame(sock: socket.socket) -> bytes | None:
 
 
 class FrameBuffer:
-    """Cuts what a non-blocking socket delivers into frames."""
+    """Cuts what a non-blocking socket delivers into frames.
 
-    def __init__(self) -> None:
+    Args:
+        limit: most bytes of one frame; no more than one such is ever kept.
+    """
+
+    def __init__(self, limit: int = MAX_FRAME) -> None:
+        self._limit = limit
         self._pending = bytearray()
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Add bytes and yield the bodies of all frames complete so far.
 
         Raises:
-            FrameTooLarge: the announced length is beyond :data:`MAX_FRAME`.
+            FrameTooLarge: the announced length is beyond the limit.
         """
         pending = self._pending
         pending += data
         while len(pending) >= 4:
-            end = 4 + _checked(int.from_bytes(pending[:4], "big"))
+            end = 4 + _checked(int.from_bytes(pending[:4], "big"), self._limit)
             if len(pending) < end:
                 return
             body = bytes(pending[4:end])
@@ -70,9 +75,9 @@ class FrameBuffer:
             yield body
 
 
-def _checked(length: int) -> int:
-    if length > MAX_FRAME:
-        raise FrameTooLarge(f"a frame of {length} bytes is announced; at most {MAX_FRAME} may be")
+def _checked(length: int, limit: int = MAX_FRAME) -> int:
+    if length > limit:
+        raise FrameTooLarge(f"a frame of {length:,} bytes is announced; at most {limit:,} may be")
     return length
 
 

@@ -106,6 +106,21 @@ class Core(_Section, frozen=True):
             "`dag_policy`, `task_instance_mutation_hook`. It need not exist."
         ),
     ] = Path("$ROOST_HOME/config/roost_local_settings.py")
+    max_xcom_size: Annotated[
+        int,
+        Meta(
+            ge=1024,
+            le=32 * 1024 * 1024,
+            description="Most bytes of one XCom as it is stored; a larger one fails its task.",
+        ),
+    ] = 1024 * 1024
+    xcom_pickling: Annotated[
+        bool,
+        Meta(
+            description="Whether a task may push what JSON does not hold, pickled. Whoever can "
+            "write an XCom then runs code in the tasks that read it."
+        ),
+    ] = False
 
 
 class Database(_Section, frozen=True):

@@ -23,7 +23,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from roost.exceptions import ValueNotStorable
+from roost.exceptions import ValueNotStorable, ValueTooLarge
 from roost.support._plainjson import MAX_DEPTH, TAG, Refused, plain, too_large
 
 __all__ = ["MAX_BYTES", "MAX_DEPTH", "TAG", "decode", "encode"]
@@ -62,9 +62,12 @@ def encode(value: object, *, name: str = "value", limit: int = MAX_BYTES) -> byt
         data = _encoder.encode(plain(value, 0, limit))
     except Refused as refused:
         path = name + "".join(reversed(refused.path))
-        raise ValueNotStorable(f"{path}: {refused.reason}") from None
+        message = f"{path}: {refused.reason}"
+        if refused.size:
+            raise ValueTooLarge(message, refused.size) from None
+        raise ValueNotStorable(message) from None
     if len(data) > limit:
-        raise ValueNotStorable(f"{name}: {too_large(len(data), limit)}")
+        raise ValueTooLarge(f"{name}: {too_large(len(data), limit)}", len(data))
     return data
 
 

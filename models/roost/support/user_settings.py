@@ -12,11 +12,22 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from roost.support.config import Config
 
-__all__ = ["conf_overrides_params", "for_user_code", "ignore_syntax", "local_settings"]
+__all__ = [
+    "conf_overrides_params",
+    "for_user_code",
+    "ignore_syntax",
+    "local_settings",
+    "max_xcom_size",
+    "xcom_pickling",
+]
 
 _SYNTAX = "ROOST__CORE__DAG_IGNORE_FILE_SYNTAX"
 _OVERRIDES = "ROOST__CORE__DAG_RUN_CONF_OVERRIDES_PARAMS"
 _LOCAL = "ROOST__CORE__LOCAL_SETTINGS"
+
+_XCOM_SIZE = "ROOST__CORE__MAX_XCOM_SIZE"
+_XCOM_PICKLING = "ROOST__CORE__XCOM_PICKLING"
+_XCOM_SIZE_DEFAULT = 1024 * 1024
 
 
 def for_user_code(config: Config) -> dict[str, str]:
@@ -27,6 +38,8 @@ def for_user_code(config: Config) -> dict[str, str]:
         "ROOST__SECURITY__SENSITIVE_NAMES": ",".join(config.security.sensitive_names),
         "ROOST__CORE__DEFAULT_DEFERRABLE": str(config.core.default_deferrable).lower(),
         "ROOST__CORE__MAX_MAP_LENGTH": str(config.core.max_map_length),
+        _XCOM_SIZE: str(config.core.max_xcom_size),
+        _XCOM_PICKLING: str(config.core.xcom_pickling).lower(),
         _SYNTAX: config.core.dag_ignore_file_syntax,
         _OVERRIDES: str(config.core.dag_run_conf_overrides_params).lower(),
         _LOCAL: str(config.core.local_settings),
@@ -46,3 +59,15 @@ def conf_overrides_params() -> bool:
 def local_settings() -> str:
     """``core.local_settings``; empty where nobody has passed it on."""
     return os.environ.get(_LOCAL, "")
+
+
+def max_xcom_size() -> int:
+    """``core.max_xcom_size``, in bytes."""
+    # Whatever user code makes of the variable: the worker has a limit of its own.
+    text = os.environ.get(_XCOM_SIZE, "")
+    return int(text) if text.isdecimal() else _XCOM_SIZE_DEFAULT
+
+
+def xcom_pickling() -> bool:
+    """``core.xcom_pickling``."""
+    return os.environ.get(_XCOM_PICKLING) == "true"

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from roost.cli.memory import Memory
+from roost.dag import xcom_value
 from roost.dag.deferral import timer_payload
 from roost.dag.loader import LoadedFile
 from roost.dag.param_check import check_conf
@@ -26,7 +27,6 @@ from roost.dag.timetable import infer_manual_interval
 from roost.models.states import State
 from roost.scheduler.board import Board
 from roost.scheduler.plan import Plan
-from roost.support import typedjson
 from roost.support.clock import SECOND, now_us
 from roost.support.user_settings import conf_overrides_params
 from roost.support.wire import (
@@ -234,7 +234,7 @@ class InProcessRun:
     def result(self, task_id: str) -> object:
         """What a task returned, or None."""
         reply = self.store.call(XComPull(task_ids=[task_id]))
-        return typedjson.decode(reply.values[0])
+        return xcom_value.decode(reply.values[0])
 
 
 def _out_of_time(deferred: Outcome, error: str | None) -> Outcome:

@@ -13,9 +13,9 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from roost.support.clock import now_us
-from roost.support.frames import FrameBuffer, FrameTooLarge, pack
+from roost.support.frames import MAX_FRAME, FrameBuffer, FrameTooLarge, pack
 from roost.support.osproc import boot_us, describe_exit
-from roost.support.wire import Finished, Outcome, Request, TaskMessage, TaskSpec
+from roost.support.wire import Finished, Outcome, Reply, Request, TaskMessage, TaskSpec
 from roost.worker.reactor import Timer
 
 __all__ = ["Asked", "Attendant", "Ended", "Why"]
@@ -31,6 +31,7 @@ _LOST_BY: dict[Why, str] = {
 
 _decode = msgspec.json.Decoder(TaskMessage).decode
 _CHUNK = 256 * 1024
+_FAULT_CHARS = 300
 
 
 class Ended(NamedTuple):
@@ -61,15 +62,18 @@ class Attendant:
         timer: the next step against a task that does not end by itself.
         at_end: the task has closed its side, or does not speak our language.
         blocked: the line takes nothing more for now, and something is left to send.
+        fault: what it sent that was no message; empty: nothing.
     """
 
     __slots__ = (
         "_incoming",
         "_outgoing",
+        "_owes",
         "_started_at",
         "_started_boot",
         "at_end",
         "blocked",
+        "fault",
         "line",
         "log_path",
         "outcome",
@@ -81,8 +85,11 @@ class Attendant:
         "why",
     )
 
-    def __init__(self, spec: TaskSpec, line: socket.socket, log_path: str) -> None:
+    def __init__(
+        self, spec: TaskSpec, line: socket.socket, log_path: str, max_frame: int = MAX_FRAME
+    ) -> None:
         self.spec = spec
+        self.fault = ""
         self.log_path = log_path
         self.line: socket.socket | None = line
         self.template = 0
@@ -93,8 +100,9 @@ class Attendant:
         self.timer: Timer | None = None
         self.at_end = False
         self.blocked = False
-        self._incoming = FrameBuffer()
+        self._incoming = FrameBuffer(max_frame)
         self._outgoing = pack(spec)
+        self._owes = False
         self._started_at = 0
         self._started_boot = 0
         self.flush()
@@ -106,8 +114,16 @@ class Attendant:
         self._started_boot = boot_us()
 
     def send(self, message: object) -> None:
-        """Queue a frame and send what the line takes; :attr:`blocked` says if some is left."""
-        self._outgoing += pack(message)
+        """Queue a frame and send what the line takes; :attr:`blocked` says if some is left.
+
+        What is too large to be sent is told to the task instead: pulling it has its limit.
+        """
+        try:
+            frame = pack(message)
+        except FrameTooLarge as error:
+            frame = pack(Reply(error=f"{error}; pull fewer XComs at once, or smaller ones"))
+        self._owes = False
+        self._outgoing += frame
         self.flush()
 
     def flush(self) -> None:
@@ -141,14 +157,29 @@ class Attendant:
                 for body in self._incoming.feed(data):
                     message = _decode(body)
                     if not isinstance(message, Finished):
-                        asked.append(message)
+                        self._owe(message, asked)
                     elif self.outcome is None:
                         self.outcome = message.outcome
-            except (FrameTooLarge, msgspec.MsgspecError):
-                self.at_end = True
+            except FrameTooLarge as error:
+                self._refuse(f"{error}; store large values elsewhere")
+            except (msgspec.MsgspecError, RecursionError) as error:
+                self._refuse(f"no message: {error}")
             if len(data) < _CHUNK:
                 break
         return asked
+
+    def _owe(self, request: Request, asked: list[Request]) -> None:
+        """Take a request; a task has at most one that is not answered, so nothing piles up."""
+        if self._owes:
+            self._refuse("a request before the last one was answered")
+        else:
+            self._owes = True
+            asked.append(request)
+
+    def _refuse(self, what: str) -> None:
+        """Hear no more of a task that does not speak our language."""
+        self.at_end = True
+        self.fault = f"; its worker was sent {what[:_FAULT_CHARS]}"
 
     def early_outcome(self) -> Outcome | None:
         """The outcome, if it may be stored before the process has ended.
@@ -176,7 +207,7 @@ class Attendant:
             return self._made("lost", what, status)
         ended = describe_exit(status)
         if os.WIFEXITED(status):
-            ended += " without a result"
+            ended += f" without a result{self.fault}"
         if self.why == "timeout":
             limit = (self.spec.execution_timeout_us or 0) / 1e6
             ended = f"execution_timeout of {limit:g} s is over; the task was {ended}"

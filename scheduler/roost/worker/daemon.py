@@ -33,6 +33,7 @@ from roost.support.notify import Notifier
 from roost.support.processes import Process, me
 from roost.support.service import Patience, Wake, feed_watchdog, set_up_logging
 from roost.support.stats import Stats, open_stats
+from roost.worker.answers import Answers
 from roost.worker.hub import Hub, HubSettings
 from roost.worker.ledger import Ledger, Start
 from roost.worker.leftovers import kill_leftovers
@@ -43,6 +44,9 @@ __all__ = ["run_worker"]
 log = logging.getLogger("roost.worker")
 
 _CLAIM_BATCH = 64
+# A task's largest message is its outcome: what it returned, at most twice (multiple_outputs), and a
+# traceback, or the arguments of a deferral.
+_FRAME_REST = 8 * 1024 * 1024
 # While much runs, claims are at least this far apart, so that several tasks share a transaction.
 _CLAIM_PACE_S = 0.03
 # A ring may mean that a user wants something else of what runs here; it mostly means other things.
@@ -108,8 +112,7 @@ class WorkerDaemon:
             process,
             queues,
             str(config.run_dir),
-            keyring_of(config),
-            smtp=config.smtp,
+            Answers(keyring_of(config), config.smtp, config.core.max_xcom_size),
             callback_timeout_us=int(config.worker.callback_timeout * SECOND),
         )
         self._hub = Hub(
@@ -118,6 +121,7 @@ class WorkerDaemon:
                 log_folder=str(config.log_folder),
                 max_templates=config.worker.max_templates,
                 template_idle_us=int(config.worker.template_idle * SECOND),
+                max_frame=2 * config.core.max_xcom_size + _FRAME_REST,
                 load_timeout_us=int(config.scheduler.parse_timeout * SECOND),
             ),
             process.token,

@@ -22,6 +22,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
+from roost.support.frames import MAX_FRAME
 from roost.support.wire import Outcome, Reply, TaskSpec
 from roost.worker import protocol
 from roost.worker.attendant import Asked, Attendant, Ended, Why
@@ -50,6 +51,7 @@ class HubSettings(NamedTuple):
         load_timeout_us: longest import of a DAG file.
         template_idle_us: after this long without a task a template is dropped.
         max_templates: beyond this number the template that has been idle longest is dropped.
+        max_frame: most bytes of one message of a task.
     """
 
     dags_folder: str
@@ -60,6 +62,7 @@ class HubSettings(NamedTuple):
     load_timeout_us: int = 60 * _SECOND
     template_idle_us: int = 60 * _SECOND
     max_templates: int = 128
+    max_frame: int = MAX_FRAME
 
 
 class Hub:
@@ -123,7 +126,8 @@ class Hub:
         """
         near, far = socket.socketpair()
         near.setblocking(False)
-        attendant = Attendant(spec, near, task_log_path(self._settings.log_folder, spec))
+        log_path = task_log_path(self._settings.log_folder, spec)
+        attendant = Attendant(spec, near, log_path, self._settings.max_frame)
         self._attendants[spec.dispatch_id] = attendant
         self._reactor.watch(near, functools.partial(self._hear_task, attendant))
         if attendant.blocked:

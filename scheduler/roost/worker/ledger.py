@@ -18,32 +18,19 @@ import msgspec
 from sqlalchemy import Engine
 
 from roost.dag.model import SerializedDag, SerializedTask
-from roost.exceptions import RoostException
 from roost.models.engine import Tx, read, single, transact
-from roost.models.queries import connections, dispatches, jobs, variables, xcoms
+from roost.models.queries import dispatches, jobs, xcoms
 from roost.models.queries.dispatches import Claimed, DagCode
 from roost.support.clock import SECOND, now_us
-from roost.support.crypto import Keyring
-from roost.support.mail import Smtp
 from roost.support.processes import Process, is_alive
 from roost.support.wire import (
     CallbackSpec,
-    ConnectionGet,
-    MailSettings,
     Outcome,
     Reply,
-    RunCreate,
-    RunStates,
     TaskSpec,
-    VariableDelete,
-    VariableGet,
-    VariableSet,
-    XComPull,
-    XComPush,
 )
-from roost.worker import children
+from roost.worker.answers import Answers, writes, xcom_of
 from roost.worker.attendant import Asked, Ended
-from roost.worker.pull import Puller
 
 __all__ = ["Beat", "Ledger", "Start"]
 
@@ -52,7 +39,6 @@ _KEPT_VERSIONS = 64
 _decode_dag = msgspec.json.Decoder(SerializedDag).decode
 _decode_callback = msgspec.json.Decoder(CallbackSpec).decode
 _encode = msgspec.json.Encoder().encode
-_WRITING = (XComPush, VariableSet, VariableDelete, RunCreate)
 
 
 class Start(NamedTuple):
@@ -91,8 +77,7 @@ class Ledger:
         me: this process.
         queues: which queues' dispatches to take.
         run_dir: where this daemon's bell is.
-        keys: of Variables and Connections.
-        smtp: the mail server, for tasks that ask for it.
+        answers: makes the replies to requests.
         callback_timeout_us: longest run time of a callback.
     """
 
@@ -102,20 +87,17 @@ class Ledger:
         me: Process,
         queues: Sequence[str],
         run_dir: str,
-        keys: Keyring,
-        smtp: Smtp | None = None,
+        answers: Answers,
         callback_timeout_us: int = 60 * SECOND,
     ) -> None:
         self._engine = engine
-        self._keys = keys
+        self._answers = answers
         self._me = me
         self._queues = tuple(queues)
         self._run_dir = run_dir
-        self._smtp = smtp or Smtp()
         self._callback_timeout_us = callback_timeout_us
         self._codes: OrderedDict[int, _Code] = OrderedDict()
         self._may_hold = False
-        self._puller = Puller()
         self.job_id = 0
 
     # ------------------------------------------------------------------ the job
@@ -245,17 +227,8 @@ class Ledger:
         return transact(self._engine, lambda tx: self._store(tx, ended))
 
     def _store(self, tx: Tx, ended: Sequence[Ended]) -> int:
-        values = [
-            xcoms.XComValue(
-                one.spec.ti_id,
-                one.spec.dispatch_id,
-                write.key,
-                bytes(write.value).decode(),
-                write.length,
-            )
-            for one in ended
-            for write in one.outcome.xcoms
-        ]
+        ended = [self._storable(one) for one in ended]
+        values = [xcom_of(one.spec, write) for one in ended for write in one.outcome.xcoms]
         xcoms.push(tx, self.job_id, values)
         outcomes = {}
         for one in ended:
@@ -264,6 +237,15 @@ class Ledger:
                 outcome = msgspec.structs.replace(outcome, xcoms=[])
             outcomes[one.spec.dispatch_id] = _encode(outcome).decode()
         return len(dispatches.end_dispatches(tx, self.job_id, outcomes))
+
+    def _storable(self, one: Ended) -> Ended:
+        """What a task process should have refused by itself is refused here all the same."""
+        for write in one.outcome.xcoms:
+            wrong = self._answers.refusal(one.spec, write)
+            if wrong:
+                was = one.outcome
+                return Ended(one.spec, Outcome("failed", was.started_at, was.ended_at, wrong))
+        return one
 
     def give_up(self, dispatch_ids: Sequence[int], error: str) -> None:
         """End dispatches that this worker holds by the database but does not run."""
@@ -279,49 +261,14 @@ class Ledger:
 
     def answer(self, asked: Sequence[Asked]) -> list[Reply]:
         """Answers to requests, in their order, each as it was asked by that very task."""
-        if any(isinstance(one.request, _WRITING) for one in asked):
-            return transact(self._engine, lambda tx: [self._answer(tx, one) for one in asked])
+
+        def step(tx: Tx) -> list[Reply]:
+            return [self._answers.reply(tx, self.job_id, one) for one in asked]
+
+        if any(map(writes, asked)):
+            return transact(self._engine, step)
         with read(self._engine) as tx:
-            return [self._answer(tx, one) for one in asked]
-
-    def _answer(self, tx: Tx, asked: Asked) -> Reply:
-        try:
-            return self._reply(tx, asked)
-        except RoostException as error:  # no key, a wrong one: that request's trouble alone
-            return Reply(error=str(error))
-
-    def _reply(self, tx: Tx, asked: Asked) -> Reply:
-        spec, request = asked
-        match request:
-            case XComPull():
-                return self._pull(tx, spec, request)
-            case XComPush():
-                return self._push(tx, spec, request)
-            case RunCreate():
-                return children.create(tx, self.job_id, spec, request, now=now_us())
-            case RunStates():
-                return children.see(tx, request)
-            case VariableGet(key):
-                return Reply(text=variables.get_variable(tx, key, self._keys))
-            case VariableSet(key, text, description):
-                variables.set_variable(tx, key, text, self._keys, description)
-                return Reply()
-            case VariableDelete(key):
-                return Reply(count=variables.delete_variable(tx, key))
-            case MailSettings():
-                return Reply(smtp=self._smtp)
-            case ConnectionGet(conn_id):
-                return Reply(connection=connections.pick_connection(tx, conn_id, self._keys))
-
-    def _pull(self, tx: Tx, spec: TaskSpec, request: XComPull) -> Reply:
-        return Reply(values=self._puller.pull(tx, spec, request))
-
-    def _push(self, tx: Tx, spec: TaskSpec, request: XComPush) -> Reply:
-        text = bytes(request.value).decode()
-        row = xcoms.XComValue(spec.ti_id, spec.dispatch_id, request.key, text, request.length)
-        if xcoms.push(tx, self.job_id, [row]):
-            return Reply()
-        return Reply(error="this dispatch is not valid any more; nothing was stored")
+            return step(tx)
 
 
 def _code(row: DagCode) -> _Code:

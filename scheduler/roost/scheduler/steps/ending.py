@@ -114,8 +114,9 @@ def fail_or_retry(
         turn.let_go(run, index)
     elif index in run.holding:
         turn.give_back(run, index)
+    # What a failed try left is for nobody: not for the next try, nor for tasks downstream (S16).
+    inbox.clear_xcoms(turn.tx, [ti_id])
     if retry:
-        inbox.clear_xcoms(turn.tx, [ti_id])
         run.board.settle(index, State.UP_FOR_RETRY)
         run.retries_at[index] = row["retry_at"]
         turn.book.alarm(Alarm(row["retry_at"], run.key, ti_id, None))

@@ -30,6 +30,7 @@ def settle_outcomes(turn: Turn) -> None:
     if not ended:
         return
     turn.more |= len(ended) == turn.batch
+    afresh: list[int] = []
     lost: dict[str, Batch] = {}  # by reason: a worker that dies gives all its tasks the same
     success = Batch(Event.SUCCEED, sets=END, adds=("run_us",), guards=BY_DISPATCH)
     skipped = Batch(Event.END_SKIPPED, sets=END, adds=("run_us",), guards=BY_DISPATCH)
@@ -48,11 +49,13 @@ def settle_outcomes(turn: Turn) -> None:
                 deferring.append(item)
             case "lost" if run.losses.get(index, 0) < turn.max_losses:
                 batch = lost.setdefault(item.outcome.error or "", _lost_batch())
-                batch.add(dispatch.ti_id, _losing(turn, item), _lose(turn, item))
+                batch.add(dispatch.ti_id, _losing(turn, item), _lose(turn, item, afresh))
             case "failed" | "lost":
                 failing.append(item)
     for reason, batch in lost.items():
         batch.flush(turn, reason or None)
+    if afresh:
+        inbox.clear_xcoms(turn.tx, afresh)
     success.flush(turn)
     skipped.flush(turn)
     _fail(turn, failing)
@@ -153,12 +156,18 @@ def _losing(turn: Turn, item: Ended) -> dict[str, Any]:
     }
 
 
-def _lose(turn: Turn, item: Ended) -> Callable[[], None]:
-    """Hand over anew what its worker lost: no try is consumed, up to a budget (S11)."""
+def _lose(turn: Turn, item: Ended, afresh: list[int]) -> Callable[[], None]:
+    """Hand over anew what its worker lost: no try is consumed, up to a budget (S11).
+
+    What begins afresh joins ``afresh``, to be rid of what it left so far (S16); what goes on after
+    a deferral keeps what it left before it.
+    """
 
     def then() -> None:
         run, index = item.run, item.task
         run.losses[index] = run.losses.get(index, 0) + 1
+        if index not in run.resumed:
+            afresh.append(item.dispatch.ti_id)
         # What goes on after a deferral holds its slots while it waits again (H5).
         turn.let_go(run, index, defers=index in run.resumed)
         run.board.settle(index, State.SCHEDULED)

@@ -1,0 +1,116 @@
+"""Replies to what tasks ask: XComs, Variables, Connections, the mail server (H26)."""
+
+from __future__ import annotations
+
+from roost.dag.xcom_value import MAX_KEY
+from roost.exceptions import RoostException
+from roost.models.engine import Tx
+from roost.models.queries import connections, variables, xcoms
+from roost.support import typedjson
+from roost.support.clock import now_us
+from roost.support.crypto import Keyring
+from roost.support.mail import Smtp
+from roost.support.wire import (
+    ConnectionGet,
+    MailSettings,
+    Reply,
+    RunCreate,
+    RunStates,
+    TaskSpec,
+    VariableDelete,
+    VariableGet,
+    VariableSet,
+    XComPull,
+    XComPush,
+    XComWrite,
+)
+from roost.worker import children
+from roost.worker.attendant import Asked
+from roost.worker.pull import Puller
+
+__all__ = ["Answers", "writes", "xcom_of"]
+
+
+def writes(asked: Asked) -> bool:
+    """Whether the answer to a request changes the database."""
+    return isinstance(asked.request, XComPush | VariableSet | VariableDelete | RunCreate)
+
+
+def xcom_of(spec: TaskSpec, write: XComWrite | XComPush) -> xcoms.XComValue:
+    """A value to be stored for a task."""
+    text = bytes(write.value).decode()
+    return xcoms.XComValue(spec.ti_id, spec.dispatch_id, write.key, text, write.length)
+
+
+class Answers:
+    """Makes replies. Called from several threads.
+
+    Args:
+        keys: of Variables and Connections.
+        smtp: the mail server.
+        max_xcom_size: most bytes of one XCom.
+    """
+
+    def __init__(
+        self,
+        keys: Keyring,
+        smtp: Smtp | None = None,
+        max_xcom_size: int = typedjson.MAX_BYTES,
+    ) -> None:
+        self._keys = keys
+        self._smtp = smtp or Smtp()
+        self._max_xcom_size = max_xcom_size
+        self._puller = Puller()
+
+    def reply(self, tx: Tx, job_id: int, asked: Asked) -> Reply:
+        """The answer to one request. An error that has a remedy is the asking task's alone."""
+        try:
+            return self._reply(tx, job_id, asked)
+        except RoostException as error:
+            return Reply(error=str(error))
+
+    def refusal(self, spec: TaskSpec, write: XComWrite | XComPush) -> str:
+        """Why an XCom cannot be stored; empty: it can.
+
+        The task process has looked itself; here it is about one that did not.
+        """
+        size, limit = len(bytes(write.value)), self._max_xcom_size
+        if size > limit:
+            return (
+                f"XCom {write.key[:80]!r} of task {spec.task_id!r}: {size:,} bytes, "
+                f"core.max_xcom_size is {limit:,}; store it elsewhere and push where it is"
+            )
+        if not 0 < len(write.key) <= MAX_KEY or "\0" in write.key:
+            return f"XCom of task {spec.task_id!r}: the key must have 1 to {MAX_KEY} characters"
+        return ""
+
+    def _reply(self, tx: Tx, job_id: int, asked: Asked) -> Reply:
+        spec, request = asked
+        match request:
+            case XComPull():
+                return Reply(values=self._puller.pull(tx, spec, request))
+            case XComPush():
+                return self._push(tx, job_id, spec, request)
+            case RunCreate():
+                return children.create(tx, job_id, spec, request, now=now_us())
+            case RunStates():
+                return children.see(tx, request)
+            case VariableGet(key):
+                return Reply(text=variables.get_variable(tx, key, self._keys))
+            case VariableSet(key, text, description):
+                variables.set_variable(tx, key, text, self._keys, description)
+                return Reply()
+            case VariableDelete(key):
+                return Reply(count=variables.delete_variable(tx, key))
+            case MailSettings():
+                return Reply(smtp=self._smtp)
+            case ConnectionGet(conn_id):
+                return Reply(connection=connections.pick_connection(tx, conn_id, self._keys))
+
+    def _push(self, tx: Tx, job_id: int, spec: TaskSpec, push: XComPush) -> Reply:
+        wrong = self.refusal(spec, push)
+        if wrong:
+            return Reply(error=wrong)
+        if xcoms.push(tx, job_id, [xcom_of(spec, push)]):
+            return Reply()
+        return Reply(error="this dispatch is not valid any more; nothing was stored")
