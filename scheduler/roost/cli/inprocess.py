@@ -27,6 +27,7 @@ from roost.dag.timetable import infer_manual_interval
 from roost.models.states import State
 from roost.scheduler.board import Board
 from roost.scheduler.plan import Plan
+from roost.support import typedjson
 from roost.support.clock import SECOND, now_us
 from roost.support.user_settings import conf_overrides_params
 from roost.support.wire import (
