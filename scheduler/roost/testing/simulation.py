@@ -40,7 +40,7 @@ from roost.testing.files import Files
 from roost.testing.results import SimulatedRun
 from roost.testing.stub import as_stub
 from roost.testing.waiting import Waiting
-from roost.worker.answers import Answers
+from roost.worker.answers import Answers as WorkerAnswers
 from roost.worker.attendant import Ended
 from roost.worker.ledger import Ledger
 
@@ -128,7 +128,9 @@ class Simulation:
     def _join(self, parallelism: int, stubs: Mapping[str, Any], answers: Answers) -> None:
         self._scheduler = Scheduler(self._engine, parallelism=parallelism, clock=self._clock)
         self._scheduler.join(self._register("scheduler"))
-        self._ledger = Ledger(self._engine, _ME, sorted(self._files.queues), "", Answers(Keyring()))
+        self._ledger = Ledger(
+            self._engine, _ME, sorted(self._files.queues), "", WorkerAnswers(Keyring())
+        )
         self._ledger.join()
         self._answers = answers
         known = {name: as_stub(value, name) for name, value in stubs.items()}
