@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 __all__ = [
+    "ClusterPolicySkipDag",
+    "ClusterPolicyViolation",
     "ConfigError",
     "CronError",
     "DagError",
@@ -40,6 +42,14 @@ class DecryptionError(RoostException):
 
 class DagError(RoostException):
     """A DAG file is wrong: a cycle, a duplicate task_id, an unknown rule, an unequal chain."""
+
+
+class ClusterPolicyViolation(RoostException):
+    """Raise in a cluster policy to refuse a DAG: its file has an import error that says why."""
+
+
+class ClusterPolicySkipDag(RoostException):
+    """Raise in a cluster policy to leave a DAG out, as if its file did not define it."""
 
 
 class ParamError(DagError):

@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from types import CodeType, ModuleType
 
 from roost.dag import scope
+from roost.dag.cluster_policy import load_policy
 from roost.dag.definition import DAG
 from roost.dag.ignore import IGNORE_FILES, read_rules
 from roost.dag.trigger import BaseTrigger, source_of, trigger_classes
 from roost.exceptions import DagError
-from roost.support.user_settings import ignore_syntax
+from roost.support.user_settings import ignore_syntax, local_settings
 
 __all__ = [
     "MAX_SOURCE",
@@ -31,6 +32,7 @@ __all__ = [
     "known_triggers",
     "load_dag_file",
     "module_name",
+    "policy_file",
     "read_source",
 ]
 
@@ -115,7 +117,9 @@ def module_name(path: str, dags_folder: str) -> str:
     return f"{_PREFIX}{stem}_{digest}"
 
 
-def load_dag_file(path: str, source: str, dags_folder: str) -> LoadedFile:
+def load_dag_file(
+    path: str, source: str, dags_folder: str, *, with_policy: bool = True
+) -> LoadedFile:
     """Execute ``source`` as the DAG file at ``path``.
 
     The DAGs folder is on ``sys.path`` afterwards, at its end. Helper modules below it are
@@ -125,15 +129,17 @@ def load_dag_file(path: str, source: str, dags_folder: str) -> LoadedFile:
         path: where the file is, absolute; it need not hold ``source`` any more.
         source: the text to execute.
         dags_folder: the configured folder, absolute.
+        with_policy: apply the cluster policy (S108). What needs only the triggers does without.
 
     Raises:
-        DagError: two DAGs of the file have one id.
+        DagError: two DAGs of the file have one id, or the cluster policy refuses one.
         BaseException: whatever the file raises.
     """
     path, folder = os.path.abspath(path), os.path.abspath(dags_folder)
     if folder not in sys.path:
         sys.path.append(folder)
     _forget_helpers(folder)
+    policy = load_policy() if with_policy else None
     module = _execute(module_name(path, folder), path, *_code(path, source))
     scan = [*vars(module).values(), *scope.declared_dags(vars(module))]
     found = [dag for dag in scan if isinstance(dag, DAG)]
@@ -144,7 +150,11 @@ def load_dag_file(path: str, source: str, dags_folder: str) -> LoadedFile:
         if dags.setdefault(dag.dag_id, dag) is not dag:
             raise DagError(f"two DAGs of this file are called {dag.dag_id!r}; rename one")
         dag.fileloc = path
+    if policy is not None:
+        policy.apply(dags)
     helpers = _helpers(folder)
+    if with_policy:
+        helpers |= policy_file(folder)
     return LoadedFile(
         dags=dags,
         triggers=known_triggers(),
@@ -238,11 +248,20 @@ def known_triggers() -> dict[str, type[BaseTrigger]]:
     return found
 
 
+def policy_file(folder: str) -> dict[str, str]:
+    """The cluster policy as a helper of every file, also while it is not there: it may come."""
+    path = local_settings()
+    return {_relative(path, os.path.abspath(folder)): path} if path else {}
+
+
 def _hash(source: str, helpers: dict[str, str]) -> str:
     digest = hashlib.sha256(source.encode())
     for relative in sorted(helpers):
-        with open(helpers[relative], "rb") as file:
-            data = file.read()
+        try:
+            with open(helpers[relative], "rb") as file:
+                data = file.read()
+        except FileNotFoundError:
+            continue
         # Lengths keep the parts apart: no two sets of files hash as the same bytes.
         digest.update(f"\0{relative}\0{len(data)}\0".encode())
         digest.update(data)

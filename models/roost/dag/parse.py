@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import traceback
 
-from roost.dag.loader import is_packed, load_dag_file, read_source
+from roost.dag.loader import is_packed, load_dag_file, policy_file, read_source
 from roost.dag.model import ParsedFile
 from roost.dag.serialize import serialize_dag
 from roost.exceptions import DagError
@@ -37,7 +37,7 @@ def parse_dag_file(path: str, dags_folder: str) -> ParsedFile:
         return ParsedFile(
             code_hash="",
             source=source,
-            helpers=[],
+            helpers=sorted(policy_file(dags_folder)),
             dags=[],
             triggers=[],
             error=_explain(error, os.path.abspath(path)),

@@ -99,7 +99,8 @@ class Registry:
         classes = self._loaded.get(source.code_hash)
         if classes is None:
             path = str(self._folder / source.fileloc)
-            classes = load_dag_file(path, source.source, str(self._folder)).triggers
+            loaded = load_dag_file(path, source.source, str(self._folder), with_policy=False)
+            classes = loaded.triggers
             self._loaded[source.code_hash] = classes
         return classes
 
