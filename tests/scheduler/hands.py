@@ -88,9 +88,9 @@ def ok(skip: Sequence[str] = (), run_us: int = 0) -> OutcomeOf:
     return lambda world: _outcome(world, "success", skip=list(skip), run_us=run_us)
 
 
-def skipped() -> OutcomeOf:
+def skipped(skip: Sequence[str] = ()) -> OutcomeOf:
     """The task skips itself."""
-    return lambda world: _outcome(world, "skipped")
+    return lambda world: _outcome(world, "skipped", skip=list(skip))
 
 
 def failed(error: str = "boom", **fields: Any) -> OutcomeOf:

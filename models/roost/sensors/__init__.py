@@ -4,7 +4,9 @@ from roost.sensors.base import BaseSensorOperator, PokeReturnValue
 from roost.sensors.bash import BashSensor
 from roost.sensors.external_task import ExternalTaskSensor
 from roost.sensors.filesystem import FileSensor
+from roost.sensors.http import HttpSensor
 from roost.sensors.python import PythonSensor
+from roost.sensors.sql import SqlSensor
 from roost.sensors.temporal import DateTimeSensor, TimeDeltaSensor, TimeSensor
 
 __all__ = [
@@ -13,8 +15,10 @@ __all__ = [
     "DateTimeSensor",
     "ExternalTaskSensor",
     "FileSensor",
+    "HttpSensor",
     "PokeReturnValue",
     "PythonSensor",
+    "SqlSensor",
     "TimeDeltaSensor",
     "TimeSensor",
 ]
