@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from roost.dag import DAG
 from roost.dag.callbacks import run_callback
 from roost.dag.parse import parse_dag_file
 from roost.dag.serialize import serialize_dag
@@ -23,6 +25,7 @@ def test_h23_every_example_runs_with_its_callbacks(text: str, tmp_path: Path) ->
     loaded = load_text(tmp_path, text)
     assert parse_dag_file(str(tmp_path / "file.py"), str(tmp_path)).error is None
     for dag in loaded.dags.values():
+        sla(dag)
         plan = serialize_dag(dag)
         for task, known in zip(dag.topological_sort(), plan.tasks, strict=True):
             assert run(task)[0].kind == "success"
@@ -39,5 +42,17 @@ def test_h23_every_example_runs_with_its_callbacks(text: str, tmp_path: Path) ->
             assert outcome.kind == "success", outcome.error
 
 
+def sla(dag: DAG) -> None:
+    """Call sla_miss_callback, where there is one, of the last task."""
+    if dag.sla_miss_callback:
+        last = dag.topological_sort()[-1]
+        date = 1_767_225_600_000_000
+        data = {"missed": [[last.task_id, date, date]], "blocking": []}
+        detail = msgspec.Raw(msgspec.json.encode(data))
+        told = CallbackSpec(kind="sla", name="sla_miss", reason="1 missed", detail=detail)
+        outcome = run_callback(spec_for(last, callback=told), dag, FakeSupervisor())
+        assert outcome.kind == "success", outcome.error
+
+
 def test_there_are_examples() -> None:
-    assert len(EXAMPLES) == 2
+    assert len(EXAMPLES) == 3

@@ -15,6 +15,7 @@ from roost.dag import runtime
 from roost.dag.context import build_context
 from roost.dag.interrupt import Interrupts
 from roost.dag.notices import failure_mail
+from roost.dag.sla import sla_arguments, sla_mail
 from roost.exceptions import DagError, TaskFailed, TaskTerminated, TaskTimeout
 from roost.support.clock import from_us, now_us
 from roost.support.wire import CallbackSpec, Outcome, TaskSpec
@@ -104,7 +105,7 @@ def _run(spec: TaskSpec, dag: DAG | None, supervisor: Supervisor) -> int:
     log.info("%s callback of %s: %s", callback.name, _about(spec, callback), callback.reason)
     limit = spec.execution_timeout_us
     with runtime.using(supervisor, context), Interrupts(subject, limit, limit, "callback_timeout"):
-        return call_all(functions, callback.name, context)
+        return call_all(functions, callback.name, *_arguments(dag, callback, context))
 
 
 def _about(spec: TaskSpec, callback: CallbackSpec) -> str:
@@ -144,11 +145,18 @@ def _context(
     return context
 
 
+def _arguments(dag: DAG, callback: CallbackSpec, context: dict[str, Any]) -> tuple[Any, ...]:
+    """What the functions are called with; an SLA's have arguments of their own (S103)."""
+    if callback.kind == "sla":
+        return sla_arguments(dag, bytes(callback.detail))
+    return (context,)
+
+
 def _functions(
     subject: BaseOperator | _NoTask, dag: DAG, callback: CallbackSpec
 ) -> list[Callable[..., Any]]:
     if callback.name == "email":
-        return [failure_mail]
+        return [sla_mail if callback.kind == "sla" else failure_mail]
     owner = subject if callback.kind == "task" else dag
     found = getattr(owner, f"{callback.name}_callback", None)
     if not found:

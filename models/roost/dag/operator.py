@@ -62,6 +62,8 @@ class BaseOperator(TaskNode):
             ``task_concurrency`` is its older name. ``max_active_tis_per_dagrun``: in one run.
         do_xcom_push: keep the return value of ``execute`` as an XCom (S55).
         multiple_outputs: also keep each item of a returned dict under its own key.
+        sla: how long after the end of a scheduled run's data interval it should have succeeded at
+            the latest (S100); a timedelta or seconds.
         run_as_user: the user that its process becomes; the worker must run as root.
         on_execute_callback: called in the task's process before ``execute``; a function, a list of
             functions, each with the context as its argument. What a callback raises is logged.
@@ -124,6 +126,7 @@ class BaseOperator(TaskNode):
         task_concurrency: int | None = None,
         do_xcom_push: bool = True,
         multiple_outputs: bool = False,
+        sla: timedelta | float | None = None,
         run_as_user: str | None = None,
         on_execute_callback: Callbacks = None,
         on_success_callback: Callbacks = None,
@@ -169,6 +172,7 @@ class BaseOperator(TaskNode):
         self.max_active_tis_per_dagrun = knobs.per_run_limit(of, per_run)
         self.do_xcom_push = do_xcom_push
         self.multiple_outputs = multiple_outputs
+        self.sla = knobs.maybe_duration(of, "sla", sla)
         self.run_as_user = run_as_user and knobs.text(of, "run_as_user", run_as_user)
         self.on_execute_callback = as_callbacks(of, "on_execute_callback", on_execute_callback)
         self.on_success_callback = as_callbacks(of, "on_success_callback", on_success_callback)

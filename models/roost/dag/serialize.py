@@ -124,6 +124,7 @@ def _task(task: BaseOperator, zone: str) -> SerializedTask:
         expand=task.expansion.serialize() if isinstance(task, MappedOperator) else None,
         mapped_group=task.mapped_group.group_id if task.mapped_group is not None else None,
         run_as_user=task.run_as_user or None,
+        sla_us=None if task.sla is None else duration_us(task.sla),
         callbacks=_callbacks(task),
         email=task.email,
         email_on_failure=task.email_on_failure,

@@ -79,6 +79,7 @@ class Core(_Section, frozen=True):
             description="Longest delay that `retry_exponential_backoff` grows to, in seconds.",
         ),
     ] = 86_400.0
+    check_slas: Annotated[bool, Meta(description="Whether misses of `sla` are looked for.")] = True
     dag_discovery_safe_mode: Annotated[
         bool,
         Meta(

@@ -34,6 +34,7 @@ from roost.models.schema import require_schema
 from roost.models.states import State
 from roost.scheduler.chores.gauges import report_gauges
 from roost.scheduler.chores.rescue import Rescued, Survey, rescue, survey
+from roost.scheduler.chores.sla import SlaWatch
 from roost.scheduler.loop import LeaseLost, Report, Scheduler
 from roost.scheduler.parsing.pool import ParserPool
 from roost.scheduler.parsing.watcher import Watcher
@@ -51,6 +52,7 @@ __all__ = ["run_scheduler"]
 
 log = logging.getLogger("roost.scheduler")
 
+_SLA_INTERVAL_S = 30.0
 _GAUGE_INTERVAL_S = 5.0
 _GRACE_S = jobs.LEASE_TTL_S + jobs.LEASE_RENEW_S
 
@@ -128,6 +130,7 @@ class SchedulerDaemon:
             group.start_soon(self._watch_folder, name="folder")
             group.start_soon(self._rescue, group, name="rescue")
             group.start_soon(self._report_gauges, name="gauges")
+            group.start_soon(self._check_slas, name="slas")
             group.start_soon(feed_watchdog, self._notifier, name="watchdog")
             self._notifier.ready(f"job {job_id}")
             await self._stop.asked.wait()
@@ -304,6 +307,14 @@ class SchedulerDaemon:
             os.close(fd)
             self._watched.discard(job.id)
         self._rescue_wake.set()
+
+    async def _check_slas(self) -> None:
+        watch = SlaWatch(self._engine)
+        while self._config.core.check_slas:
+            told = await self._patience.until_done(watch.look)
+            if told:
+                self._executor.submit(told)
+            await anyio.sleep(_SLA_INTERVAL_S)
 
     async def _report_gauges(self) -> None:
         if not self._config.statsd.enabled:

@@ -25,10 +25,11 @@ from roost.scheduler.ready import Ready
 from roost.support.clock import SECOND
 from roost.support.wire import CallbackSpec
 
-__all__ = ["DEFAULT_QUEUE", "FinishedRun", "IdBlock", "Memory", "Turn"]
+__all__ = ["DEFAULT_QUEUE", "FIRST", "FinishedRun", "IdBlock", "Memory", "Turn"]
 
 DEFAULT_QUEUE = "default"
-_FIRST = 2**31 - 1  # before every task: callbacks are short, and somebody waits for the news
+FIRST = 2**31 - 1
+"""Priority of callbacks: before every task, for they are short and somebody waits for the news."""
 
 
 class IdBlock:
@@ -191,7 +192,7 @@ class Turn:
             handed: how often it was handed over before.
         """
         body = msgspec.json.encode(spec).decode()
-        self.callbacks.append(Handoff(0, None, run_key, handed + 1, queue, _FIRST, body))
+        self.callbacks.append(Handoff(0, None, run_key, handed + 1, queue, FIRST, body))
 
     def let_go(self, run: ActiveRun, index: int, *, defers: bool = False) -> None:
         """Count a dispatch of the run out: its executor slot, and its pool slots unless the
