@@ -65,7 +65,7 @@ class _Task(_TaskDecorator):
     branch = _TaskDecorator(lambda: BranchPythonOperator)
     short_circuit = _TaskDecorator(_from("roost.operators", "ShortCircuitOperator"))
     bash = _TaskDecorator(_from("roost.operators.decorated", "BashFunctionOperator"))
-    sensor = _TaskDecorator(_from("roost.sensors.decorated", "FunctionSensor"))
+    sensor = _TaskDecorator(_from("roost.sensors", "PythonSensor"))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # what inspect and doctest probe for
