@@ -162,7 +162,7 @@ STEPS: dict[str, Callable[[Tx], object]] = {
     "held": lambda tx: dispatches.held(tx, 1),
     "waiting": lambda tx: dispatches.waiting(tx, ["default"], 100),
     "due": lambda tx: dags.due_dags(tx, 1, 100),
-    "last interval": lambda tx: dags.last_scheduled_interval(tx, "d"),
+    "last interval": lambda tx: dags.last_interval(tx, "d"),
     "start": lambda tx: transitions.move_runs(tx, RunEvent.START, [1], actor="t"),
 }
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from roost.models.engine import open_engine
 from roost.scheduler.parsing.folder import file_clock
-from roost.scheduler.parsing.pool import Parsed, ParserPool
+from roost.scheduler.parsing.pool import Parsed, ParserPool, Past
 from roost.scheduler.parsing.watcher import Watcher
 from tests.support.databases import fetch
 from tests.support.waiting import wait_until
@@ -38,8 +38,8 @@ class Folder:
         pool = ParserPool(str(path), timeout_s=timeout_s, memory_bytes=1 << 30, environ=os.environ)
         parse = pool.parse
 
-        def noted(paths: Iterable[str]) -> Iterator[Parsed]:
-            for one in parse(paths):
+        def noted(paths: Iterable[str], past: Mapping[str, Past] | None = None) -> Iterator[Parsed]:
+            for one in parse(paths, past):
                 self.parsed.append(os.path.relpath(one.path, path))
                 yield one
 

@@ -12,6 +12,7 @@ from roost.dag import graph, knobs, scope
 from roost.dag.callbacks import Callbacks, as_callbacks
 from roost.dag.names import check_id
 from roost.dag.node import as_nodes
+from roost.dag.schedule import Timetable
 from roost.exceptions import DagError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["DAG", "Schedule"]
 
 _N = TypeVar("_N")
-Schedule = str | timedelta | None
+Schedule = str | timedelta | Timetable | None
 
 
 class _Unset:
@@ -34,8 +35,9 @@ class DAG:
     Args:
         dag_id: unique name, 1 to 250 letters, digits or ``_ . : + -``.
         description: one line for listings.
-        schedule: cron string, preset (``@daily`` …), timedelta, ``@once``, ``@continuous`` or
-            None (manual runs only). ``schedule_interval`` is the same under its older name.
+        schedule: cron string, preset (``@daily`` …), timedelta, ``@once``, ``@continuous``, a
+            Timetable (:mod:`roost.dag.timetables`) or None (manual runs only).
+            ``schedule_interval`` is the same under its older name.
         start_date: start of the first data interval; a naive datetime is in the default time
             zone. May also come from ``default_args``.
         end_date: no data interval starts after it.
@@ -292,10 +294,10 @@ def _one_schedule(dag_id: str, schedule: Schedule, interval: Schedule | type[_Un
         if schedule is not None and schedule != interval:
             raise DagError(f"DAG {dag_id!r}: give schedule or schedule_interval, not both")
         schedule = interval
-    if schedule is not None and not isinstance(schedule, str | timedelta):
+    if schedule is not None and not isinstance(schedule, str | timedelta | Timetable):
         raise DagError(
-            f"DAG {dag_id!r}: schedule must be a cron string, a preset, a timedelta or None, "
-            f"not {schedule!r}"
+            f"DAG {dag_id!r}: schedule must be a cron string, a preset, a timedelta, a Timetable "
+            f"or None, not {schedule!r}"
         )
     return schedule
 

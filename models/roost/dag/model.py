@@ -23,6 +23,7 @@ __all__ = [
     "SerializedTask",
     "SerializedTimetable",
     "TriggerRule",
+    "Upcoming",
     "WeightRule",
 ]
 
@@ -60,16 +61,29 @@ class SerializedTimetable(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     """When a DAG runs. ``kind`` names a timetable of :mod:`roost.dag.timetable`.
 
     Attributes:
-        kind: ``null``, ``once``, ``continuous``, ``cron`` or ``delta``.
+        kind: ``null``, ``once``, ``continuous``; ``cron`` and ``delta`` have data intervals from
+            one moment to the next; ``cron_trigger``, ``delta_trigger`` and ``events`` run at a
+            moment; ``custom`` is the user's own, and ``dag.upcoming`` holds what it said.
         cron: the five- or six-field expression of a ``cron`` timetable.
-        delta_us: the step of a ``delta`` timetable in microseconds.
+        crons: those of a ``cron_trigger``.
+        delta_us: the step of a ``delta`` or ``delta_trigger`` in microseconds.
+        interval_us: how much time before its moment a run of a trigger covers.
+        moments: those of ``events``, ascending.
+        restrict_to_events: a manual run gets one of those moments, too.
         timezone: IANA name in which a cron is read.
         summary: what listings show, e.g. ``@daily`` or ``0 3 * * *``.
     """
 
-    kind: Literal["null", "once", "continuous", "cron", "delta"]
+    kind: Literal[
+        "null", "once", "continuous", "cron", "delta", "cron_trigger", "delta_trigger", "events",
+        "custom",
+    ]  # fmt: skip
     cron: str | None = None
+    crons: tuple[str, ...] = ()
     delta_us: Duration | None = None
+    interval_us: Duration = 0
+    moments: tuple[int, ...] = ()
+    restrict_to_events: bool = False
     timezone: str = "UTC"
     summary: str = ""
 
@@ -191,6 +205,20 @@ class SerializedDag(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=Tr
     extra: dict[str, Any] = {}
 
 
+class Upcoming(msgspec.Struct, forbid_unknown_fields=True):
+    """What a timetable of the user's own said comes next (H14).
+
+    Attributes:
+        runs: start and end of the data interval and run_after of each, ascending.
+        ended: there is no run after the last of them.
+        catchup: as of the DAG: without it what has passed is of no use.
+    """
+
+    runs: list[tuple[int, int, int]] = []
+    ended: bool = False
+    catchup: bool = False
+
+
 class ParsedFile(msgspec.Struct, forbid_unknown_fields=True):
     """What a parser child prints about one DAG file.
 
@@ -204,6 +232,7 @@ class ParsedFile(msgspec.Struct, forbid_unknown_fields=True):
             registry that a runner checks before it imports anything.
         error: the traceback, when the file could not be imported; ``dags`` is empty then.
         warnings: one line each, shown in listings.
+        upcoming: by dag_id, of the DAGs whose timetable is the user's own.
     """
 
     code_hash: str
@@ -213,3 +242,4 @@ class ParsedFile(msgspec.Struct, forbid_unknown_fields=True):
     triggers: list[str]
     error: str | None = None
     warnings: list[str] = []
+    upcoming: dict[str, Upcoming] = {}

@@ -4,30 +4,44 @@ from __future__ import annotations
 
 import os
 import traceback
+from collections.abc import Mapping
 
-from roost.dag.loader import is_packed, load_dag_file, policy_file, read_source
-from roost.dag.model import ParsedFile
+from roost.dag.foresee import foresee
+from roost.dag.loader import LoadedFile, is_packed, load_dag_file, policy_file, read_source
+from roost.dag.model import ParsedFile, SerializedDag, Upcoming
+from roost.dag.schedule import Timetable
 from roost.dag.serialize import serialize_dag
 from roost.exceptions import DagError
+from roost.support.clock import now_us
 
 __all__ = ["parse_dag_file"]
 
 
-def parse_dag_file(path: str, dags_folder: str) -> ParsedFile:
+def parse_dag_file(
+    path: str, dags_folder: str, past: Mapping[str, tuple[int, int]] | None = None
+) -> ParsedFile:
     """Load the file at ``path`` and describe its DAGs. Never raises for what the file does.
 
     An exception of the file, SystemExit included, becomes ``error``: the traceback from the
     file's own lines on. KeyboardInterrupt passes.
+
+    Args:
+        path: the file.
+        dags_folder: the configured folder.
+        past: by dag_id, data interval of the newest scheduled run, for timetables of the
+            user's own.
     """
     source = ""
     try:
         source = read_source(path)
         loaded = load_dag_file(path, source, dags_folder)
+        described = [serialize_dag(dag) for dag in loaded.dags.values()]
         return ParsedFile(
             code_hash=loaded.code_hash,
             source=source,
             helpers=loaded.helpers,
-            dags=[serialize_dag(dag) for dag in loaded.dags.values()],
+            dags=described,
+            upcoming=_upcoming(loaded, described, past or {}),
             triggers=sorted(loaded.triggers),
             warnings=_misplaced(path, source),
         )
@@ -42,6 +56,18 @@ def parse_dag_file(path: str, dags_folder: str) -> ParsedFile:
             triggers=[],
             error=_explain(error, os.path.abspath(path)),
         )
+
+
+def _upcoming(
+    loaded: LoadedFile, described: list[SerializedDag], past: Mapping[str, tuple[int, int]]
+) -> dict[str, Upcoming]:
+    """What timetables of the user's own say comes next; an error of theirs is the file's."""
+    found: dict[str, Upcoming] = {}
+    for dag in described:
+        timetable = loaded.dags[dag.dag_id].schedule
+        if dag.timetable.kind == "custom" and isinstance(timetable, Timetable):
+            found[dag.dag_id] = foresee(timetable, dag, past.get(dag.dag_id), now_us())
+    return found
 
 
 def _misplaced(path: str, source: str) -> list[str]:

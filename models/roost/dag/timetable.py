@@ -11,7 +11,9 @@ from datetime import timedelta
 from typing import Final, NamedTuple
 
 from roost.dag.cron import Cron, check_cron, check_timezone, cron_of
-from roost.dag.model import SerializedTimetable
+from roost.dag.model import SerializedDag, SerializedTimetable, Upcoming
+from roost.dag.moments import AnyOf, Given, Grid, Moments, first_of
+from roost.dag.schedule import Timetable
 from roost.exceptions import CronError
 from roost.support.clock import SECOND, duration_us
 
@@ -19,7 +21,9 @@ __all__ = [
     "PRESETS",
     "DagRunInfo",
     "Interval",
+    "following_run",
     "infer_manual_interval",
+    "listed_runs",
     "next_run",
     "parse_schedule",
 ]
@@ -60,14 +64,14 @@ class DagRunInfo(NamedTuple):
 
 
 def parse_schedule(
-    schedule: str | timedelta | SerializedTimetable | None, timezone: str = "UTC"
+    schedule: str | timedelta | Timetable | SerializedTimetable | None, timezone: str = "UTC"
 ) -> SerializedTimetable:
     """What ``DAG(schedule=…)`` means.
 
     Args:
         schedule: a cron expression (five fields, or six with seconds last), a preset
             (``PRESETS``, ``@once``, ``@continuous``), a timedelta of at least a second, None for
-            runs only by hand, or a timetable, which is returned as it is.
+            runs only by hand, or a Timetable; a serialized one is returned as it is.
         timezone: IANA name of the zone in which a cron is read.
 
     Raises:
@@ -76,6 +80,8 @@ def parse_schedule(
     if isinstance(schedule, SerializedTimetable):
         return schedule
     check_timezone(timezone)
+    if isinstance(schedule, Timetable):
+        return schedule.serialized(timezone)
     if schedule is None:
         return SerializedTimetable(kind="null", timezone=timezone, summary="None")
     if isinstance(schedule, timedelta):
@@ -88,8 +94,12 @@ def parse_schedule(
     if not isinstance(schedule, str):
         raise CronError(
             f"schedule is {type(schedule)}; "
-            "give a cron expression, a preset such as '@daily', a timedelta or None"
+            "give a cron expression, a preset such as '@daily', a timedelta, a Timetable or None"
         )
+    return _from_text(schedule, timezone)
+
+
+def _from_text(schedule: str, timezone: str) -> SerializedTimetable:
     name = schedule.strip().lower()
     if name == "@once":
         return SerializedTimetable(kind="once", timezone=timezone, summary=name)
@@ -126,8 +136,18 @@ def next_run(
         catchup: every interval since the start, rather than only the newest missed one.
         now_us: the current moment.
     """
-    if timetable.kind == "null":
+    if timetable.kind in ("null", "custom"):
         return None
+    if timetable.kind in ("cron_trigger", "delta_trigger", "events"):
+        bound = max((b for b in (last_interval_end_us, start_us) if b is not None), default=None)
+        moments = _moments_of(timetable, bound)
+        if timetable.kind == "events" and bound is None:
+            start_us = timetable.moments[0]  # all of them are wanted, not those since now
+        at = first_of(moments, last_interval_end_us, start_us, catchup, now_us)
+        if at is None:
+            return None
+        first = at - timetable.interval_us
+        return None if end_us is not None and first > end_us else DagRunInfo(first, at, at, first)
     if timetable.kind == "once":
         if last_interval_end_us is not None:
             return None
@@ -149,8 +169,15 @@ def infer_manual_interval(timetable: SerializedTimetable, run_after_us: int) -> 
     """The data interval of a run started by hand: the newest that is over at ``run_after_us``.
 
     For a cron the last complete interval, for a delta the step that ends at ``run_after_us``,
-    for anything else the moment itself.
+    for a trigger the ``interval`` that ends there; for anything else, timetables of the user's
+    own included, the moment itself.
     """
+    if timetable.kind == "events" and timetable.restrict_to_events:
+        dates = Given(timetable.moments)
+        at = dates.before(run_after_us + 1) or timetable.moments[0]
+        return Interval(at, at)
+    if timetable.interval_us:
+        return Interval(run_after_us - timetable.interval_us, run_after_us)
     if timetable.kind == "cron":
         cron = _cron_for(timetable)
         end = cron.at_or_before(run_after_us)
@@ -160,6 +187,44 @@ def infer_manual_interval(timetable: SerializedTimetable, run_after_us: int) -> 
     elif timetable.kind == "delta" and timetable.delta_us is not None:
         return Interval(run_after_us - timetable.delta_us, run_after_us)
     return Interval(run_after_us, run_after_us)
+
+
+def following_run(
+    dag: SerializedDag, upcoming: Upcoming | None, last: tuple[int, int] | None, now_us: int
+) -> DagRunInfo | None:
+    """The scheduled run of ``dag`` that follows the last one; see :func:`next_run`.
+
+    Args:
+        dag: its current version.
+        upcoming: what its timetable said, if that is the user's own.
+        last: data interval of the newest scheduled run, None before the first.
+        now_us: the current moment.
+    """
+    if dag.timetable.kind != "custom":
+        end = None if last is None else last[1]
+        return next_run(dag.timetable, end, dag.start_date, dag.end_date, dag.catchup, now_us)
+    left = listed_runs(upcoming, last)
+    if not left:
+        return None
+    due = [run for run in left if run[2] <= now_us]
+    start, end, run_after = due[-1] if due and not dag.catchup else left[0]
+    return DagRunInfo(start, end, run_after, start)
+
+
+def listed_runs(
+    upcoming: Upcoming | None, last: tuple[int, int] | None
+) -> list[tuple[int, int, int]]:
+    """What is left of a list of coming runs after the newest that there has been."""
+    runs = upcoming.runs if upcoming is not None else []
+    return [run for run in runs if last is None or run[0] > last[0]]
+
+
+def _moments_of(timetable: SerializedTimetable, anchor: int | None) -> Moments:
+    if timetable.kind == "events":
+        return Given(timetable.moments)
+    if timetable.delta_us is not None:
+        return Grid(anchor or 0, timetable.delta_us)
+    return AnyOf([cron_of(cron, timetable.timezone) for cron in timetable.crons])
 
 
 def _cron_for(timetable: SerializedTimetable) -> Cron:

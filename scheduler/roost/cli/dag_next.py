@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import click
+import msgspec
 
 from roost.cli.base import Command
 from roost.cli.lookup import find_dag
 from roost.cli.output import iso
 from roost.cli.session import reading
-from roost.dag.model import SerializedDag
-from roost.dag.timetable import next_run
+from roost.dag.model import SerializedDag, Upcoming
+from roost.dag.timetable import following_run
 from roost.support.clock import now_us
 
 __all__ = ["next_execution"]
@@ -38,13 +39,18 @@ def next_execution(dag_id: str, num_executions: int) -> None:
 
 
 def _next_moments(row: Any, dag: SerializedDag, wanted: int) -> Iterator[int | None]:
-    moment, end = row.next_run_after, row.next_interval_end
+    listed = None
+    if dag.timetable.kind == "custom":
+        listed = msgspec.json.decode(row.upcoming, type=Upcoming)
+    moment = row.next_run_after
+    last = (row.next_interval_start, row.next_interval_end)
     for _ in range(wanted):
         yield moment
         if moment is None:
             return
         # What follows is asked as of the moment at which the one before starts.
-        info = next_run(
-            dag.timetable, end, dag.start_date, dag.end_date, dag.catchup, max(moment, now_us())
-        )
-        moment, end = (None, None) if info is None else (info.run_after, info.interval_end)
+        info = following_run(dag, listed, last, max(moment, now_us()))
+        if info is None:
+            moment = None
+        else:
+            moment, last = info.run_after, (info.interval_start, info.interval_end)

@@ -8,19 +8,22 @@ from typing import Any, NamedTuple
 from roost.models.engine import Sql, Tx
 
 __all__ = [
+    "CustomDag",
     "DagRow",
     "DueDag",
     "FileRow",
     "active_dags",
     "backfilled_starts",
+    "custom_dags",
     "deactivate_dags",
     "delete_file",
     "due_dags",
     "files",
     "forget_stamps",
-    "last_scheduled_interval",
+    "last_interval",
     "plan_next",
     "record_file",
+    "replan",
     "save_dag",
     "save_source",
     "save_task_limits",
@@ -53,6 +56,17 @@ class DueDag(NamedTuple):
     version_id: int
     next_run_after: int
     data: str
+    upcoming: str
+
+
+class CustomDag(NamedTuple):
+    """A DAG with a timetable of the user's own, and how far it has come."""
+
+    dag_id: str
+    fileloc: str
+    upcoming: str
+    interval_start: int | None
+    interval_end: int | None
 
 
 _FILES = Sql("SELECT fileloc, code_hash, stamp, error FROM dag_file")
@@ -77,13 +91,13 @@ _SAVE_VERSION = Sql(
 )
 _SAVE_DAG = Sql(
     "INSERT INTO dag (dag_id, fileloc, version_id, is_paused, is_active, schedule, owners, tags, "
-    "description, next_run_after, next_interval_start, next_interval_end, updated_at) "
+    "description, upcoming, next_run_after, next_interval_start, next_interval_end, updated_at) "
     "VALUES (:dag_id, :fileloc, :version_id, :is_paused, {true}, :schedule, :owners, :tags, "
-    ":description, :next_run_after, :next_interval_start, :next_interval_end, {now}) "
+    ":description, :upcoming, :next_run_after, :next_interval_start, :next_interval_end, {now}) "
     "ON CONFLICT (dag_id) DO UPDATE SET fileloc = excluded.fileloc, "
     "version_id = excluded.version_id, is_active = {true}, schedule = excluded.schedule, "
     "owners = excluded.owners, tags = excluded.tags, description = excluded.description, "
-    "next_run_after = excluded.next_run_after, "
+    "upcoming = excluded.upcoming, next_run_after = excluded.next_run_after, "
     "next_interval_start = excluded.next_interval_start, "
     "next_interval_end = excluded.next_interval_end, updated_at = excluded.updated_at"
 )
@@ -112,17 +126,35 @@ _DEACTIVATE = Sql(
     "UPDATE dag SET is_active = {false}, next_run_after = NULL, updated_at = {now} "
     "WHERE dag_id IN (SELECT r.dag_id FROM {rows:r | dag_id text})"
 )
+_NEWEST_INTERVAL = Sql(
+    "SELECT interval_start, interval_end FROM dag_run WHERE dag_id = :dag_id "
+    "AND run_type = 'scheduled' "
+    "AND run_type IN ('scheduled', 'backfill') "  # so says the index, and SQLite cannot infer it
+    "ORDER BY interval_start DESC LIMIT 1"
+)
 _LAST_INTERVAL = Sql(
     "SELECT interval_end FROM dag_run WHERE dag_id = :dag_id AND run_type = 'scheduled' "
     "AND run_type IN ('scheduled', 'backfill') "  # so says the index, and SQLite cannot infer it
     "ORDER BY interval_start DESC LIMIT 1"
+)
+_CUSTOM = Sql(
+    "SELECT d.dag_id, d.fileloc, d.upcoming, r.interval_start, r.interval_end FROM dag d "
+    "LEFT JOIN dag_run r ON r.id = (SELECT l.id FROM dag_run l WHERE l.dag_id = d.dag_id "
+    "AND l.run_type = 'scheduled' AND l.run_type IN ('scheduled', 'backfill') "
+    "ORDER BY l.interval_start DESC LIMIT 1) "
+    "WHERE d.is_active AND d.upcoming <> '[]'"
+)
+_REPLAN = Sql(
+    "UPDATE dag SET upcoming = :upcoming, next_run_after = :next_run_after, "
+    "next_interval_start = :next_interval_start, next_interval_end = :next_interval_end "
+    "WHERE dag_id = :dag_id"
 )
 # Those that may have no further run now are left out here: they must not stand in the way of
 # others. Ties are ordered, so that schedulers come to the rows in one order and cannot deadlock.
 _DUE = Sql(
     "WITH active AS MATERIALIZED (SELECT dag_id, count(*) AS n FROM dag_run "
     "WHERE end_date IS NULL AND run_type = 'scheduled' AND backfill_id IS NULL GROUP BY dag_id) "
-    "SELECT d.dag_id, d.version_id, d.next_run_after, v.data FROM dag d "
+    "SELECT d.dag_id, d.version_id, d.next_run_after, v.data, d.upcoming FROM dag d "
     "JOIN dag_version v ON v.id = d.version_id JOIN dag_usage u ON u.dag_id = d.dag_id "
     "LEFT JOIN active a ON a.dag_id = d.dag_id "
     "WHERE d.next_run_after <= :now AND NOT d.is_paused AND d.is_active "
@@ -222,10 +254,30 @@ def deactivate_dags(tx: Tx, dag_ids: list[str]) -> None:
         tx.run(_DEACTIVATE, rows=tx.rows([{"dag_id": dag_id} for dag_id in dag_ids]))
 
 
-def last_scheduled_interval(tx: Tx, dag_id: str) -> int | None:
-    """End of the newest interval that has a scheduled run, or None."""
-    value = tx.scalar(_LAST_INTERVAL, dag_id=dag_id)
-    return None if value is None else int(value)
+def last_interval(tx: Tx, dag_id: str, *, listed: bool = False) -> tuple[int, int] | None:
+    """The newest data interval that has a scheduled run, or None.
+
+    Args:
+        tx: the transaction.
+        dag_id: of the runs.
+        listed: the DAG's timetable is the user's own. Of others only the end matters, which
+            costs less to find: it stands for the start, too.
+    """
+    if not listed:
+        end = tx.scalar(_LAST_INTERVAL, dag_id=dag_id)
+        return None if end is None else (int(end), int(end))
+    row = tx.first(_NEWEST_INTERVAL, dag_id=dag_id)
+    return None if row is None else (row.interval_start, row.interval_end)
+
+
+def custom_dags(tx: Tx) -> list[CustomDag]:
+    """Every DAG with a timetable of the user's own."""
+    return [CustomDag._make(row) for row in tx.all(_CUSTOM)]
+
+
+def replan(tx: Tx, dag_id: str, **columns: Any) -> None:
+    """Replace what a timetable of the user's own said comes next, and the next run."""
+    tx.run(_REPLAN, dag_id=dag_id, **columns)
 
 
 def backfilled_starts(tx: Tx, dag_id: str, since: int) -> set[int]:

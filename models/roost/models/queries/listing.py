@@ -31,7 +31,7 @@ _VERSIONS = Sql("SELECT count(*) FROM dag_version WHERE dag_id = :dag_id")
 _DAG_IDS = Sql("SELECT dag_id FROM dag ORDER BY dag_id")
 _DAG = Sql(
     "SELECT d.dag_id, d.fileloc, d.version_id, d.is_paused, d.paused_reason, d.is_active, "
-    "d.schedule, d.owners, d.tags, d.description, d.next_run_after, "
+    "d.schedule, d.owners, d.tags, d.description, d.upcoming, d.next_run_after, "
     "d.next_interval_start, d.next_interval_end, d.updated_at, v.code_hash, v.data, u.runs, "
     "u.max_runs FROM dag d "
     "JOIN dag_version v ON v.id = d.version_id LEFT JOIN dag_usage u ON u.dag_id = d.dag_id "

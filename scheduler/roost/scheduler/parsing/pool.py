@@ -19,8 +19,10 @@ from roost.scheduler.parsing.folder import file_clock
 from roost.scheduler.parsing.server import MAX_RESULT, End, Parse
 from roost.support.frames import pack, read_frame, write_frame
 
-__all__ = ["Parsed", "ParserPool", "failure"]
+__all__ = ["Parsed", "ParserPool", "Past", "failure"]
 
+Past = dict[str, tuple[int, int]]
+"""Data interval of the newest scheduled run, by dag_id."""
 _RESULT = msgspec.json.Decoder(ParsedFile)
 
 
@@ -72,14 +74,23 @@ class ParserPool:
         self._server: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
 
-    def parse(self, paths: Iterable[str]) -> Iterator[Parsed]:
-        """Parse files given by absolute path; results come as they are ready."""
+    def parse(
+        self, paths: Iterable[str], past: Mapping[str, Past] | None = None
+    ) -> Iterator[Parsed]:
+        """Parse files given by absolute path; results come as they are ready.
+
+        Args:
+            paths: the files.
+            past: by path, what their timetables need to know of the runs there have been.
+        """
+        past = past or {}
         waiting = list(reversed(list(paths)))
         running: dict[int, _Child] = {}
         try:
             while waiting or running:
                 while waiting and len(running) < self._width:
-                    child = self._start(waiting.pop())
+                    path = waiting.pop()
+                    child = self._start(path, past.get(path, {}))
                     running[child.pipe] = child
                 for child in self._ready(running):
                     del running[child.pipe]
@@ -101,12 +112,13 @@ class ParserPool:
                 server.kill()
                 server.wait()
 
-    def _start(self, path: str) -> _Child:
+    def _start(self, path: str, past: Past) -> _Child:
         control = self._control or self._launch()
         inner, outer = os.pipe()
         began_ns = file_clock()
         try:
-            request = Parse(path, self._folder, self._memory, max(1, int(self._timeout) + 1))
+            cpu_s = max(1, int(self._timeout) + 1)
+            request = Parse(path, self._folder, self._memory, cpu_s, past)
             frame = pack(request)
             sent = socket.send_fds(control, [frame], [outer])
             control.sendall(frame[sent:])

@@ -36,6 +36,8 @@ class Parse(msgspec.Struct, tag="parse"):
     dags_folder: str
     memory_bytes: int
     cpu_s: int
+    # Data interval of the newest scheduled run, of DAGs with a timetable of the user's own.
+    past: dict[str, tuple[int, int]] = {}
 
 
 class End(msgspec.Struct, tag="end"):
@@ -111,7 +113,7 @@ def _child(request: Parse, pipe: int) -> None:
         for signum in (signal.SIGINT, signal.SIGTERM):
             signal.signal(signum, signal.SIG_DFL)
         _limit(request)
-        result = parse_dag_file(request.path, request.dags_folder)
+        result = parse_dag_file(request.path, request.dags_folder, request.past)
         try:
             frame = pack(result)
         except UnicodeEncodeError as error:

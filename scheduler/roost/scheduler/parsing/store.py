@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
-from roost.dag.model import ParsedFile, SerializedDag
-from roost.dag.timetable import next_run
+from roost.dag.model import ParsedFile, SerializedDag, Upcoming
+from roost.dag.timetable import following_run
 from roost.models.engine import Tx
 from roost.models.queries import dags
 from roost.models.queries.dags import DagRow
@@ -79,7 +80,7 @@ def _store_dags(tx: Tx, fileloc: str, parsed: ParsedFile, paused: bool, now: int
                 f"DAG {dag.dag_id!r} is defined in {owner.fileloc} and in {fileloc}; "
                 f"{owner.fileloc} keeps it: rename one of them"
             )
-        elif _store_dag(tx, fileloc, dag, parsed.code_hash, owner, paused, now):
+        elif _store_dag(tx, fileloc, dag, parsed, owner, paused, now):
             stored.append(dag)
     # Last, as turns lock these rows after those of dag_usage: nobody waits in a circle.
     for dag in sorted(stored, key=lambda dag: dag.dag_id):
@@ -104,25 +105,26 @@ def _store_dag(
     tx: Tx,
     fileloc: str,
     dag: SerializedDag,
-    code_hash: str,
+    parsed: ParsedFile,
     owner: DagRow | None,
     paused: bool,
     now: int,
 ) -> bool:
     data = msgspec.json.encode(dag)
-    hash_ = hashlib.sha256(data + code_hash.encode()).hexdigest()
+    hash_ = hashlib.sha256(data + parsed.code_hash.encode()).hexdigest()
+    upcoming = parsed.upcoming.get(dag.dag_id)
     if owner is not None and owner.hash == hash_:
+        if upcoming is not None:  # a timetable of the user's own was asked anew
+            dags.replan(tx, dag.dag_id, **_schedule(tx, dag, upcoming, now))
         return False
     version_id = dags.save_version(
         tx,
         dag_id=dag.dag_id,
         hash_=hash_,
-        code_hash=code_hash,
+        code_hash=parsed.code_hash,
         fileloc=fileloc,
         data=data.decode(),
     )
-    last = dags.last_scheduled_interval(tx, dag.dag_id)
-    upcoming = next_run(dag.timetable, last, dag.start_date, dag.end_date, dag.catchup, now)
     starts_paused = dag.is_paused_upon_creation
     dags.save_dag(
         tx,
@@ -135,8 +137,18 @@ def _store_dag(
         owners=msgspec.json.encode(dag.owners).decode(),
         tags=msgspec.json.encode(dag.tags).decode(),
         description=storable(dag.description),
-        next_run_after=upcoming.run_after if upcoming else None,
-        next_interval_start=upcoming.interval_start if upcoming else None,
-        next_interval_end=upcoming.interval_end if upcoming else None,
+        **_schedule(tx, dag, upcoming, now),
     )
     return True
+
+
+def _schedule(tx: Tx, dag: SerializedDag, upcoming: Upcoming | None, now: int) -> dict[str, Any]:
+    """What the DAG's row holds of its schedule."""
+    last = dags.last_interval(tx, dag.dag_id, listed=upcoming is not None)
+    info = following_run(dag, upcoming, last, now)
+    return {
+        "upcoming": "[]" if upcoming is None else msgspec.json.encode(upcoming).decode(),
+        "next_run_after": info.run_after if info else None,
+        "next_interval_start": info.interval_start if info else None,
+        "next_interval_end": info.interval_end if info else None,
+    }

@@ -16,6 +16,7 @@ from roost.models.engine import read, transact
 from roost.models.queries import dags
 from roost.scheduler.parsing.folder import changed_files, file_clock, is_candidate, stamp_of
 from roost.scheduler.parsing.pool import Parsed, ParserPool, failure
+from roost.scheduler.parsing.running_out import RunningOut
 from roost.scheduler.parsing.store import forget_file, store_file
 
 __all__ = ["Watcher"]
@@ -56,6 +57,7 @@ class Watcher:
         self._parsed: dict[str, str] = {}
         self._last_parse = 0.0
         self._warned = False
+        self._running_out = RunningOut(engine)
 
     def look(self) -> int:
         """Parse what is new or changed, forget what is gone; gives how many files that were."""
@@ -65,7 +67,8 @@ class Watcher:
             self._warned = True
             return 0
         self._warned = False
-        if not any(self._compare(self._parsed)):
+        short = self._running_out.files()
+        if not short and not any(self._compare(self._parsed)):
             self._rest()
             return 0
         # Only now ask the database: another scheduler may have parsed the same change.
@@ -82,9 +85,13 @@ class Watcher:
         for path in sorted(parsed.keys() & (set(gone) | self._uninteresting.keys())):
             transact(self._engine, lambda tx, path=path: forget_file(tx, path))  # type: ignore[misc]
             log.info("%s is gone; its DAGs are not scheduled any more", path)
-        for result in self._pool.parse(os.path.join(self._folder, path) for path in changed):
+        changed = sorted({*changed, *(short & parsed.keys() - set(gone))})
+        places = {path: os.path.join(self._folder, path) for path in changed}
+        past = self._running_out.past(places) if changed else {}
+        for result in self._pool.parse(places.values(), past):
             self._store(result)
             self._last_parse = time.monotonic()
+        self._running_out.look_again()
         with read(self._engine) as tx:
             self._parsed = {path: row.stamp for path, row in dags.files(tx).items()}
         self._rest()

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from roost.dag.model import SerializedDag
-from roost.dag.timetable import DagRunInfo, next_run
+from roost.dag.model import SerializedDag, Upcoming
+from roost.dag.timetable import DagRunInfo, following_run
 from roost.models.queries import dags, runs
 from roost.models.queries.dags import DueDag
 from roost.models.queries.runs import InstanceRow, RunRow
@@ -42,11 +42,14 @@ def create_runs(turn: Turn) -> None:
 
 def _create_due(turn: Turn, due: DueDag) -> int:
     dag = msgspec.json.decode(due.data, type=SerializedDag)
-    last = dags.last_scheduled_interval(turn.tx, due.dag_id)
+    listed = None
+    if dag.timetable.kind == "custom":
+        listed = msgspec.json.decode(due.upcoming, type=Upcoming)
+    last = dags.last_interval(turn.tx, due.dag_id, listed=listed is not None)
     # Asked anew: without catchup the answer is the newest interval missed, not the one foreseen.
-    info = _next_missing(turn, due.dag_id, dag, last)
+    info = _next_missing(turn, dag, listed, last)
     creates = info is not None and info.run_after <= turn.now
-    upcoming = _next(dag, info.interval_end, turn.now) if info and creates else info
+    upcoming = _after(dag, listed, info, turn.now) if info and creates else info
     advanced = dags.plan_next(
         turn.tx,
         due.dag_id,
@@ -71,20 +74,22 @@ def _create_due(turn: Turn, due: DueDag) -> int:
 
 
 def _next_missing(
-    turn: Turn, dag_id: str, dag: SerializedDag, last: int | None
+    turn: Turn, dag: SerializedDag, listed: Upcoming | None, last: tuple[int, int] | None
 ) -> DagRunInfo | None:
     """The next scheduled run whose interval no backfill has seen to already (H21)."""
-    info = _next(dag, last, turn.now)
+    info = following_run(dag, listed, last, turn.now)
     if info is None or info.run_after > turn.now:
         return info
-    taken = dags.backfilled_starts(turn.tx, dag_id, info.interval_start)
+    taken = dags.backfilled_starts(turn.tx, dag.dag_id, info.interval_start)
     while info is not None and info.interval_start in taken and info.run_after <= turn.now:
-        info = _next(dag, info.interval_end, turn.now)
+        info = _after(dag, listed, info, turn.now)
     return info
 
 
-def _next(dag: SerializedDag, last: int | None, now: int) -> DagRunInfo | None:
-    return next_run(dag.timetable, last, dag.start_date, dag.end_date, dag.catchup, now)
+def _after(
+    dag: SerializedDag, listed: Upcoming | None, info: DagRunInfo, now: int
+) -> DagRunInfo | None:
+    return following_run(dag, listed, (info.interval_start, info.interval_end), now)
 
 
 def start_runs(turn: Turn) -> None:
