@@ -380,6 +380,27 @@ def test_h17_a_task_left_out_of_its_group_joins_it_when_it_is_cleared(world: Wor
     assert world.run_state(key) == "success"
 
 
+def test_h17_a_task_may_be_mapped_in_one_version_and_not_in_the_next_s26(world: World) -> None:
+    key = world.start(task("m", "z", expand=literal(2)), task("z", expand=literal(1)))
+    world.work()
+    world.work()
+    world.store(dag("d", task("m", "z"), task("z")))
+    world.clear("m", "z")
+    world.turns()
+    assert states(world) == {
+        "m": "queued", "m.0": "removed", "m.1": "removed", "z": "none", "z.0": "removed",
+    }  # fmt: skip
+    world.store(dag("d", task("m", "z", expand=literal(3)), task("z")))
+    world.work()
+    world.work()
+    assert world.run_state(key) == "success"
+    world.clear("m", "z")
+    world.turns()
+    world.work()
+    world.work()
+    assert world.run_state(key) == "success"
+
+
 def test_h17_what_cannot_be_expanded_fails_fast_and_calls_back_h12_h23(world: World) -> None:
     key = world.start(
         task("m", expand=literal(2000), callbacks=["on_failure"]), task("a", "b"), task("b"),

@@ -385,6 +385,6 @@ def _mapped(found: Snapshot) -> Iterator[str]:
     """H17: a task has one instance of ``map_index`` -1, or instances from 0 on without gaps."""
     for key, instances in found.instances.items():
         for task_id, rows in instances.items():
-            places = sorted(row.map_index for row in rows)
-            if places not in ([-1], list(range(len(places)))):
+            places = sorted(row.map_index for row in rows if row.state != State.REMOVED)
+            if places and places not in ([-1], list(range(len(places)))):
                 yield f"H17: {task_id} of run {key} has instances {places}"

@@ -158,6 +158,10 @@ class Standing:
         """Whether a mapped task of the plan has been replaced by its instances."""
         return False
 
+    def map_index(self, index: int) -> int:
+        """Which instance of its task an index is; -1: the only one."""
+        return -1
+
     def held(self, index: int) -> bool:
         """Whether only previous runs keep this task from running (S89)."""
         return index in self._held and self.states[index] == _NONE and self.verdict(index) is _RUN

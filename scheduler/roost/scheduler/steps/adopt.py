@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from roost.models.queries import runs
 from roost.models.queries.runs import InstanceRow, RunRow
-from roost.models.states import IN_FLIGHT, LIVE, Event, RunState, State
+from roost.models.states import IN_FLIGHT, Event, RunState, State
 from roost.scheduler.book import ActiveRun, Alarm, Version
 from roost.scheduler.turn import Turn
 
@@ -64,12 +64,12 @@ def load_run(turn: Turn, row: RunRow, instances: list[InstanceRow]) -> ActiveRun
 
 
 def _remove_unknown(turn: Turn, run: ActiveRun, instances: list[InstanceRow]) -> None:
-    """Remove what the DAG does not hold any more, unless it has ended or is in flight (S26)."""
+    """Remove what is not in the run's version of the DAG, unless it is in flight (S26)."""
     if not run.board.unknown:
         return
     unknown = set(run.board.unknown)
-    waiting = [i for i in instances if i.id in unknown and i.state in LIVE - IN_FLIGHT]
-    rows = [{"id": i.id, "end_date": turn.now} for i in waiting]
+    gone = [i for i in instances if i.id in unknown and i.state not in IN_FLIGHT]
+    rows = [{"id": i.id, "end_date": turn.now} for i in gone if i.state != State.REMOVED]
     turn.move(Event.REMOVE, rows, sets=("end_date",), reason="its task is not in the DAG any more")
 
 

@@ -59,7 +59,7 @@ def task_ended(
         name=_NAMES[state],
         ti_id=run.board.ti_ids[index],
         task_id=task.task_id,
-        map_index=_map_index(run, index),
+        map_index=run.board.map_index(index),
         try_number=run.tries[index],
         state=state,
         reason=_last_line(error),
@@ -71,10 +71,6 @@ def task_ended(
         turn.call_back(run.key, spec, task.queue)
     if task.email and _wants_mail(task, state):
         turn.call_back(run.key, msgspec.structs.replace(spec, name="email"), task.queue)
-
-
-def _map_index(run: ActiveRun, index: int) -> int:
-    return -1
 
 
 def _wants_mail(task: SerializedTask, state: State) -> bool:
@@ -109,7 +105,7 @@ def run_ended(turn: Turn, run: ActiveRun, *, succeeded: bool, stuck: bool) -> No
         name=name,
         ti_id=None if shown is None else run.board.ti_ids[shown],
         task_id=None if shown is None else run.board.tasks[shown].task_id,
-        map_index=-1 if shown is None else _map_index(run, shown),
+        map_index=-1 if shown is None else run.board.map_index(shown),
         try_number=0 if shown is None else run.tries[shown],
         state="success" if succeeded else "failed",
         reason=reason,

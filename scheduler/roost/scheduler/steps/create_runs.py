@@ -143,7 +143,11 @@ def _start(turn: Turn, starting: list[RunRow]) -> None:
 def _instances(turn: Turn, row: RunRow, known: Iterable[InstanceRow]) -> list[dict[str, Any]]:
     """What the run's version has and the run lacks: all of it, unless a user cleared the run."""
     plan = version_of(turn, row.version_id).plan
-    there = {instance.task_id for instance in known}
+    there = {
+        one.task_id
+        for one in known
+        if one.map_index == -1 or plan.index.get(one.task_id) in plan.mapped
+    }
     return [
         {
             "dag_run_id": row.id,

@@ -104,6 +104,8 @@ def fail_or_retry(
     sets: tuple[str, ...] = END
     if retry:
         seed = f"{run.dag_id}.{run.run_id}.{task.task_id}"
+        if (map_index := run.board.map_index(index)) >= 0:
+            seed += f".{map_index}"
         if delay_us is None:
             delay_us = retry_delay_us(task, run.own_tries(index), seed, turn.max_retry_delay_us)
         row["retry_at"] = ended_at + delay_us
