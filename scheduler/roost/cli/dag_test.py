@@ -65,6 +65,7 @@ def test(
 @click.argument("dag_id")
 @click.argument("task_id")
 @click.argument("logical_date", required=False)
+@click.option("--map-index", default=-1, help="Which instance of a mapped task.")
 @_options
 @click.pass_context
 def test_task(
@@ -72,6 +73,7 @@ def test_task(
     dag_id: str,
     task_id: str,
     logical_date: str | None,
+    map_index: int,
     conf: str,
     file: Path | None,
 ) -> None:
@@ -82,7 +84,7 @@ def test_task(
     run = _prepare(dag_id, logical_date, conf, file)
     if task_id not in run.task_ids:
         raise not_found(f"task of {dag_id}", task_id, run.task_ids, "is it in the file?")
-    outcome = run.run_task(task_id)
+    outcome = run.run_task(task_id, map_index)
     result = run.result(task_id)
     if result is not None:
         click.echo(f"returned {result!r}")

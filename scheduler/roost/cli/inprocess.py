@@ -18,6 +18,7 @@ import msgspec
 from roost.cli.memory import Memory
 from roost.dag import xcom_value
 from roost.dag.deferral import timer_payload
+from roost.dag.expansion import max_map_length
 from roost.dag.loader import LoadedFile
 from roost.dag.param_check import check_conf
 from roost.dag.registry import resolve_trigger
@@ -25,7 +26,8 @@ from roost.dag.run import run_task
 from roost.dag.serialize import serialize_dag
 from roost.dag.timetable import infer_manual_interval
 from roost.models.states import State
-from roost.scheduler.board import Board
+from roost.scheduler.lengths import NOTHING, NoLength, length_of, xcoms_of
+from roost.scheduler.mapped import MappedBoard, open_board
 from roost.scheduler.plan import Plan
 from roost.support import typedjson
 from roost.support.clock import SECOND, now_us
@@ -82,69 +84,110 @@ class InProcessRun:
         return [task.task_id for task in self._plan.tasks]
 
     def run(self) -> dict[str, str]:
-        """Run every task; gives their final states, the last word is :meth:`succeeded`'s."""
+        """Run every task; gives their final states, the last word is :meth:`succeeded`'s.
+
+        An instance of a mapped task goes by the name ``task[map_index]`` (H17).
+        """
         tasks = self._plan.tasks
-        board = Board(self._plan, ((i, task.task_id, -1, None) for i, task in enumerate(tasks)))
+        self._board = board = open_board(
+            self._plan, ((i, task.task_id, -1, None) for i, task in enumerate(tasks))
+        )
         ready: list[int] = []
         while True:
             decided = board.decide()
             for index in decided.skip:
-                self._say(tasks[index].task_id, State.SKIPPED, "")
+                self._say(self._name(index), State.SKIPPED, "")
             for index in decided.upstream_failed:
-                self._say(tasks[index].task_id, State.UPSTREAM_FAILED, "")
-            ready = sorted([*ready, *decided.run], key=lambda i: (-self._plan.weights[i], i))
+                self._say(self._name(index), State.UPSTREAM_FAILED, "")
+            for shell in decided.expand:
+                self._expand(shell)
+            ready = sorted(
+                [*ready, *decided.run], key=lambda i: (-board.weights[i], board.origin[i], i)
+            )
             ready = [index for index in ready if board.states[index] == State.SCHEDULED]
-            if not ready:
+            if ready:
+                self._take(ready.pop(0))
+            elif not decided.expand:
                 break
-            self._take(board, ready.pop(0))
-        self._board = board
-        return {task.task_id: board.states[i] for i, task in enumerate(tasks)}
+        every = [i for task in range(len(tasks)) for i in board.instances(task)]
+        return {self._name(i): board.states[i] for i in every}
 
     def succeeded(self) -> bool:
         """Whether the run as a whole did: no leaf task failed."""
         return self._board.outcome() == "success"
 
-    def _take(self, board: Board, index: int) -> None:
-        task_id = self._plan.tasks[index].task_id
-        if self._plan.empty[index]:
-            board.settle(index, State.SUCCESS)
-            self._say(task_id, State.SUCCESS, "")
-            return
-        outcome = self.run_task(task_id)
-        board.settle(index, State(outcome.kind))
-        skipped = board.force_skip(
-            self._plan.index[name] for name in outcome.skip if name in self._plan.index
-        )
-        for other in skipped:
-            self._say(self._plan.tasks[other].task_id, State.SKIPPED, f"by {task_id}")
+    def _name(self, index: int) -> str:
+        return _name(self._board.tasks[index].task_id, self._board.map_index(index))
 
-    def run_task(self, task_id: str) -> Outcome:
+    def _expand(self, shell: int) -> None:
+        """Replace a mapped task, and the other tasks of its group, by their instances."""
+        board = self._board
+        assert isinstance(board, MappedBoard), "only a mapped board asks"  # noqa: S101
+        if board.expanded(shell) or board.states[shell] != State.NONE:
+            return  # with another task of its group
+        unit = self._plan.mapped[shell]
+        members = [member for member in unit.members if board.states[member] == State.NONE]
+        try:
+            left = self.store.left(xcoms_of(unit.expand))
+            length = length_of(board, unit.expand, left, max_map_length())
+        except NoLength as unknown:
+            board.settle(shell, unknown.state)
+            self._say(self._name(shell), unknown.state, str(unknown))
+            return
+        for member in members if not length else ():
+            board.settle(member, State.SKIPPED)
+            self._say(self._name(member), State.SKIPPED, NOTHING)
+        if length:
+            free = len(board.states)
+            instances = {}
+            for member in members:
+                instances[member] = [(k, free + k) for k in range(length)]
+                free += length
+            board.expand(instances)
+
+    def _take(self, index: int) -> None:
+        board, name = self._board, self._name(index)
+        if board.empty[index]:
+            board.settle(index, State.SUCCESS)
+            self._say(name, State.SUCCESS, "")
+            return
+        outcome = self.run_task(board.tasks[index].task_id, board.map_index(index))
+        board.settle(index, State(outcome.kind))
+        skip = [self._plan.index[task] for task in outcome.skip if task in self._plan.index]
+        for other in board.force_skip(i for task in skip for i in board.concerned(index, task)):
+            self._say(self._name(other), State.SKIPPED, f"by {name}")
+
+    def run_task(self, task_id: str, map_index: int = -1) -> Outcome:
         """Run one task with all its tries, whatever its upstream did.
+
+        Args:
+            task_id: which one.
+            map_index: which of its instances, of a mapped task.
 
         Raises:
             KeyError: the DAG has no such task.
         """
-        task = self._plan.tasks[self._plan.index[task_id]]
+        task, name = self._plan.tasks[self._plan.index[task_id]], _name(task_id, map_index)
         for number in range(1, task.retries + 2):
-            outcome = self._try(task_id, number)
+            outcome = self._try(task_id, map_index, number)
             if outcome.kind != "failed" or not outcome.retryable or number > task.retries:
                 break
-            self._say(task_id, State.UP_FOR_RETRY, f"after try {number} of {task.retries + 1}")
-        self._say(task_id, outcome.kind, _last_line(outcome.error))
+            self._say(name, State.UP_FOR_RETRY, f"after try {number} of {task.retries + 1}")
+        self._say(name, outcome.kind, _last_line(outcome.error))
         return outcome
 
-    def _try(self, task_id: str, number: int) -> Outcome:
-        spec = self._spec(task_id, number)
-        self.store.task_id = task_id
+    def _try(self, task_id: str, map_index: int, number: int) -> Outcome:
+        spec, name = self._spec(task_id, map_index, number), _name(task_id, map_index)
+        self.store.task_id, self.store.map_index = task_id, map_index
         while True:
-            self._say(task_id, State.RUNNING, f"{spec.next_method}" if spec.next_method else "")
+            self._say(name, State.RUNNING, f"{spec.next_method}" if spec.next_method else "")
             outcome = run_task(spec, self._loaded, self.store)
             for xcom in outcome.xcoms:
-                self.store.push(xcom.key, xcom.value)
+                self.store.push(xcom.key, xcom.value, xcom.length)
             if outcome.kind != "deferred" or outcome.defer is None:
                 return outcome
             spec.run_us += outcome.run_us
-            self._say(task_id, State.DEFERRED, outcome.defer.classpath)
+            self._say(name, State.DEFERRED, outcome.defer.classpath)
             spec.next_method = outcome.defer.next_method
             self._resume(spec, outcome.defer)
             late = (spec.trigger_error or "").startswith(TRIGGER_TIMEOUT)
@@ -201,7 +244,7 @@ class InProcessRun:
         except TimeoutError:
             return
 
-    def _spec(self, task_id: str, number: int) -> TaskSpec:
+    def _spec(self, task_id: str, map_index: int, number: int) -> TaskSpec:
         task = self._plan.tasks[self._plan.index[task_id]]
         self._dispatches += 1
         now = now_us()
@@ -211,7 +254,7 @@ class InProcessRun:
             dag_id=self._dag.dag_id,
             run_id="test",
             task_id=task_id,
-            map_index=-1,
+            map_index=map_index,
             try_number=number,
             max_tries=task.retries + 1,
             run_type="manual",
@@ -262,6 +305,10 @@ def _trigger_spec(spec: TaskSpec, deferred: DeferSpec) -> TriggerSpec:
         map_index=spec.map_index,
         try_number=spec.try_number,
     )
+
+
+def _name(task_id: str, map_index: int) -> str:
+    return task_id if map_index < 0 else f"{task_id}[{map_index}]"
 
 
 def _last_line(error: str | None) -> str:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
-from roost.dag.model import Length
 from roost.models import expansion
 from roost.models.queries import mapping
-from roost.models.queries.mapping import Left
 from roost.models.states import Event, State
 from roost.scheduler.book import ActiveRun
+from roost.scheduler.lengths import NOTHING, NoLength, length_of, xcoms_of
 from roost.scheduler.mapped import MappedBoard
 from roost.scheduler.plan import Unit
 from roost.scheduler.steps.callbacks import task_ended
@@ -19,20 +17,12 @@ from roost.scheduler.turn import Turn
 __all__ = ["expand"]
 
 _END = ("end_date",)
-_STATE_AFTER = {
-    Event.SKIP: State.SKIPPED,
-    Event.REFUSE: State.FAILED,
-    Event.UPSTREAM_FAIL: State.UPSTREAM_FAILED,
-    Event.REMOVE: State.REMOVED,
+_EVENTS = {
+    State.SKIPPED: Event.SKIP,
+    State.FAILED: Event.REFUSE,
+    State.UPSTREAM_FAILED: Event.UPSTREAM_FAIL,
+    State.REMOVED: Event.REMOVE,
 }
-
-
-class _Unknown(Exception):
-    """There is no length: how the task ends instead, and why."""
-
-    def __init__(self, event: Event, reason: str) -> None:
-        super().__init__(reason)
-        self.event = event
 
 
 def expand(turn: Turn, run: ActiveRun, shells: Sequence[int]) -> None:
@@ -49,9 +39,9 @@ def expand(turn: Turn, run: ActiveRun, shells: Sequence[int]) -> None:
     for unit, members in asking.items():
         try:
             _expand(turn, run, board, unit, members)
-        except _Unknown as unknown:
+        except NoLength as unknown:
             undecided = [index for shell in members for index in board.undecided(shell)]
-            _end(turn, run, unknown.event, undecided, str(unknown))
+            _end(turn, run, unknown.state, undecided, str(unknown))
 
 
 def _expand(turn: Turn, run: ActiveRun, board: MappedBoard, unit: Unit, asking: list[int]) -> None:
@@ -64,10 +54,10 @@ def _expand(turn: Turn, run: ActiveRun, board: MappedBoard, unit: Unit, asking: 
         length = _length(turn, run, unit)
     waiting = [shell for shell in fresh if board.states[shell] == State.NONE]
     if not length:
-        _end(turn, run, Event.SKIP, waiting, "mapped over nothing: its length is 0")
+        _end(turn, run, State.SKIPPED, waiting, NOTHING)
         _shrink(turn, run, board, there, 1)
         left = [index for shell in there for index in board.undecided(shell)]
-        _end(turn, run, Event.SKIP, left, "mapped over nothing: its length is 0")
+        _end(turn, run, State.SKIPPED, left, NOTHING)
         return
     if there:
         if not set(asking).isdisjoint(there):
@@ -120,85 +110,30 @@ def _shrink(
         for index in board.undecided(shell)
         if board.map_index(index) >= length
     ]
-    _end(turn, run, Event.REMOVE, surplus, f"its length is now {length}")
+    _end(turn, run, State.REMOVED, surplus, f"its length is now {length}")
 
 
 def _present(board: MappedBoard, shell: int) -> list[int]:
     return [i for i in board.instances(shell) if board.states[i] != State.REMOVED]
 
 
-def _end(turn: Turn, run: ActiveRun, event: Event, indices: Sequence[int], reason: str) -> None:
+def _end(turn: Turn, run: ActiveRun, state: State, indices: Sequence[int], reason: str) -> None:
     """Move what is undecided to a final state."""
-    board, state = run.board, _STATE_AFTER[event]
+    board = run.board
     rows = [{"id": board.ti_ids[index], "end_date": turn.now} for index in indices]
-    moved = turn.move(event, rows, sets=_END, reason=reason)
+    moved = turn.move(_EVENTS[state], rows, sets=_END, reason=reason)
     for index in indices:
         if board.ti_ids[index] not in moved:
             turn.doubt(run)
             continue
         board.settle(index, state)
-        if event is Event.REFUSE:
+        if state is State.FAILED:
             turn.ended[run.dag_id, board.tasks[index].task_id, str(state)] += 1
-            task_ended(turn, run, index, State.FAILED, ended_at=turn.now, error=reason)
+            task_ended(turn, run, index, state, ended_at=turn.now, error=reason)
             if board.plan.dag.fail_fast:
                 turn.failing.append(run)
 
 
 def _length(turn: Turn, run: ActiveRun, unit: Unit) -> int:
-    """The product of the lengths of its factors.
-
-    Raises:
-        _Unknown: one of them has none, or there would be too many instances.
-    """
-    wanted = {key for factor in unit.expand.factors for key in _xcoms(factor)}
-    left = mapping.lengths(turn.tx, run.key, sorted(wanted))
-    length = math.prod(_measure(run, factor, left) for factor in unit.expand.factors)
-    if length > turn.max_map_length:
-        raise _Unknown(
-            Event.REFUSE,
-            f"mapped over {length} values, more than core.max_map_length = {turn.max_map_length}: "
-            "map over fewer, or raise that setting",
-        )
-    return length
-
-
-def _xcoms(length: Length) -> Iterator[tuple[str, str]]:
-    if length.kind == "xcom":
-        yield length.task_id, length.key
-    for part in length.parts:
-        yield from _xcoms(part)
-
-
-def _measure(run: ActiveRun, length: Length, left: dict[tuple[str, str], Left]) -> int:
-    match length.kind:
-        case "literal":
-            return length.count
-        case "zip":
-            parts = [_measure(run, part, left) for part in length.parts]
-            return (max if length.longest else min)(parts, default=0)
-        case "concat":
-            return sum(_measure(run, part, left) for part in length.parts)
-        case "xcom":
-            return _of_xcom(run, length, left.get((length.task_id, length.key), Left(0, None)))
-
-
-def _of_xcom(run: ActiveRun, length: Length, left: Left) -> int:
-    plan = run.board.plan
-    source = plan.index[length.task_id]
-    name = f"XCom {length.key!r} of {length.task_id!r}"
-    if source in plan.mapped:
-        return left.values
-    if not left.values:
-        state = run.board.states[source]
-        if state in (State.SKIPPED, State.REMOVED):
-            return 0
-        if state != State.SUCCESS:
-            raise _Unknown(Event.UPSTREAM_FAIL, f"mapped over {name}, which is {state}: it is none")
-        raise _Unknown(
-            Event.REFUSE, f"mapped over {name}, which left none: return a list, tuple or dict"
-        )
-    if left.length is None:
-        raise _Unknown(
-            Event.REFUSE, f"mapped over {name}, which is not a list, tuple or dict: return one"
-        )
-    return left.length
+    left = mapping.lengths(turn.tx, run.key, sorted(set(xcoms_of(unit.expand))))
+    return length_of(run.board, unit.expand, left, turn.max_map_length)
