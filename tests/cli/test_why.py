@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from roost.dag.model import SerializedTask
@@ -64,12 +66,87 @@ def test_a_full_pool_tells_the_place_in_line(seed: Seed) -> None:
     assert why(seed) == (
         "pool default_pool has no room: 2 of 2 slots in use, it needs 1; number 2 in line"
     )
-    seed.instance(key, "x", priority_weight=9)
+    use(seed, knobs(weight_rule="absolute", priority_weight=9))
     assert why(seed).endswith("number 1 in line")
-    seed.instance(key, "x", pool_slots=3)
+    use(seed, knobs(pool_slots=3))
     assert why(seed) == "it needs 3 slots of pool default_pool, which has 2 in all"
-    seed.instance(key, "x", pool="gone")
+    use(seed, knobs(pool="gone"))
     assert why(seed) == "there is no pool 'gone'; `roost pools set gone SLOTS`"  # S41
+
+
+def knobs(**ofx: Any) -> list[SerializedTask]:
+    """Tasks w and x, knobs of x."""
+    return [
+        SerializedTask(task_id="w", operator="O", downstream=["x"], weight_rule="absolute"),
+        SerializedTask(task_id="x", operator="O", **ofx),
+    ]
+
+
+def use(seed: Seed, tasks: list[SerializedTask], **of_dag: Any) -> None:
+    """Have the run go on with another version of its DAG."""
+    seed.dags(msgspec.structs.replace(chain("a", "x"), tasks=tasks, **of_dag))
+    seed.sql("UPDATE dag_run SET version_id = (SELECT version_id FROM dag WHERE dag_id = 'a')")
+
+
+def test_limits_of_one_task(seed: Seed) -> None:
+    """H4: over all runs, and in one."""
+    key = ready(seed, "w", "x")
+    seed.instance(key, "x", state="scheduled")
+    other = seed.run("a", "other")
+    seed.dispatch(seed.instance(other, "x", state="running"), other)
+    use(seed, knobs(max_active_tis_per_dag=1))
+    seed.sql("UPDATE task_usage SET used = 1")
+    assert why(seed) == "1 of max_active_tis_per_dag=1 of it are active over all runs"
+    assert seed.json("tasks", "why", "a", "r", "x") == {
+        "kind": "max_active_tis_per_dag",
+        "text": why(seed),
+        "numbers": {"active": 1, "limit": 1},
+    }
+    use(seed, knobs(max_active_tis_per_dagrun=1))
+    assert why(seed).startswith("nothing is in its way")
+
+
+def test_a_run_that_is_not_due(seed: Seed) -> None:
+    seed.dags(chain("a", "x"))
+    seed.job("scheduler")
+    key = seed.run("a", "r", state="queued")
+    seed.sql("UPDATE dag_run SET run_after = :at", at=MOMENT * 2)
+    assert why(seed).startswith("its run is not due before 2082-")
+    seed.sql("UPDATE dag_run SET run_after = :at", at=MOMENT)
+    seed.run("a", "before", state="queued", date=MOMENT - 1)
+    seed.sql("UPDATE dag_usage SET runs = 16")
+    assert why(seed).endswith("16 of max_active_runs=16 runs are active; number 2 in line")
+    assert key
+
+
+def test_a_pause_says_why(seed: Seed) -> None:
+    """H12: nobody paused it by hand."""
+    key = ready(seed)
+    seed.instance(key, "x", state="scheduled")
+    seed.sql("UPDATE dag SET is_paused = :yes, paused_reason = 'all fail'", yes=True)
+    assert why(seed) == "DAG a is paused; `roost dags unpause a`"
+    seed.sql("UPDATE dag_run SET state = 'queued'")
+    seed.instance(key, "x", state="none")
+    assert why(seed) == "DAG a is paused (all fail); `roost dags unpause a`"
+
+
+def test_everything_that_a_task_still_needs(seed: Seed) -> None:
+    """failed-deps lists all of what why says the first."""
+    key = ready(seed, "w", "x", max_active_tasks=1)
+    seed.instance(key, "w", state="running")
+    seed.cli("pools", "set", "default_pool", "0")
+    seed.sql("UPDATE job SET ended_at = 1 WHERE kind = 'scheduler'")
+    assert [row["kind"] for row in seed.json("tasks", "failed-deps", "a", "r", "x")] == [
+        "upstream",
+        "no_scheduler",
+    ]
+    seed.instance(key, "x", state="scheduled")
+    assert [row["kind"] for row in seed.json("tasks", "failed-deps", "a", "r", "x")] == [
+        "no_scheduler",
+        "pool_too_small",
+        "max_active_tasks",
+    ]
+    assert seed.json("tasks", "failed-deps", "a", "r", "w") == []
 
 
 def test_limits_of_tasks(seed: Seed) -> None:

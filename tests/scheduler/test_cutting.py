@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from roost.dag.model import Length, SerializedExpand
 from roost.support.clock import SECOND
 from tests.scheduler.hands import World, dag, deferred, failed, ok, task
 
@@ -63,6 +64,25 @@ def test_a_run_that_takes_too_long_fails_h11(world: World) -> None:
     assert ending(world, key) == ("failed", TIMED_OUT)
     assert world.states()["runs"] == "skipped"
     assert world.work() == []
+
+
+def test_mapped_tasks_are_cut_short_too_h11_h17(world: World) -> None:
+    """One instance runs, two wait, and another task is not expanded yet."""
+    three = SerializedExpand([Length("literal", count=3)])
+    key = world.start(
+        task("m", "n", expand=three, max_active_tis_per_dagrun=1),
+        task("n", expand=three),
+        dagrun_timeout_us=60 * SECOND,
+    )
+    assert len(world.claim()) == 1
+    world.clock.advance(60)
+    world.turns()
+    world.obey()
+    world.turns()
+    assert ending(world, key) == ("failed", TIMED_OUT)
+    rows = world.fetch("SELECT task_id, state FROM task_instance ORDER BY id")
+    assert {(row.task_id, row.state) for row in rows} == {("m", "skipped"), ("n", "skipped")}
+    assert len(rows) == 4
 
 
 def test_what_no_worker_has_taken_is_taken_back_when_time_is_up_h11(world: World) -> None:

@@ -1,239 +1,208 @@
-"""Why a task instance does not run: the first thing in its way, with its numbers."""
+"""Why a task instance does not run: the first thing in its way, with its numbers. Pure.
+
+For each state there is one list of checks, in the order in which a task instance meets them. The
+first that finds something is the reason; ``tasks failed-deps`` shows what all of them find.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
-import msgspec
-
-from roost.cli.lookup import find_dag, graph_of_run
 from roost.cli.output import iso
-from roost.dag.model import SerializedTask
-from roost.models.engine import Tx
-from roost.models.queries import listing, why
-from roost.models.states import FINISHED, State
-from roost.support.clock import now_us
-from roost.support.config import Config
+from roost.cli.snapshot import Snapshot
+from roost.dag.runwait import KEY as RUN_KEY
+from roost.models.states import State
+from roost.scheduler.line import GOES, Reason
 
-__all__ = ["reason"]
+__all__ = ["reason", "unmet"]
 
-
-class _Case(NamedTuple):
-    """Everything a reason may look at."""
-
-    tx: Tx
-    config: Config
-    run: Any
-    dag: Any
-    task: SerializedTask
-    row: Any
-    upstream: list[SerializedTask]
-
-    def jobs(self, kind: str) -> list[Any]:
-        return [job for job in listing.live_jobs(self.tx) if job.kind == kind]
+_Check = Callable[[Snapshot], Reason | None]
 
 
-_Check = Callable[[_Case], str | None]
+def reason(snapshot: Snapshot) -> Reason:
+    """Exactly one reason: what a task instance waits for first, or what it does or did."""
+    return next((found for check in _CHECKS[snapshot.stage] if (found := check(snapshot))), GOES)
 
 
-def reason(tx: Tx, config: Config, run: Any, task_id: str, row: Any | None) -> str:
-    """One line about a task instance of a run.
-
-    Args:
-        run: the run, as ``listing.run_row`` reads it.
-        row: the instance, as ``listing.instance_rows`` reads it; None before it exists.
-    """
-    graph = graph_of_run(tx, run)
-    task = next(task for task in graph.tasks if task.task_id == task_id)
-    upstream = [other for other in graph.tasks if task_id in other.downstream]
-    case = _Case(tx, config, run, find_dag(tx, config, run.dag_id)[0], task, row, upstream)
-    for check in _CHECKS[_stage(case)]:
-        found = check(case)
-        if found:
-            return found
-    return "nothing is in its way: the next pass of the scheduler takes it up"
+def unmet(snapshot: Snapshot) -> list[Reason]:
+    """Everything that stands between a task instance and its start; nothing once it started."""
+    if snapshot.stage not in _UNSTARTED:
+        return []
+    found = [check(snapshot) for check in _CHECKS[snapshot.stage] if check is not _line]
+    return [one for one in found if one is not None] + list(snapshot.line or ())
 
 
-def _stage(case: _Case) -> str:
-    if case.row is None or (case.row.state == State.NONE and case.run.state == "queued"):
-        return "not_taken_up"
-    if case.row.state in FINISHED:
-        return "finished"
-    return str(case.row.state)
+def _finished(case: Snapshot) -> Reason | None:
+    row, how = case.row, ""
+    if row.state == State.FAILED and case.end_of_try is not None:
+        lines = case.end_of_try.reason.strip().splitlines()
+        how = f": {lines[-1]}" if lines else ""
+    text = f"it is not waiting: {row.state} since {iso(row.end_date)}{how}"
+    return Reason("finished", text, {"state": row.state, "since": iso(row.end_date)})
 
 
-def _finished(case: _Case) -> str | None:
-    how = ""
-    if case.row.state == State.FAILED:
-        end = why.end_of_try(case.tx, case.row.id, case.row.try_number)
-        how = f": {end.reason.strip().splitlines()[-1]}" if end and end.reason.strip() else ""
-    return f"it is not waiting: {case.row.state} since {iso(case.row.end_date)}{how}"
+def _running(case: Snapshot) -> Reason | None:
+    row = case.row
+    host = case.dispatch.hostname if case.dispatch is not None else None
+    pid = f" (worker {host}:{case.dispatch.pid})" if host is not None else ""
+    since = iso(row.start_date)
+    text = f"it is running on {row.hostname}{pid} since {since}, try {row.try_number}"
+    numbers = {"hostname": row.hostname, "since": since, "try_number": row.try_number}
+    return Reason("running", text, numbers)
 
 
-def _running(case: _Case) -> str | None:
-    return (
-        f"it is running on {case.row.hostname} since {iso(case.row.start_date)}, "
-        f"try {case.row.try_number}"
+def _paused(case: Snapshot) -> Reason | None:
+    if not case.dag.is_paused:
+        return None
+    dag_id, because = case.run.dag_id, case.dag.paused_reason
+    text = f"DAG {dag_id} is paused{f' ({because})' if because else ''}"
+    return Reason("paused", f"{text}; `roost dags unpause {dag_id}`", {"dag_id": dag_id})
+
+
+def _no_scheduler(case: Snapshot) -> Reason | None:
+    if case.schedulers:
+        return None
+    return Reason("no_scheduler", "no scheduler is running; start `roost scheduler`", {})
+
+
+def _not_due(case: Snapshot) -> Reason | None:
+    due = case.run.run_after
+    if case.run.state != "queued" or due <= case.now:
+        return None
+    return Reason("not_due", f"its run is not due before {iso(due)}", {"run_after": iso(due)})
+
+
+def _run_limit(case: Snapshot) -> Reason | None:
+    if case.run.state != "queued" or case.run_slots is None:
+        return None
+    active, most = case.run_slots
+    if active < most:
+        return None
+    ahead = f"; number {case.runs_ahead + 1} in line" if case.runs_ahead else ""
+    text = f"its run waits: {active} of max_active_runs={most} runs are active{ahead}"
+    return Reason(
+        "max_active_runs", text, {"active": active, "limit": most, "place": case.runs_ahead + 1}
     )
 
 
-def _paused(case: _Case) -> str | None:
-    if case.dag.is_paused:
-        return f"DAG {case.run.dag_id} is paused; `roost dags unpause {case.run.dag_id}`"
-    return None
-
-
-def _no_scheduler(case: _Case) -> str | None:
-    if not case.jobs("scheduler"):
-        return "no scheduler is running; start `roost scheduler`"
-    return None
-
-
-def _run_limit(case: _Case) -> str | None:
-    slots = why.run_slots(case.tx, case.run.dag_id)
-    if case.run.state == "queued" and slots and slots.runs >= slots.max_runs:
-        return f"its run waits: {slots.runs} of max_active_runs={slots.max_runs} runs are active"
-    return None
-
-
-def _run_over(case: _Case) -> str | None:
-    if case.run.state in ("success", "failed"):
-        return f"its run is over: {case.run.state} since {iso(case.run.end_date)}"
-    return None
-
-
-def _upstream(case: _Case) -> str | None:
-    states: dict[str, str] = {}
-    for row in listing.instance_rows(case.tx, case.run.id):
-        states[row.task_id] = row.state
-    waiting = [
-        f"{task.task_id} ({states.get(task.task_id, 'none')})"
-        for task in case.upstream
-        if states.get(task.task_id, "none") not in FINISHED
-    ]
-    if not waiting:
+def _run_over(case: Snapshot) -> Reason | None:
+    run = case.run
+    if run.state not in ("success", "failed"):
         return None
-    shown = ", ".join(waiting[:5]) + (", …" if len(waiting) > 5 else "")
-    return (
-        f"it waits for {len(waiting)} of {len(case.upstream)} upstream tasks: {shown}; "
+    text = f"its run is over: {run.state} since {iso(run.end_date)}"
+    return Reason("run_over", text, {"state": run.state, "since": iso(run.end_date)})
+
+
+def _upstream(case: Snapshot) -> Reason | None:
+    waits = [f"{task_id} ({state})" for task_id, state in case.unfinished]
+    if not waits:
+        return None
+    shown = ", ".join(waits[:5]) + (", …" if len(waits) > 5 else "")
+    text = (
+        f"it waits for {len(waits)} of {case.parents} upstream tasks: {shown}; "
         f"its rule is {case.task.trigger_rule}"
     )
+    first, state = case.unfinished[0]
+    numbers = {
+        "waiting": len(waits), "upstream": case.parents, "first": first, "first_state": state,
+        "trigger_rule": case.task.trigger_rule,
+    }  # fmt: skip
+    return Reason("upstream", text, numbers)
 
 
-def _past(case: _Case) -> str | None:
-    if not (case.task.depends_on_past or case.task.wait_for_downstream):
+def _past(case: Snapshot) -> Reason | None:
+    past = case.past
+    if past is None:
         return None
-    if case.run.logical_date is None:
-        return None
-    before = why.previous(case.tx, case.run.dag_id, case.task.task_id, case.run.logical_date)
-    if before is None or before.state in (State.SUCCESS, State.SKIPPED):
-        return None
-    return f"it depends on its past: {before.state} in run {before.run_id}"
+    numbers = {"task_id": past.task_id, "state": past.state or None, "run_id": past.run_id}
+    if not past.state:
+        text = f"it depends on its past: run {past.run_id} has not begun"
+    elif past.task_id != case.task.task_id:
+        text = f"it depends on its past: {past.task_id} is {past.state} in run {past.run_id}"
+    else:
+        text = f"it depends on its past: {past.state} in run {past.run_id}"
+    return Reason("past", text, numbers)
 
 
-def _retry(case: _Case) -> str | None:
-    if case.row.retry_at is not None and case.row.retry_at <= now_us() and _no_scheduler(case):
+def _retry(case: Snapshot) -> Reason | None:
+    row = case.row
+    if row.retry_at is not None and row.retry_at <= case.now and not case.schedulers:
         return _no_scheduler(case)
-    return (
-        f"try {case.row.try_number} of {case.task.retries + 1} failed; "
-        f"the next is due at {iso(case.row.retry_at)}"
-    )
+    most = case.task.retries + 1
+    text = f"try {row.try_number} of {most} failed; the next is due at {iso(row.retry_at)}"
+    numbers = {"try_number": row.try_number, "tries": most, "retry_at": iso(row.retry_at)}
+    return Reason("up_for_retry", text, numbers)
 
 
-def _pool(case: _Case) -> str | None:
-    row = why.pool(case.tx, case.row.pool)
-    if row is None:
-        return f"there is no pool {case.row.pool!r}; `roost pools set {case.row.pool} SLOTS`"  # S41
-    need = case.row.pool_slots
-    if row.slots >= 0 and need > row.slots:
-        return f"it needs {need} slots of pool {case.row.pool}, which has {row.slots} in all"
-    if row.slots >= 0 and row.used + need > row.slots:
-        ahead = why.counts(case.tx, case.run, case.row).ahead
-        return (
-            f"pool {case.row.pool} has no room: {row.used} of {row.slots} slots in use, it needs "
-            f"{need}; number {ahead + 1} in line"
-        )
-    return None
+def _line(case: Snapshot) -> Reason | None:
+    return case.line[0] if case.line else None
 
 
-def _run_tasks(case: _Case) -> str | None:
-    limit = _max_active_tasks(case)
-    active = why.counts(case.tx, case.run, case.row).of_run
-    if active >= limit:
-        return f"{active} of max_active_tasks={limit} tasks of its run are active"
-    return None
-
-
-def _max_active_tasks(case: _Case) -> int:
-    return graph_of_run(case.tx, case.run).max_active_tasks
-
-
-def _parallelism(case: _Case) -> str | None:
-    counts = why.counts(case.tx, case.run, case.row)
-    limit = case.config.core.parallelism
-    if counts.in_flight >= limit:
-        return (
-            f"{counts.in_flight} of core.parallelism={limit} tasks are queued or running; "
-            f"number {counts.ahead + 1} in line"
-        )
-    return None
-
-
-def _queued(case: _Case) -> str | None:
-    row = why.dispatch(case.tx, case.row.id)
+def _queued(case: Snapshot) -> Reason | None:
+    row = case.dispatch
     if row is None:
         return None
-    workers = case.jobs("worker")
-    takers = [job for job in workers if row.queue in _queues(job, row.queue)]
     since = f"queued since {iso(row.created_at)} in queue {row.queue}"
+    numbers: dict[str, object] = {"queue": row.queue, "since": iso(row.created_at)}
     if row.claimed_at is not None:
-        return f"{since}; worker {row.hostname}:{row.pid} is starting it"
-    if not workers:
-        return f"{since}; no worker is running: start `roost worker`"
+        text = f"{since}; worker {row.hostname}:{row.pid} is starting it"
+        return Reason("starting", text, numbers | {"hostname": row.hostname, "pid": row.pid})
+    if not case.workers:
+        return Reason("no_worker", f"{since}; no worker is running: start `roost worker`", numbers)
+    takers = sum(not queues or row.queue in queues for queues in case.workers)
     if not takers:
-        return f"{since}; none of {len(workers)} workers takes it: `roost worker -q {row.queue}`"
-    return f"{since}, number {row.ahead + 1} in line of {len(takers)} workers"
+        text = (
+            f"{since}; none of {len(case.workers)} workers takes it: `roost worker -q {row.queue}`"
+        )
+        return Reason("no_worker_for_queue", text, numbers | {"workers": len(case.workers)})
+    text = f"{since}, number {row.ahead + 1} in line of {takers} workers"
+    return Reason("queued", text, numbers | {"place": row.ahead + 1, "workers": takers})
 
 
-def _queues(job: Any, default: str) -> list[str]:
-    """The queues a worker says it takes; one that says nothing takes them all."""
-    detail = msgspec.json.decode(job.detail or "{}")
-    return detail.get("queues") or [default]
-
-
-def _deferred(case: _Case) -> str | None:
-    row = why.trigger(case.tx, case.row.id)
+def _deferred(case: Snapshot) -> Reason | None:
+    row = case.trigger
     if row is None:
         return None
     since = f"deferred since {iso(row.created_at)} on trigger {row.id} ({row.classpath})"
+    numbers: dict[str, object] = {
+        "trigger_id": row.id, "lane": row.lane, "classpath": row.classpath,
+        "since": iso(row.created_at), "due_at": iso(row.due_at),
+        "times_out_at": iso(row.timeout_at),
+    }  # fmt: skip
     if row.fired_at is not None:
-        return f"{since}, which fired at {iso(row.fired_at)}: it is about to resume"
+        text = f"{since}, which fired at {iso(row.fired_at)}: it is about to resume"
+        return Reason("resuming", text, numbers | {"fired_at": iso(row.fired_at)})
     limit = "" if row.timeout_at is None else f", times out at {iso(row.timeout_at)}"
+    needs_triggerer = row.lane != "external" and row.hostname is None
+    if needs_triggerer and not case.triggerers:
+        tail = "no triggerer is running, start `roost triggerer`"
+        return Reason("no_triggerer", f"{since}: {tail}{limit}", numbers)
     if row.lane == "timer":
-        tail = _no_triggerer(case) or f"due at {iso(row.due_at)}"
+        tail = f"due at {iso(row.due_at)}"
     elif row.lane == "external":
-        tail = f"waits for the event {row.external_key!r}"
+        tail = _awaited(row.external_key)
+        numbers["external_key"] = row.external_key
     elif row.hostname is not None:
         tail = f"polled by triggerer {row.hostname}:{row.pid}"
     else:
-        tail = _no_triggerer(case) or "no triggerer has taken it yet"
-    return f"{since}: {tail}{limit}"
+        tail = "no triggerer has taken it yet"
+    return Reason("deferred", f"{since}: {tail}{limit}", numbers)
 
 
-def _no_triggerer(case: _Case) -> str | None:
-    return None if case.jobs("triggerer") else "no triggerer is running, start `roost triggerer`"
+def _awaited(key: str) -> str:
+    if key.startswith(RUN_KEY):
+        return f"waits for runs of DAG {key.removeprefix(RUN_KEY)}"
+    return f"waits for the event {key!r}"
 
 
 _CHECKS: dict[str, tuple[_Check, ...]] = {
-    "not_taken_up": (_run_over, _no_scheduler, _paused, _run_limit),
-    "none": (_run_over, _upstream, _past, _no_scheduler, _paused),
-    "scheduled": (
-        _run_over, _no_scheduler, _paused, _pool, _run_tasks, _parallelism,
-    ),
+    "not_taken_up": (_run_over, _no_scheduler, _paused, _not_due, _run_limit),
+    "none": (_run_over, _upstream, _past, _no_scheduler),
+    "scheduled": (_run_over, _no_scheduler, _line),
     "queued": (_queued, _no_scheduler),
     "running": (_running,),
     "deferred": (_deferred, _no_scheduler),
     "up_for_retry": (_retry,),
     "finished": (_finished,),
-}  # fmt: skip
+}
+_UNSTARTED = frozenset({"not_taken_up", "none", "scheduled", "up_for_retry"})

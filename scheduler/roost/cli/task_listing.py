@@ -1,4 +1,4 @@
-"""The listings of ``roost tasks``, and ``tasks why``."""
+"""The listings of ``roost tasks``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 import click
 
 from roost.cli.base import Command
-from roost.cli.blocked import reason
 from roost.cli.lookup import find_dag, find_instance, find_run
 from roost.cli.output import emit, iso, output_option
 from roost.cli.session import reading
@@ -16,7 +15,7 @@ from roost.models.queries import listing
 from roost.models.states import State
 from roost.support.clock import SECOND
 
-__all__ = ["instance_arguments", "list_", "state", "states_for_dag_run", "why"]
+__all__ = ["instance_arguments", "list_", "state", "states_for_dag_run"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 _TASK_COLUMNS = (
@@ -86,13 +85,3 @@ def state(dag_id: str, run_id: str, task_id: str, map_index: int) -> None:
         run = find_run(tx, config, dag_id, run_id)
         row = find_instance(tx, run, task_id, map_index)
     click.echo(State.NONE if row is None else row.state)
-
-
-@click.command(cls=Command)
-@instance_arguments
-def why(dag_id: str, run_id: str, task_id: str, map_index: int) -> None:
-    """Say why a task instance does not run: the first thing in its way."""
-    with reading() as (config, tx):
-        run = find_run(tx, config, dag_id, run_id)
-        row = find_instance(tx, run, task_id, map_index)
-        click.echo(reason(tx, config, run, task_id, row))

@@ -14,7 +14,10 @@ _COMMANDS = {
         "roost.cli.task_listing:states_for_dag_run", "List the task instances of a run."
     ),
     "state": Lazy("roost.cli.task_listing:state", "Print the state of a task instance."),
-    "why": Lazy("roost.cli.task_listing:why", "Say why a task instance does not run."),
+    "why": Lazy("roost.cli.task_why:why", "Say why a task instance does not run."),
+    "failed-deps": Lazy(
+        "roost.cli.task_why:failed_deps", "List what a task instance still needs to start."
+    ),
     "logs": Lazy("roost.cli.task_logs:logs", "Print the log of a task instance."),
     "clear": Lazy("roost.cli.clear:clear_tasks", "Let tasks run again."),
     "mark": Lazy("roost.cli.mark:mark_task", "Say that a task succeeded, failed or was skipped."),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 from roost.models.queries import past
 from roost.models.states import RunState, State
 from roost.scheduler.book import ActiveRun
+from roost.scheduler.plan import Plan
 from roost.scheduler.turn import Turn
 
-__all__ = ["hold_back"]
+__all__ = ["hold_back", "holding_back"]
 
 # A skipped previous instance counts as past success (S76).
 _PASSED = frozenset({State.SUCCESS, State.SKIPPED, State.REMOVED})
@@ -46,11 +49,26 @@ def _held(turn: Turn, run: ActiveRun) -> list[int]:
     if previous[1] == RunState.QUEUED:
         return undecided  # it has no task instances yet
     states = past.states(turn.tx, previous[0])
-    held: list[int] = []
-    for task, instances in tasks.items():
-        asked = [plan.tasks[task].task_id]
-        if plan.tasks[task].wait_for_downstream:
-            asked += [plan.tasks[child].task_id for child in plan.children[task]]
-        if not all(states.get(task_id, _PASSED) <= _PASSED for task_id in asked):
-            held += instances
-    return held
+    held = (found for task, found in tasks.items() if holding_back(plan, task, states))
+    return [index for found in held for index in found]
+
+
+def holding_back(
+    plan: Plan, task: int, states: Mapping[str, Collection[str]]
+) -> tuple[str, str] | None:
+    """The first task of the previous run that holds a task of this plan back, with a state of it.
+
+    Args:
+        plan: of the run.
+        task: index of the task in it.
+        states: of the previous run's tasks, by task id, all those of a mapped task's instances;
+            one that is absent holds nothing back.
+    """
+    asked = [plan.tasks[task].task_id]
+    if plan.tasks[task].wait_for_downstream:
+        asked += [plan.tasks[child].task_id for child in plan.children[task]]
+    for task_id in asked:
+        unfit = sorted(set(states.get(task_id, ())) - _PASSED)
+        if unfit:
+            return task_id, unfit[0]
+    return None
