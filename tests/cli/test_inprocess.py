@@ -158,3 +158,72 @@ def test_the_readme_shows_a_task_that_defers(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert "good morning on 2026-01-31" in lines
     assert result.exit_code == 0
+
+
+MAPPED = """
+from roost.dag import DAG, task, task_group
+from roost.exceptions import SkipTask
+
+with DAG("mapped"):
+    @task
+    def files():
+        return ["a", "bb", "skipped"]
+    @task(map_index_template="{{ task.op_kwargs.name }}")
+    def size(name, factor):
+        if name == "skipped":
+            raise SkipTask
+        return len(name) * factor
+    @task(trigger_rule="none_failed")
+    def total(sizes, ti):
+        print("sizes", sizes, ti.xcom_pull(task_ids="size", map_indexes=1))
+    names = files()
+    total(size.partial(factor=3).expand(name=names))
+
+    @task_group
+    def load(name):
+        @task
+        def fetch(name):
+            return name * 2
+        @task.short_circuit
+        def store(text):
+            return text != "aa"
+        @task
+        def last():
+            pass
+        store(fetch(name)) >> last()
+    load.expand(name=names)
+
+    @task
+    def none():
+        return []
+    size.override(task_id="nothing").partial(factor=1).expand(name=none())
+    @task
+    def text():
+        return "abc"
+    size.override(task_id="wrong").partial(factor=1).expand(name=text())
+"""
+
+
+def test_h17_mapped_tasks_and_groups_run_in_process(tmp_path: Path) -> None:
+    file = tmp_path / "mapped.py"
+    file.write_text(MAPPED)
+    result = CliRunner().invoke(cli, ["dags", "test", "mapped", "-f", str(file)])
+    lines = [re.sub(" +", " ", line) for line in result.output.splitlines()]
+    assert result.exit_code == 1, result.output
+    for line in (
+        "size[1] success bb", "size[2] skipped skipped", "sizes [3, 6] 6",
+        "load.store[0] success", "load.last[0] skipped by load.store[0]",
+        "load.last[1] success", "nothing skipped mapped over nothing: its length is 0",
+    ):  # fmt: skip
+        assert line in lines, result.output
+    assert "'text', which is not a list, tuple or dict: return one" in result.output
+
+
+def test_h17_one_instance_of_a_mapped_task_is_tried(tmp_path: Path) -> None:
+    file = tmp_path / "mapped.py"
+    file.write_text(MAPPED.replace("expand(name=names)", "expand(name=['x', 'yy'])", 1))
+    for options, value in (([], "returned 3"), (["--map-index", "1"], "returned 6")):
+        result = CliRunner().invoke(
+            cli, ["tasks", "test", "mapped", "size", "-f", str(file), *options]
+        )
+        assert value in result.output

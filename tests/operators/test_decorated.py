@@ -79,3 +79,18 @@ def test_task_sensor_reschedules() -> None:
 def test_kinds_that_are_not_there_are_named(kind: str) -> None:
     with pytest.raises(DagError, match=rf"no @task\.{kind} in Roost.*bash, branch"):
         getattr(task, kind)
+
+
+def test_task_short_circuit_skips_what_follows() -> None:
+    @task.short_circuit
+    def go(x: int) -> bool:
+        return x > 1
+
+    @task
+    def after() -> None: ...
+
+    with a_dag():
+        made = go(1)
+        made >> after()
+    outcome, _ = run(the(made))
+    assert (outcome.kind, outcome.skip) == ("success", ["after"])

@@ -65,7 +65,9 @@ def test(
 @click.argument("dag_id")
 @click.argument("task_id")
 @click.argument("logical_date", required=False)
-@click.option("--map-index", default=-1, help="Which instance of a mapped task.")
+@click.option(
+    "--map-index", type=click.IntRange(0), help="Which instance of a mapped task; default: 0."
+)
 @_options
 @click.pass_context
 def test_task(
@@ -73,7 +75,7 @@ def test_task(
     dag_id: str,
     task_id: str,
     logical_date: str | None,
-    map_index: int,
+    map_index: int | None,
     conf: str,
     file: Path | None,
 ) -> None:
@@ -84,7 +86,7 @@ def test_task(
     run = _prepare(dag_id, logical_date, conf, file)
     if task_id not in run.task_ids:
         raise not_found(f"task of {dag_id}", task_id, run.task_ids, "is it in the file?")
-    outcome = run.run_task(task_id, map_index)
+    outcome = run.run_task(task_id, run.place_of(task_id) if map_index is None else map_index)
     result = run.result(task_id)
     if result is not None:
         click.echo(f"returned {result!r}")

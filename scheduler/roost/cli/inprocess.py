@@ -173,8 +173,12 @@ class InProcessRun:
             if outcome.kind != "failed" or not outcome.retryable or number > task.retries:
                 break
             self._say(name, State.UP_FOR_RETRY, f"after try {number} of {task.retries + 1}")
-        self._say(name, outcome.kind, _last_line(outcome.error))
+        self._say(name, outcome.kind, outcome.map_name or _last_line(outcome.error))
         return outcome
+
+    def place_of(self, task_id: str) -> int:
+        """The first map_index that a task has: 0, or -1 of one that is not mapped."""
+        return 0 if self._plan.index[task_id] in self._plan.mapped else -1
 
     def _try(self, task_id: str, map_index: int, number: int) -> Outcome:
         spec, name = self._spec(task_id, map_index, number), _name(task_id, map_index)
