@@ -40,8 +40,22 @@ def test_the_same_run_id_twice_is_an_error_and_one_run(seed: Seed) -> None:
     assert seed.cli("dags", "trigger", "a", "--run-id", "r").exit_code == 0
     again = seed.cli("dags", "trigger", "a", "--run-id", "r")
     assert again.exit_code == 2
-    assert again.stderr == ("roost: run 'r' of a exists already (queued); give another --run-id\n")
+    assert again.stderr == (
+        "roost: run 'r' of a exists already (queued); give another --run-id, or --exist-ok\n"
+    )
     assert seed.scalar("SELECT count(*) FROM dag_run") == 1
+
+
+def test_the_same_run_id_twice_may_be_all_right(seed: Seed) -> None:
+    seed.dags(chain("a", "x"))
+    args = ("dags", "trigger", "a", "--run-id", "r", "--exist-ok")
+    assert seed.cli(*args).stdout == "triggered a: run r\n"
+    again = seed.cli(*args)
+    assert (again.exit_code, again.stdout) == (0, "a has run r already (queued)\n")
+    assert seed.scalar("SELECT count(*) FROM dag_run") == 1
+    assert "--exist-ok needs --run-id" in seed.cli("dags", "trigger", "a", "--exist-ok").stderr
+    seed.sql("UPDATE dag_run SET state = 'failed', end_date = 1")
+    assert seed.cli(*args, "--wait").exit_code == 1
 
 
 def test_what_hinders_the_run_is_said(seed: Seed) -> None:

@@ -16,7 +16,7 @@ from roost.cli.words import conf_of, moment_of
 from roost.dag.param_check import check_conf
 from roost.dag.timetable import infer_manual_interval
 from roost.exceptions import RoostException
-from roost.models.engine import Tx, transact
+from roost.models.engine import Tx, read, transact
 from roost.models.queries import listing
 from roost.models.queries.event_tail import EventTail
 from roost.models.transitions import NewRun, create_run
@@ -48,6 +48,9 @@ def _check_run_id(_ctx: click.Context, _param: click.Parameter, run_id: str | No
 @click.option(
     "--logical-date", help="ISO 8601, by default now; without a zone in core.default_timezone."
 )
+@click.option(
+    "--exist-ok", is_flag=True, help="With --run-id: be content with the run if there is one."
+)
 @click.option("--wait", is_flag=True, help="Show progress to the end; exit code 1 on failure.")
 @output_option
 @click.pass_context
@@ -57,23 +60,27 @@ def trigger(
     conf: str,
     run_id: str | None,
     logical_date: str | None,
+    exist_ok: bool,
     wait: bool,
     output: str,
 ) -> None:
     """Start a run by hand.
 
-    The same run id twice is an error: a script that repeats itself starts one run.
+    The same run id twice is an error, so a script that repeats itself starts one run. With
+    --exist-ok the second time does nothing, and --wait waits for the run that is there.
     """
     table = output == "table"
     with database() as (config, engine):
         zone = config.core.default_timezone
         at = now_us() if logical_date is None else moment_of(logical_date, zone)
-        run, tail, warnings = _create(engine, config, dag_id, run_id, at, conf)
+        there = _there(engine, dag_id, run_id) if exist_ok else None
+        run, tail, warnings = there or _create(engine, config, dag_id, run_id, at, conf)
         ring(config, engine)
         for warning in warnings:
             click.echo(warning, err=True)
         if table:
-            click.echo(f"triggered {dag_id}: run {run.run_id}")
+            what = f"{dag_id} has run {run.run_id} already ({run.state})"
+            click.echo(what if there else f"triggered {dag_id}: run {run.run_id}")
         if wait:
             try:
                 run = follow_run(config, engine, run, tail, err=not table)
@@ -85,6 +92,25 @@ def trigger(
         emit([{**run._asdict(), "logical_date": iso(run.logical_date)}], _COLUMNS, output)
     if wait and run.state != "success":
         ctx.exit(1)
+
+
+def _there(
+    engine: Engine, dag_id: str, run_id: str | None
+) -> tuple[Any, EventTail, list[str]] | None:
+    """The run of that id, as :func:`_create` gives one.
+
+    Raises:
+        UsageError: no id was given, so each run is another.
+    """
+    if run_id is None:
+        raise click.UsageError("--exist-ok needs --run-id")
+    with read(engine) as tx:
+        tail = EventTail(tx)
+        row = listing.run_row(tx, dag_id, run_id)
+        if row is None:
+            return None
+        tail.run_key = row.id
+        return row, tail, []
 
 
 def _create(
@@ -126,7 +152,8 @@ def _create(
             there = listing.run_row(tx, dag_id, name)
             state = f" ({there.state})" if there else ""
             raise RoostException(
-                f"run {name!r} of {dag_id} exists already{state}; give another --run-id"
+                f"run {name!r} of {dag_id} exists already{state}; give another --run-id, or "
+                "--exist-ok"
             )
         return listing.run_row(tx, dag_id, name), tail, hindrances(tx, config, row)
 

@@ -29,6 +29,7 @@ _COMMANDS = {
     "clear": Lazy("roost.cli.clear:clear_dag", "Let whole runs of a DAG run again."),
     "mark": Lazy("roost.cli.mark:mark_run", "Say that a run succeeded or failed."),
     "sla-misses": Lazy("roost.cli.sla_misses:sla_misses", "List the tasks that were late."),
+    "delete": Lazy("roost.cli.dag_delete:delete", "Delete what is known of a DAG."),
     "test": Lazy("roost.cli.dag_test:test", "Run a DAG in this process, without any daemon."),
 }
 

@@ -137,7 +137,8 @@ def _skip_directly(turn: Turn, run: ActiveRun, branch: int, task_ids: list[str])
     index = run.board.plan.index
     tasks = [index[t] for t in task_ids if t in index]
     known = [i for task in tasks for i in run.board.concerned(branch, task)]
-    skipped = run.board.force_skip([i for i in known if not run.has_started(i)])
+    idle = [i for i in known if not run.has_started(i) and not run.has_dispatch(i)]
+    skipped = run.board.force_skip(idle)
     rows = [{"id": run.board.ti_ids[i], "end_date": turn.now} for i in skipped]
     turn.move(Event.SKIP, rows, sets=END, reason="not chosen by a branch")
     for i in skipped:
