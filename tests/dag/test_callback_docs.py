@@ -26,6 +26,7 @@ def test_h23_every_example_runs_with_its_callbacks(text: str, tmp_path: Path) ->
     assert parse_dag_file(str(tmp_path / "file.py"), str(tmp_path)).error is None
     for dag in loaded.dags.values():
         sla(dag)
+        deadlines(dag)
         plan = serialize_dag(dag)
         for task, known in zip(dag.topological_sort(), plan.tasks, strict=True):
             assert run(task)[0].kind == "success"
@@ -54,5 +55,19 @@ def sla(dag: DAG) -> None:
         assert outcome.kind == "success", outcome.error
 
 
+def deadlines(dag: DAG) -> None:
+    """Call the callback of each deadline."""
+    for position in range(len(dag.deadlines)):
+        late = CallbackSpec(
+            kind="deadline",
+            name="deadline",
+            position=position,
+            detail=msgspec.Raw(b'{"due_at": 0}'),
+        )
+        spec = spec_for(dag.topological_sort()[-1], callback=late)
+        outcome = run_callback(spec, dag, FakeSupervisor())
+        assert outcome.kind == "success", outcome.error
+
+
 def test_there_are_examples() -> None:
-    assert len(EXAMPLES) == 3
+    assert len(EXAMPLES) == 4

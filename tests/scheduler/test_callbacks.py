@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from roost.dag.model import CallbackName, DagCallbackName
+from roost.dag.model import CallbackName, DagCallbackName, Length, SerializedExpand
 from roost.dag.rules import RULES, Verdict
 from roost.support.clock import SECOND
 from tests.scheduler.hands import World, dag, deferred, failed, lost, ok, skipped, task
@@ -33,6 +33,27 @@ def test_h23_each_end_of_a_try_has_its_callback(world: World) -> None:
     # The child was skipped by its rule: no callback.
     assert world.calls() == ["task bad on_failure failed ValueError: again"]
     assert world.calls() == []
+
+
+def test_h23_an_instance_of_a_mapped_task_calls_back_with_its_index(world: World) -> None:
+    """H23, H17: each instance has its own callback."""
+    expand = SerializedExpand(factors=[Length(kind="literal", count=3)])
+    world.start(task("m", expand=expand, callbacks=["on_success"]))
+    world.work()
+    world.claim()
+    found = {(spec.task_id, spec.map_index) for spec in world.called.values()}
+    assert found == {("m", 0), ("m", 1), ("m", 2)}
+    world.calls()
+
+
+def test_h23_a_sensor_that_gives_up_softly_has_skipped_itself(world: World) -> None:
+    """H23: on_skipped also where the scheduler ended its wait."""
+    world.start(task("s", callbacks=ALL))
+    world.work(s=deferred(timeout_s=5, on_timeout="skip"))
+    world.clock.advance(6)
+    world.turns()
+    (called,) = world.calls()
+    assert called.startswith("task s on_skipped skipped")
 
 
 def test_h23_what_is_not_asked_for_is_not_called(world: World) -> None:

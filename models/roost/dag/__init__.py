@@ -1,6 +1,7 @@
 """Write DAGs: the names that DAG files import."""
 
 from roost.dag.connection import Connection
+from roost.dag.deadline import DeadlineAlert, DeadlineReference
 from roost.dag.decorators import dag, task
 from roost.dag.definition import DAG
 from roost.dag.group import TaskGroup
@@ -19,6 +20,8 @@ __all__ = [
     "DAG",
     "BaseNotifier",
     "Connection",
+    "DeadlineAlert",
+    "DeadlineReference",
     "Param",
     "PriorityWeightStrategy",
     "RetryPolicy",

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import msgspec
+
 from roost.dag import runtime
 from roost.dag.context import build_context
 from roost.dag.interrupt import Interrupts
@@ -140,6 +142,12 @@ def _context(
         ti.state = "success" if callback.state == "success" else "failed"
     context["reason"] = callback.reason
     context["exception"] = None
+    if callback.kind == "deadline":
+        due_at: int = msgspec.json.decode(callback.detail)["due_at"]
+        context["deadline"] = from_us(due_at)
+        missed = subject.dag.deadlines[callback.position : callback.position + 1]
+        name = f" {missed[0].name}" if missed and missed[0].name else ""
+        context["reason"] = f"deadline{name} missed: the run is {callback.state}"
     if callback.error is not None:
         context["exception"] = TaskFailed(callback.reason or callback.error, callback.error)
     return context
@@ -157,7 +165,9 @@ def _functions(
 ) -> list[Callable[..., Any]]:
     if callback.name == "email":
         return [sla_mail if callback.kind == "sla" else failure_mail]
-    owner = subject if callback.kind == "task" else dag
+    owner: object = subject if callback.kind == "task" else dag
+    if callback.kind == "deadline":
+        owner = dag.deadlines[callback.position] if callback.position < len(dag.deadlines) else None
     found = getattr(owner, f"{callback.name}_callback", None)
     if not found:
         raise DagError(f"{owner!r} has no {callback.name}_callback any more")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from roost.dag import graph, knobs, scope
 from roost.dag.callbacks import Callbacks, as_callbacks
+from roost.dag.deadline import DeadlineAlert, as_deadlines
 from roost.dag.names import check_id
 from roost.dag.node import as_nodes
 from roost.dag.schedule import Timetable
@@ -52,6 +53,7 @@ class DAG:
         on_success_callback: called in a task process after a run succeeded; a function or a list
             of functions, each with the context as its argument.
         on_failure_callback: called after a run failed; ``context["reason"]`` says why.
+        deadline: moments by which each run should have ended (H22): one or a list.
         sla_miss_callback: called after tasks missed their ``sla`` (S103).
         params: default values of ``params`` in templates; a run's conf replaces them.
         tags: words to find it by.
@@ -85,6 +87,7 @@ class DAG:
         max_consecutive_failed_dag_runs: int = 0,
         on_success_callback: Callbacks = None,
         on_failure_callback: Callbacks = None,
+        deadline: DeadlineAlert | Sequence[DeadlineAlert] | None = None,
         sla_miss_callback: Callable[..., Any] | Sequence[Callable[..., Any]] | None = None,
         params: Mapping[str, Any] | None = None,
         tags: Iterable[str] | None = None,
@@ -119,6 +122,7 @@ class DAG:
         of = f"DAG {dag_id!r}"
         self.on_success_callback = as_callbacks(of, "on_success_callback", on_success_callback)
         self.on_failure_callback = as_callbacks(of, "on_failure_callback", on_failure_callback)
+        self.deadlines = as_deadlines(of, deadline)
         self.sla_miss_callback = as_callbacks(of, "sla_miss_callback", sla_miss_callback)
         self.params: dict[str, Any] = dict(params or {})
         self.tags = sorted(set(tags or ()))

@@ -13,7 +13,13 @@ import msgspec
 from roost.dag import docs, knobs
 from roost.dag.definition import DAG
 from roost.dag.mapped import MappedOperator
-from roost.dag.model import CallbackName, DagCallbackName, SerializedDag, SerializedTask
+from roost.dag.model import (
+    CallbackName,
+    DagCallbackName,
+    SerializedDag,
+    SerializedDeadline,
+    SerializedTask,
+)
 from roost.dag.operator import BaseOperator
 from roost.dag.param import Param, check_defaults, defaults, merged
 from roost.dag.timetable import parse_schedule
@@ -80,6 +86,15 @@ def _serialize(dag: DAG) -> SerializedDag:
             for group_id, group in dag.group_dict.items()
             if group.expansion is not None
         },
+        deadlines=[
+            SerializedDeadline(
+                reference=one.reference.kind,
+                interval_us=duration_us(one.interval),
+                at=_moment(one.reference.at, zone),
+                name=one.name,
+            )
+            for one in dag.deadlines
+        ],
         callbacks=[name for name in _DAG_CALLBACKS if getattr(dag, f"{name}_callback")],
         extra=_groups(dag),
     )

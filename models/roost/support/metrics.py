@@ -154,6 +154,19 @@ METRICS: tuple[Metric, ...] = (
     _gauge("scheduler.dagruns.running", "DAG runs", "DAG runs that are running."),
     _timer("dagrun.duration.success.{dag}", "Time from start to end of a run that succeeded."),
     _timer("dagrun.duration.failed.{dag}", "Time from start to end of a run that failed."),
+    _counter("deadline_alerts.deadline_created", "deadlines", _SCHEDULER, "Deadlines of new runs."),
+    _counter(
+        "deadline_alerts.deadline_missed",
+        "deadlines",
+        _SCHEDULER,
+        "Deadlines that came before their run ended.",
+    ),
+    _counter(
+        "deadline_alerts.deadline_not_missed",
+        "deadlines",
+        _SCHEDULER,
+        "Deadlines whose run ended in time.",
+    ),
     # DAG files.
     _gauge("dagbag_size", "DAGs", "DAGs that are known and scheduled."),
     _gauge("dag_processing.import_errors", "files", "DAG files that cannot be imported."),

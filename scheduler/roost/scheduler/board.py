@@ -136,6 +136,10 @@ class Board(Standing):
             self._mark(index)
         self._held = held
 
+    def map_index(self, index: int) -> int:
+        """The ``map_index`` of what stands at an index; -1 for a task that is not mapped."""
+        return -1
+
     def decide(self) -> Decisions:
         """Examine what changed since the last call, and everything that follows from it.
 

@@ -57,7 +57,7 @@ class Alarm(NamedTuple):
 
     due_at: int
     run_key: int
-    ti_id: int  # 0: the run's own time is up
+    ti_id: int  # 0: the run's own time is up; -1: a deadline of the run is due
     trigger_id: int | None  # None: a retry
     on_timeout: str = "retry"  # of the trigger
 

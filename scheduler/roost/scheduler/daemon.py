@@ -222,12 +222,7 @@ class SchedulerDaemon:
                 stats.incr("ti_successes", count)
             elif state == State.FAILED:
                 stats.incr("ti_failures", count)
-        for run in report.finished:
-            took_ms = run.took_us / 1000
-            if run.succeeded:
-                stats.timing("dagrun.duration.success", took_ms, dag=run.dag_id)
-            else:
-                stats.timing("dagrun.duration.failed", took_ms, dag=run.dag_id)
+        _publish_runs(stats, report)
 
     # -- chores --------------------------------------------------------------------------------
 
@@ -330,3 +325,16 @@ class SchedulerDaemon:
             )
             await self._patience.until_done(partial(transact, self._engine, step))
             await anyio.sleep(_GAUGE_INTERVAL_S)
+
+
+def _publish_runs(stats: Stats, report: Report) -> None:
+    if limits := report.deadlines:
+        stats.incr("deadline_alerts.deadline_created", limits["created"])
+        stats.incr("deadline_alerts.deadline_missed", limits["missed"])
+        stats.incr("deadline_alerts.deadline_not_missed", limits["not_missed"])
+    for run in report.finished:
+        took_ms = run.took_us / 1000
+        if run.succeeded:
+            stats.timing("dagrun.duration.success", took_ms, dag=run.dag_id)
+        else:
+            stats.timing("dagrun.duration.failed", took_ms, dag=run.dag_id)

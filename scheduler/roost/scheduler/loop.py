@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -42,6 +43,7 @@ class Report(NamedTuple):
     more: bool
     handoffs: list[Handoff]
     callbacks: list[Handoff]
+    deadlines: Counter[str]
     deferred: bool
     wished: bool
     starving: dict[str, int]
@@ -205,6 +207,7 @@ class Scheduler:
             more=turn.more,
             handoffs=turn.handoffs,
             callbacks=turn.callbacks,
+            deadlines=turn.deadlines,
             deferred=turn.deferred,
             wished=turn.wished,
             starving=turn.starving,

@@ -95,6 +95,7 @@ class Turn:
         deferred: triggers were created: the triggerer shall look.
         failing: runs with fail_fast in which a task failed for good.
         wished: somebody wants tasks to end that a worker may have: the worker shall look.
+        deadlines: how many were created, missed, and not missed (H22).
         callbacks: dispatches of callbacks (H23), without an id until they are written.
         awaiting: triggers created in this turn that wait for others.
         look_again_at: when to sweep what waits for others, if anything does.
@@ -120,6 +121,7 @@ class Turn:
     let_go_of: Counter[TaskKey] = field(default_factory=Counter)
     handoffs: list[Handoff] = field(default_factory=list)
     callbacks: list[Handoff] = field(default_factory=list)
+    deadlines: Counter[str] = field(default_factory=Counter)
     deferred: bool = False
     failing: list[ActiveRun] = field(default_factory=list)
     wished: bool = False

@@ -66,6 +66,7 @@ def upgrade() -> None:
         sa.Column("position", sa.Integer(), nullable=False),
         sa.Column("due_at", sa.BigInteger(), nullable=False),
         sa.Column("missed_at", sa.BigInteger()),
+        sa.Column("met_at", sa.BigInteger()),
         sa.ForeignKeyConstraint(
             ["dag_run_id"],
             ["dag_run.id"],

@@ -36,6 +36,7 @@ deadline = Table(  # H22
     Column("position", Integer, primary_key=True),  # in the DAG's list of deadlines
     Column("due_at", BigInteger, nullable=False),
     Column("missed_at", BigInteger),
+    Column("met_at", BigInteger),  # the run ended in time
     Index(
         "ix_deadline_due",
         "due_at",

@@ -6,6 +6,7 @@ from roost.models.queries import runs
 from roost.models.queries.runs import InstanceRow, RunRow
 from roost.models.states import IN_FLIGHT, Event, RunState, State
 from roost.scheduler.book import ActiveRun, Alarm, Version
+from roost.scheduler.steps.deadlines import note_deadlines
 from roost.scheduler.turn import Turn
 
 __all__ = ["adopt_runs", "load_run", "version_of"]
@@ -28,6 +29,7 @@ def adopt_runs(turn: Turn) -> None:
             turn.memory.may_start = True
         else:
             load_run(turn, row, runs.instances(turn.tx, row.id))
+    note_deadlines(turn, [(row, version_of(turn, row.version_id)) for row in rows])
 
 
 def version_of(turn: Turn, version_id: int) -> Version:

@@ -11,6 +11,7 @@ from roost.models.transitions import move_runs
 from roost.scheduler.book import ActiveRun
 from roost.scheduler.steps.callbacks import run_ended
 from roost.scheduler.steps.cutting import ENDINGS, fail_fast
+from roost.scheduler.steps.deadlines import meet_deadlines
 from roost.scheduler.steps.ending import schedule
 from roost.scheduler.steps.expand import expand
 from roost.scheduler.steps.pausing import lock_failing, pause_failing
@@ -134,6 +135,7 @@ def _end(
             succeeded = event is RunEvent.SUCCEED
             turn.finished.append(FinishedRun(run.dag_id, succeeded, took_us))
             run_ended(turn, run, succeeded=succeeded, stuck=reason == _STUCK)
+    meet_deadlines(turn, released)
     count_runs(turn, released, -1)
     if filled := {run.backfill_id for run in released if run.backfill_id is not None}:
         backfills.close(turn.tx, filled)

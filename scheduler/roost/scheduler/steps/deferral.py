@@ -10,7 +10,9 @@ from roost.models.queries import inbox
 from roost.models.queries.inbox import FiredTrigger, NewTrigger
 from roost.models.states import Event, State
 from roost.scheduler.book import ActiveRun, Alarm, Waiting
+from roost.scheduler.steps.callbacks import task_ended
 from roost.scheduler.steps.cutting import time_out
+from roost.scheduler.steps.deadlines import DEADLINE, miss_deadlines
 from roost.scheduler.steps.ending import BY_DISPATCH, END, Batch, Ended, fail_or_retry, schedule
 from roost.scheduler.turn import Turn
 from roost.support.wire import DeferSpec
@@ -166,15 +168,20 @@ def _time_out(turn: Turn, run: ActiveRun, index: int, alarm: Alarm, trigger_id: 
         run.board.settle(index, State.SKIPPED)
         task_id = run.board.tasks[index].task_id
         turn.ended[run.dag_id, task_id, str(State.SKIPPED)] += 1
+        task_ended(turn, run, index, State.SKIPPED, ended_at=turn.now, error=reason)
         turn.touch(run)
 
 
 def settle_alarms(turn: Turn) -> None:
     """Wake retries that are due, end deferrals that waited too long (D6: a timer), and runs that
-    take too long (H11)."""
+    take too long (H11, H22)."""
     timed_out: list[int] = []
     late_runs: list[int] = []
+    deadlines: list[int] = []
     for alarm in turn.book.due_alarms(turn.now):
+        if alarm.ti_id == DEADLINE:
+            deadlines.append(alarm.run_key)
+            continue
         run = turn.book.runs.get(alarm.run_key)
         index = None if run is None else run.board.index_of(alarm.ti_id)
         if alarm.ti_id == 0:
@@ -194,4 +201,5 @@ def settle_alarms(turn: Turn) -> None:
             run.board.settle(index, State.SCHEDULED)
             schedule(turn, run, index)
     inbox.delete_triggers(turn.tx, timed_out)
+    miss_deadlines(turn, deadlines)
     time_out(turn, late_runs)
