@@ -146,6 +146,11 @@ class DAG:
         self.fileloc = frame.f_code.co_filename if frame else ""
 
     @property
+    def schedule_interval(self) -> Schedule:
+        """``schedule`` under its older name."""
+        return self.schedule
+
+    @property
     def folder(self) -> str:
         """Where the DAG file is; template files are looked up here."""
         return os.path.dirname(self.fileloc)

@@ -1,0 +1,1 @@
+"""Functions that the DAGs of this package share. Not scanned for DAGs."""

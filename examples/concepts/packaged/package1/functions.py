@@ -1,0 +1,5 @@
+"""What the tasks do."""
+
+
+def greet(name):
+    return f"hello {name}"
