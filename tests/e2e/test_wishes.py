@@ -76,7 +76,7 @@ def test_a_running_task_that_is_cleared_dies_before_it_runs_again(
     begun: Callable[[], list[list[str]]],
     victim: str,
 ) -> None:
-    """Nobody, the scheduler or the worker is killed right after the clear (S1)."""
+    """Nobody, the scheduler or the worker is killed right after the clear (invariant S1)."""
     told = daemons.cli("tasks", "clear", "long", "--run-id", "r", "-y").stdout
     assert "1 of them queued or running: ended first" in told
     if victim != "nobody":

@@ -1,4 +1,4 @@
-"""Leases: kept and judged by the database's clock; who is dead, and when (S15, L4)."""
+"""Leases: kept and judged by the database's clock; who is dead, and when (invariant S15, L4)."""
 
 from __future__ import annotations
 

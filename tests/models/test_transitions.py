@@ -1,4 +1,4 @@
-"""The one writer of state: only what the table of moves allows, one log row a move (S2, S4)."""
+"""The one writer of state: only what the table of moves allows, one log row a move (invariants S2, S4)."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def test_any_history_is_gap_free_s4(engine: Engine, run_key: int, events: list[E
 
 @pytest.mark.parametrize("database_kind", ["postgresql"], indirect=True)
 def test_rival_writers_win_disjoint_rows(engine: Engine, database_url: str, run_key: int) -> None:
-    """Each of 600 rows is won by one of four writers, and logged once (S4)."""
+    """Each of 600 rows is won by one of four writers, and logged once (invariant S4)."""
     ids = add(engine, run_key, [State.RUNNING] * 600)
     # None of their targets is another one's origin: a row that one has won no other may move on.
     events = (Event.SUCCEED, Event.FAIL, Event.RETRY, Event.END_SKIPPED)

@@ -1,4 +1,4 @@
-"""Tries: how many, when, and what does not cost one (S2, S11, H13)."""
+"""Tries: how many, when, and what does not cost one (invariants S2, S11, H13)."""
 
 from __future__ import annotations
 

@@ -186,7 +186,7 @@ def test_sigterm_hands_over_at_once(
 def test_sigkill_of_triggerer_loses_no_trigger(
     world: World, daemons: Daemons, tmp_path: Path
 ) -> None:
-    """S3: another triggerer of the host takes over a dead one's triggers without its lease."""
+    """invariant S3: another triggerer of the host takes over a dead one's triggers without its lease."""
     numbers = world.defer([appears(tmp_path / "file") for _ in range(20)])
     first = daemons.start("triggerer")
     wait_owned(world, 20, owner(world, first))
@@ -201,7 +201,7 @@ def test_sigkill_of_triggerer_loses_no_trigger(
 def test_stopped_triggerer_cannot_write_after_takeover(
     world: World, daemons: Daemons, tmp_path: Path
 ) -> None:
-    """S15: after SIGSTOP, takeover and SIGCONT the stale owner's event is refused; it rejoins."""
+    """invariant S15: after SIGSTOP, takeover and SIGCONT the stale owner's event is refused; it rejoins."""
     log = tmp_path / "log"
     (number,) = world.defer([appears(tmp_path / "file", log)])
     stale = daemons.start("triggerer")
@@ -286,7 +286,7 @@ def test_trigger_whose_row_vanished_is_cancelled(
 def test_two_triggerers_fire_everything_once(
     world: World, daemons: Daemons, bell: Doorbell, tmp_path: Path
 ) -> None:
-    """S3, D17: two triggerers, 2,000 timers and 200 poll triggers, an event each."""
+    """invariant S3, D17: two triggerers, 2,000 timers and 200 poll triggers, an event each."""
     daemons.start_all("triggerer", "triggerer")
     due = now_us() + 2 * SECOND
     (tmp_path / "file").touch()

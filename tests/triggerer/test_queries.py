@@ -83,7 +83,7 @@ def test_timer_event_is_the_due_moment(world: World, run: Run, moment: datetime)
 
 
 def test_timers_fire_in_due_order_once_and_never_early(world: World, run: Run) -> None:
-    """S3: a batch takes the earliest, a second pass takes none of them again."""
+    """invariant S3: a batch takes the earliest, a second pass takes none of them again."""
     now = now_us()
     late, early, future = world.defer(
         [{"due_at": now - 1}, {"due_at": now - SECOND}, {"due_at": now + 1}]
@@ -99,7 +99,7 @@ def test_timers_fire_in_due_order_once_and_never_early(world: World, run: Run) -
 
 
 def test_timer_with_an_event_already_gets_no_second(world: World, run: Run) -> None:
-    """S3: when a time-out was written first, the timer's own event is dropped and it is done."""
+    """invariant S3: when a time-out was written first, the timer's own event is dropped and it is done."""
     now = now_us()
     (number,) = world.defer([{"due_at": now}])
     world.rows(
@@ -139,7 +139,7 @@ def test_claim_of_some_queues_only(world: World, run: Run) -> None:
 
 
 def test_job_that_ended_claims_and_stores_nothing(world: World, run: Run) -> None:
-    """S15: what a triggerer does after others have ended its job has no effect."""
+    """invariant S15: what a triggerer does after others have ended its job has no effect."""
     (number,) = world.defer([{"cls": "Waits"}])
     mine = join(run)
     run(lambda tx: triggers.claim(tx, mine, 1))
@@ -182,7 +182,7 @@ def test_specs_and_sources_of_claimed_triggers(world: World, run: Run) -> None:
 
 
 def test_event_of_a_stale_claim_is_refused(world: World, run: Run) -> None:
-    """S2, S3: after a takeover only the new owner's event counts, and only with its epoch."""
+    """invariants S2, S3: after a takeover only the new owner's event counts, and only with its epoch."""
     (number,) = world.defer([{"cls": "Waits"}])
     stale, owner = join(run), join(run)
     run(lambda tx: triggers.claim(tx, stale, 1))

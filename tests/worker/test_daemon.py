@@ -134,7 +134,7 @@ def test_what_outlasts_the_drain_is_handed_over_anew(
     tmp_path: Path,
     twice: bool,
 ) -> None:
-    """Preempted: no try is consumed (S11), and nothing of the task is left."""
+    """Preempted: no try is consumed (invariant S11), and nothing of the task is left."""
     begun = tmp_path / "begun"
     states = run(
         "@task\n"

@@ -125,7 +125,7 @@ def test_what_a_running_task_has_daemonised_is_left_to_it(driver: Driver, tmp_pa
 def test_execution_timeout_holds_against_a_task_that_resists(
     make_driver: Callable[..., Driver],
 ) -> None:
-    """D7, S14: enforced from outside when the task's own code prevents it from within."""
+    """D7, invariant S14: enforced from outside when the task's own code prevents it from within."""
     driver = make_driver(**QUICK)
     driver.tasks(
         "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM, signal.SIGTERM})\n"

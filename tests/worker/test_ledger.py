@@ -139,7 +139,7 @@ def test_a_claim_starts_the_task_instance(
 def test_a_dispatch_whose_task_instance_moved_on_is_not_started(
     new_ledger: Callable[..., Ledger], enqueue: Queue, database_url: str
 ) -> None:
-    """S2: the dispatch is not the task instance's current one any more."""
+    """invariant S2: the dispatch is not the task instance's current one any more."""
     enqueue(1)
     enqueue(2, dispatch_id=2002)
     assert ids(new_ledger().claim(2)) == [1001]
@@ -150,7 +150,7 @@ def test_a_dispatch_whose_task_instance_moved_on_is_not_started(
 def test_two_workers_never_claim_the_same(
     new_ledger: Callable[..., Ledger], enqueue: Queue
 ) -> None:
-    """S1."""
+    """invariant S1."""
     for number in range(1, 41):
         enqueue(number)
     ledgers = [new_ledger(), new_ledger()]
@@ -171,7 +171,7 @@ def test_two_workers_never_claim_the_same(
 def test_a_worker_declared_dead_claims_and_ends_nothing(
     new_ledger: Callable[..., Ledger], enqueue: Queue, engine: Engine, database_url: str
 ) -> None:
-    """S15."""
+    """invariant S15."""
     enqueue(1)
     enqueue(2)
     ledger = new_ledger()
