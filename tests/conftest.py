@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
+from tests.support import rows
 from tests.support.daemons import Daemons
 from tests.support.databases import Databases, stop_server
 
@@ -18,6 +21,7 @@ from tests.support.databases import Databases, stop_server
 settings.register_profile("roost", deadline=None)
 settings.load_profile("roost")
 
+_OUTCOMES = {"passed", "failed", "error", "skipped", "xfailed"}
 _SHARED = "ROOST_TEST_SHARED"
 _CONTROLLER = "ROOST_TEST_CONTROLLER"
 
@@ -39,6 +43,19 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         shared = Path(os.environ.pop(_SHARED))
         stop_server(shared)
         shutil.rmtree(shared)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """End the whole suite's output with the table of the semantics: row, outcome, test."""
+    outcomes: dict[str, set[str]] = defaultdict(set)
+    for word, reports in terminalreporter.stats.items():
+        if word in _OUTCOMES:
+            for report in reports:
+                outcomes[report.nodeid.partition("[")[0]].add(word)
+    if any("test_rows.py" in test for test in outcomes):
+        terminalreporter.write_sep("=", "rows of the semantics")
+        for line in rows.table(outcomes):
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

@@ -129,6 +129,27 @@ def test_relations_between_tasks_and_between_task_instances() -> None:
         assert run["task_1"].events[:1] == ["schedule"]
 
 
+def test_a_task_in_no_dag_is_not_loaded() -> None:
+    """S10: operators are only loaded if they are assigned to a DAG."""
+    dag = DAG("d")
+    DummyOperator(task_id="inside", dag=dag)
+    DummyOperator(task_id="nowhere")
+    assert run_dag(dag).states == {"inside": "success"}
+
+
+def test_task_lifecycle() -> None:
+    """S25: no status, scheduled, queued, running, success."""
+    with DAG("d") as dag:
+        DummyOperator(task_id="first") >> BashOperator(task_id="t", bash_command="true")
+    with Simulation(dag, start=FIRST, stubs={"t": Stub(takes=HOUR)}) as simulation:
+        run = simulation.trigger()
+        simulation.advance(HOUR / 2)
+        assert run.states == {"first": "success", "t": "running"}
+        simulation.run()
+        assert run["t"].events == ["schedule", "enqueue", "start", "succeed"]
+        assert run["t"].state == "success"
+
+
 def test_dag_assignment() -> None:
     """S8, S9: explicit, deferred and inferred; it cannot be changed, and the same again is fine."""
     dag = dags_of("dag_assignment")["dag_assignment"]

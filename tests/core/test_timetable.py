@@ -182,7 +182,7 @@ MOMENTS = st.integers(us("2005-01-01"), us("2036-01-01"))
 
 
 @given(SCHEDULES, ZONES, MOMENTS)
-def test_catchup_makes_every_interval_once_ascending_without_a_gap_s12(
+def test_catchup_makes_every_interval_once_ascending_without_a_gap_invariant_s12(
     schedule: str | timedelta, zone: str, start: int
 ) -> None:
     table, last = parse_schedule(schedule, zone), None
@@ -195,7 +195,7 @@ def test_catchup_makes_every_interval_once_ascending_without_a_gap_s12(
 
 
 @given(SCHEDULES, ZONES, MOMENTS, st.integers(0, 500 * DAY))
-def test_without_catchup_the_run_is_the_last_that_catchup_would_make_by_now_s12(
+def test_without_catchup_the_run_is_the_last_that_catchup_would_make_by_now_invariant_s12(
     schedule: str | timedelta, zone: str, start: int, elapsed: int
 ) -> None:
     table, now = parse_schedule(schedule, zone), start + elapsed

@@ -46,7 +46,7 @@ def trigger(engine: Engine, run_key: int, ti_id: int, **values: Any) -> None:
     )  # fmt: skip
 
 
-def test_a_second_live_dispatch_s1(engine: Engine, run_key: int, ti_id: int) -> None:
+def test_a_second_live_dispatch_invariant_s1(engine: Engine, run_key: int, ti_id: int) -> None:
     dispatch(engine, run_key, ti_id, 1)
     with pytest.raises(IntegrityError):
         dispatch(engine, run_key, ti_id, 2)
@@ -64,7 +64,7 @@ def test_a_dispatch_that_is_half_of_something(
         dispatch(engine, run_key, ti_id, 1, **values)
 
 
-def test_a_second_trigger_of_a_task_and_a_second_event_s3_s6(
+def test_a_second_trigger_of_a_task_and_a_second_event_invariant_s3_s6(
     engine: Engine, run_key: int, ti_id: int
 ) -> None:
     trigger(engine, run_key, ti_id, id=1)
@@ -88,7 +88,7 @@ def test_a_trigger_that_no_lane_can_serve(
         trigger(engine, run_key, ti_id, **values)
 
 
-def test_an_over_full_pool_s8(engine: Engine) -> None:
+def test_an_over_full_pool_invariant_s8(engine: Engine) -> None:
     insert(engine, tables.pool, pool="p", slots=2)
 
     def change(by: int) -> None:
@@ -106,7 +106,7 @@ def test_an_over_full_pool_s8(engine: Engine) -> None:
     transact(engine, lambda tx: handoffs.change_pools(tx, {"all": 10**6}))
 
 
-def test_too_many_active_runs_s9(engine: Engine) -> None:
+def test_too_many_active_runs_invariant_s9(engine: Engine) -> None:
     insert(engine, tables.dag_usage, dag_id="d", max_runs=1)
 
     def change(by: int) -> None:
@@ -118,7 +118,7 @@ def test_too_many_active_runs_s9(engine: Engine) -> None:
             change(by)
 
 
-def test_a_second_scheduled_run_of_an_interval_s12(engine: Engine, run_key: int) -> None:
+def test_a_second_scheduled_run_of_an_interval_invariant_s12(engine: Engine, run_key: int) -> None:
     with engine.begin() as db:
         version = db.execute(sa.select(tables.dag_run.c.version_id)).scalar_one()
     row = {

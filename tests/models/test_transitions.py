@@ -1,4 +1,7 @@
-"""The one writer of state: only what the table of moves allows, one log row a move (invariants S2, S4)."""
+"""The one writer of state: only what the table of moves allows, one log row a move.
+
+By invariants S2, S4.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +52,7 @@ def moves(engine: Engine, events: Any, wanted: Any, **more: Any) -> list[Moved]:
     return transact(engine, lambda tx: move(tx, events, wanted, actor="test", **more))
 
 
-def test_every_state_and_event_allows_only_what_the_table_says_s4(
+def test_every_state_and_event_allows_only_what_the_table_says_invariant_s4(
     engine: Engine, run_key: int
 ) -> None:
     cases = list(product(State, Event))
@@ -77,7 +80,7 @@ def test_every_state_and_event_allows_only_what_the_table_says_s4(
 BY_USERS = {Event.CLEAR, Event.MARK_SUCCESS, Event.MARK_FAILED, Event.MARK_SKIPPED, Event.REMOVE}
 
 
-def test_only_users_make_an_instance_leave_a_final_state_s5() -> None:
+def test_only_users_make_an_instance_leave_a_final_state_invariant_s5() -> None:
     for event, (origins, _target) in MOVES.items():
         assert not origins & FINISHED or event in BY_USERS, event
 
@@ -102,7 +105,7 @@ def test_many_rows_move_in_one_statement_and_only_those_that_may(
     assert [row.end_date for row in rows(engine, TI)] == [7, None, 7, None]
 
 
-def test_a_row_without_its_guard_does_not_move_s2(engine: Engine, run_key: int) -> None:
+def test_a_row_without_its_guard_does_not_move_invariant_s2(engine: Engine, run_key: int) -> None:
     ids = add(engine, run_key, [State.RUNNING] * 3, dispatch_id=5)
     wanted = [{"id": i, "if_dispatch_id": d} for i, d in zip(ids, (4, 5, 6), strict=True)]
     moved = moves(engine, Event.SUCCEED, wanted, guards=("dispatch_id",))
@@ -118,7 +121,9 @@ def test_adds_are_added_and_sets_are_set(engine: Engine, run_key: int) -> None:
     assert (now.run_us, now.trigger_id, now.next_method) == (42, 9, None)
 
 
-def test_a_path_is_one_update_and_a_log_row_for_each_step_s4(engine: Engine, run_key: int) -> None:
+def test_a_path_is_one_update_and_a_log_row_for_each_step_invariant_s4(
+    engine: Engine, run_key: int
+) -> None:
     (ti_id,) = add(engine, run_key, [State.NONE])
     path = (Event.SCHEDULE, Event.ENQUEUE, Event.START, Event.DEFER, Event.RESUME)
     (moved,) = moves(engine, path, [{"id": ti_id, "dispatch_id": 3}], sets=("dispatch_id",))
@@ -156,7 +161,9 @@ def test_a_path_must_hang_together(first: Event, second: Event) -> None:
 
 @settings(deadline=None, max_examples=15, suppress_health_check=list(HealthCheck))
 @given(events=st.lists(st.sampled_from(Event), max_size=25))
-def test_any_history_is_gap_free_s4(engine: Engine, run_key: int, events: list[Event]) -> None:
+def test_any_history_is_gap_free_invariant_s4(
+    engine: Engine, run_key: int, events: list[Event]
+) -> None:
     with engine.begin() as db:
         db.execute(sa.delete(TI))
         db.execute(sa.delete(LOG))
@@ -232,7 +239,7 @@ def test_runs_move_only_as_their_table_says(engine: Engine, run_key: int) -> Non
             assert (log[key].from_state, log[key].to_state) == (state, RUN_MOVES[event][1])
 
 
-def test_a_run_id_and_an_interval_exist_once_s12(engine: Engine, run_key: int) -> None:
+def test_a_run_id_and_an_interval_exist_once_invariant_s12(engine: Engine, run_key: int) -> None:
     version = rows(engine, tables.dag_run)[0].version_id
 
     def create(run_id: str, kind: str, start: int) -> int | None:

@@ -111,7 +111,7 @@ def test_days_that_change_the_clock_have_one_run_each_h14(
     assert logical_dates(world) == expected
 
 
-def test_a_clock_that_steps_back_doubles_nothing_s12(world: World) -> None:
+def test_a_clock_that_steps_back_doubles_nothing_invariant_s12(world: World) -> None:
     store(world, "@hourly", start_date=START - 5 * 3600 * SECOND, catchup=True)
     world.turns()
     before = logical_dates(world)
@@ -125,7 +125,7 @@ def test_a_clock_that_steps_back_doubles_nothing_s12(world: World) -> None:
     assert len(logical_dates(world)) == 6
 
 
-def test_no_run_of_a_paused_dag_is_created_s13(world: World) -> None:
+def test_no_run_of_a_paused_dag_is_created_invariant_s13(world: World) -> None:
     store(world, "@daily", start_date=_MIDNIGHT - 2 * DAY, catchup=True)
     world.pause("d")
     world.turns()

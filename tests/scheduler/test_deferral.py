@@ -91,7 +91,7 @@ def test_a_trigger_that_defers_and_fires_before_anyone_looks(world: World) -> No
     assert world.states() == {"a": "success"}
 
 
-def test_the_first_event_wins_s3(world: World) -> None:
+def test_the_first_event_wins_invariant_s3(world: World) -> None:
     world.start(task("a"))
     world.work(a=deferred())
     trigger_id = world.fire("a", "first")

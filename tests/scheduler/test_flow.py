@@ -178,7 +178,7 @@ def test_a_dag_without_tasks_succeeds(world: World) -> None:
     ("leaves", "end"),
     [("ss", "success"), ("sk", "success"), ("kk", "success"), ("sf", "failed"), ("ff", "failed")],
 )
-def test_leaves_decide_how_a_run_ends_s17(world: World, leaves: str, end: str) -> None:
+def test_leaves_decide_how_a_run_ends_invariant_s17(world: World, leaves: str, end: str) -> None:
     run = world.start(task("a", "b"), task("b", trigger_rule="all_done"), task("c"))
     first, second = (_ENDS[leaf] for leaf in leaves)
     world.work(a=failed(), c=second)
@@ -186,7 +186,9 @@ def test_leaves_decide_how_a_run_ends_s17(world: World, leaves: str, end: str) -
     assert world.run_state(run) == end
 
 
-def test_a_failure_in_the_middle_that_is_handled_does_not_fail_the_run_s17(world: World) -> None:
+def test_a_failure_in_the_middle_that_is_handled_does_not_fail_the_run_invariant_s17(
+    world: World,
+) -> None:
     run = world.start(task("a", "b"), task("b", trigger_rule="one_failed"))
     world.work(a=failed())
     world.work()

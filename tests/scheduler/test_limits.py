@@ -117,7 +117,7 @@ def test_a_full_pool_does_not_hide_another_of_the_same_run_h4(world: World) -> N
     assert started(world) == ["s0", "free"]
 
 
-def test_a_pool_that_shrinks_lets_nobody_in_until_it_has_room_s8(world: World) -> None:
+def test_a_pool_that_shrinks_lets_nobody_in_until_it_has_room_invariant_s8(world: World) -> None:
     """Chains give a slot back and want one in the same turn."""
     world.pool("p", 4)
     world.start(
@@ -259,7 +259,7 @@ def test_a_pool_that_changes_its_mind_about_deferral_counts_right_h5(
     assert world.used("p") == 0
 
 
-def test_max_active_tasks_holds_for_each_run_s10(world: World) -> None:
+def test_max_active_tasks_holds_for_each_run_invariant_s10(world: World) -> None:
     world.store(dag("d", *[task(f"t{n}") for n in range(5)], max_active_tasks=2))
     world.trigger("d")
     world.trigger("d")
@@ -376,7 +376,7 @@ def test_a_dag_without_limited_tasks_pays_nothing_for_them_h4(
     assert not any("task_usage" in statement for statement in asked)
 
 
-def test_parallelism_holds_over_all_runs_s10(world: World) -> None:
+def test_parallelism_holds_over_all_runs_invariant_s10(world: World) -> None:
     world.schedulers[0]._parallelism = world.parallelism = 3
     world.store(*[dag(f"d{n}", task("a"), task("b")) for n in range(4)])
     for n in range(4):
@@ -389,7 +389,7 @@ def test_parallelism_holds_over_all_runs_s10(world: World) -> None:
     assert world.turn().in_flight == 3
 
 
-def test_max_active_runs_s9(world: World) -> None:
+def test_max_active_runs_invariant_s9(world: World) -> None:
     world.store(dag("d", task("a"), max_active_runs=2))
     keys = [world.trigger("d") for _ in range(5)]
     world.turns()
@@ -403,7 +403,7 @@ def test_max_active_runs_s9(world: World) -> None:
         world.check()
 
 
-def test_fewer_runs_may_be_active_from_now_on_s9(world: World) -> None:
+def test_fewer_runs_may_be_active_from_now_on_invariant_s9(world: World) -> None:
     world.store(dag("d", task("a"), max_active_runs=3))
     keys = [world.trigger("d") for _ in range(5)]
     world.turns()
@@ -416,7 +416,7 @@ def test_fewer_runs_may_be_active_from_now_on_s9(world: World) -> None:
         assert [world.run_state(key) for key in keys].count("running") == running
 
 
-def test_nothing_new_is_queued_while_a_dag_is_paused_s13(world: World) -> None:
+def test_nothing_new_is_queued_while_a_dag_is_paused_invariant_s13(world: World) -> None:
     world.store(dag("d", task("a", "b"), task("b"), task("later")), dag("e", task("x")))
     run = world.trigger("d")
     world.turns()
@@ -436,7 +436,7 @@ def test_nothing_new_is_queued_while_a_dag_is_paused_s13(world: World) -> None:
     assert sorted(started(world)) == ["a", "b", "later"]
 
 
-def test_a_deferral_goes_on_while_its_dag_is_paused_s13(world: World) -> None:
+def test_a_deferral_goes_on_while_its_dag_is_paused_invariant_s13(world: World) -> None:
     world.start(task("a"))
     world.work(a=deferred())
     world.pause("d")

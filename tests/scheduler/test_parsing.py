@@ -260,7 +260,9 @@ def test_safe_mode_s4(folder: Folder, text: str, wanted: bool) -> None:
     assert folder.look() == []
 
 
-def test_without_safe_mode_every_file_is_looked_at_s4(make: Callable[..., Folder]) -> None:
+def test_without_safe_mode_every_file_is_looked_at_s4(
+    make: Callable[..., Folder],
+) -> None:
     folder = make(safe_mode=False)
     folder.write("a.py", "x = 1")
     folder.write("notes.txt", "roost dag")

@@ -216,7 +216,7 @@ def test_forgetting_at_every_turn_changes_nothing(
     assert ends[0] == ends[1]
 
 
-def test_a_scheduler_that_was_declared_dead_writes_nothing_s15(world: World) -> None:
+def test_a_scheduler_that_was_declared_dead_writes_nothing_invariant_s15(world: World) -> None:
     busy(world)
     world.lose_scheduler(0)
     before = outcome(world)
@@ -230,7 +230,7 @@ def test_a_scheduler_that_was_declared_dead_writes_nothing_s15(world: World) -> 
     finish(world)
 
 
-def test_its_runs_are_taken_over_with_higher_dispatch_ids_s2(world: World) -> None:
+def test_its_runs_are_taken_over_with_higher_dispatch_ids_invariant_s2(world: World) -> None:
     world.start(task("a", retries=1, retry_delay_us=0), task("b"))
     before = {one.id for one in world.claim()}
     world.lose_scheduler(0)
@@ -285,7 +285,7 @@ def test_a_passing_conflict_costs_a_turn_and_nothing_else(world: World) -> None:
     finish(world)
 
 
-def test_counters_that_are_wrong_are_counted_anew_at_a_start_s8_s9(world: World) -> None:
+def test_counters_that_are_wrong_are_counted_anew_at_a_start_invariant_s8_s9(world: World) -> None:
     """Whatever spoilt them: they would keep tasks and runs out, or let too many in, for ever."""
     world.pool("p", 2, include_deferred=True)
     world.store(dag("d", task("a", pool="p"), task("b", pool="p"), max_active_runs=2))

@@ -24,7 +24,7 @@ from tests.scheduler.hands import (
 )
 
 
-def test_a_failed_try_is_tried_again_after_its_delay_s2(world: World) -> None:
+def test_a_failed_try_is_tried_again_after_its_delay_invariant_s2(world: World) -> None:
     run = world.start(task("a", "b", retries=2, retry_delay_us=60 * SECOND), task("b"))
     world.work(a=failed("once"))
     assert world.states() == {"a": "up_for_retry", "b": "none"}
@@ -44,7 +44,7 @@ def test_a_failed_try_is_tried_again_after_its_delay_s2(world: World) -> None:
     assert world.reasons("retry") == ["once", "twice"]
 
 
-def test_when_no_try_is_left_it_fails_s11(world: World) -> None:
+def test_when_no_try_is_left_it_fails_invariant_s11(world: World) -> None:
     run = world.start(task("a", "b", retries=1, retry_delay_us=0), task("b"))
     world.work(a=failed())
     world.work(a=failed())
@@ -73,7 +73,7 @@ def test_retries_survive_a_scheduler_that_forgets(world: World) -> None:
     assert world.states() == {"a": "up_for_retry"}
 
 
-def test_xcoms_of_a_failed_try_are_gone_s16(world: World) -> None:
+def test_xcoms_of_a_failed_try_are_gone_invariant_s16(world: World) -> None:
     world.start(task("a", retries=1, retry_delay_us=0), task("b"))
     ids = {one.task_id: one.ti_id for one in world.claim()}
     for ti_id in ids.values():
@@ -93,7 +93,7 @@ def leave_xcom(world: World, ti_id: int) -> None:
     )
 
 
-def test_xcoms_of_a_task_that_failed_for_good_are_gone_s16(world: World) -> None:
+def test_xcoms_of_a_task_that_failed_for_good_are_gone_invariant_s16(world: World) -> None:
     """A task downstream that runs all the same reads nothing of it."""
     world.start(task("a", retries=0))
     (one,) = world.claim()
@@ -104,7 +104,7 @@ def test_xcoms_of_a_task_that_failed_for_good_are_gone_s16(world: World) -> None
     assert world.fetch("SELECT ti_id FROM xcom") == []
 
 
-def test_xcoms_of_a_lost_dispatch_are_gone_s16(world: World) -> None:
+def test_xcoms_of_a_lost_dispatch_are_gone_invariant_s16(world: World) -> None:
     world.start(task("a", retries=0))
     (one,) = world.claim()
     leave_xcom(world, one.ti_id)
@@ -114,7 +114,7 @@ def test_xcoms_of_a_lost_dispatch_are_gone_s16(world: World) -> None:
     assert len(world.claim()) == 1
 
 
-def test_xcoms_from_before_a_deferral_outlive_a_loss_after_it_s16(world: World) -> None:
+def test_xcoms_from_before_a_deferral_outlive_a_loss_after_it_invariant_s16(world: World) -> None:
     """What was pushed before ``defer`` belongs to the try that goes on."""
     world.start(task("a", retries=0))
     (one,) = world.claim()
@@ -129,7 +129,7 @@ def test_xcoms_from_before_a_deferral_outlive_a_loss_after_it_s16(world: World) 
     assert len(world.fetch("SELECT ti_id FROM xcom")) == 1
 
 
-def test_a_lost_dispatch_costs_no_try_s11(world: World) -> None:
+def test_a_lost_dispatch_costs_no_try_invariant_s11(world: World) -> None:
     world.start(task("a", retries=0))
     before = world.claim()[0].id
     world.lose_worker()
@@ -146,7 +146,7 @@ def test_a_lost_dispatch_costs_no_try_s11(world: World) -> None:
 
 
 @pytest.mark.parametrize("restart", [False, True])
-def test_losses_have_a_budget_s11(world: World, restart: bool) -> None:
+def test_losses_have_a_budget_invariant_s11(world: World, restart: bool) -> None:
     world.start(task("a", retries=1, retry_delay_us=0))
     for loss in range(1, 6):
         world.claim()
@@ -287,7 +287,7 @@ def test_a_deferral_that_no_row_can_hold_fails_that_task_only(
 
 
 @pytest.mark.parametrize("outcome", [ok(), failed(), skipped(), deferred(), lost()])
-def test_an_older_dispatch_has_no_say_though_its_outcome_comes_late_s2(
+def test_an_older_dispatch_has_no_say_though_its_outcome_comes_late_invariant_s2(
     world: World, outcome: OutcomeOf
 ) -> None:
     """However its row came back into the inbox, only the current dispatch moves the task."""

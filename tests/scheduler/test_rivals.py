@@ -109,7 +109,7 @@ def test_a_run_that_one_ends_makes_room_for_a_run_of_the_other(rivals: World) ->
     assert rivals.run_state(second) == "running"
 
 
-def test_a_due_interval_is_created_once_s12(rivals: World) -> None:
+def test_a_due_interval_is_created_once_invariant_s12(rivals: World) -> None:
     now = rivals.clock.now
     rivals.store(
         dag("d", task("a", empty=True), schedule="@hourly", start_date=now - 6 * 3600 * 10**6,

@@ -19,6 +19,7 @@ TESTS = Path(__file__).parents[1]
 ROWS = [f"S{n}" for n in range(1, 110)] + [f"H{n}" for n in range(8, 29)]
 _CITED = re.compile(r"(?<!invariant )(?<!invariants )\b([SH])(\d+)\b(?:\s?-\s?\1?(\d+)\b)?")
 _NAMED = re.compile(r"(?<=_)([sh])(\d+)(?=_|$)")
+_NAMED_INVARIANTS = re.compile(r"invariant(_s\d+)+")
 _INVARIANTS = re.compile(r"\binvariants? S\d+(?:(?:, | and |-)S\d+)*")
 
 
@@ -34,7 +35,8 @@ def _tests_of(tree: ast.AST, prefix: str) -> Iterator[tuple[str, str]]:
         if isinstance(node, ast.ClassDef) and node.name.startswith("Test"):
             yield from _tests_of(node, f"{prefix}::{node.name}")
         elif isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
-            named = " ".join(f"{letter.upper()}{n}" for letter, n in _NAMED.findall(node.name))
+            name = _NAMED_INVARIANTS.sub("", node.name)
+            named = " ".join(f"{letter.upper()}{n}" for letter, n in _NAMED.findall(name))
             yield f"{prefix}::{node.name}", f"{named} {ast.get_docstring(node) or ''}"
 
 

@@ -186,7 +186,10 @@ def test_sigterm_hands_over_at_once(
 def test_sigkill_of_triggerer_loses_no_trigger(
     world: World, daemons: Daemons, tmp_path: Path
 ) -> None:
-    """invariant S3: another triggerer of the host takes over a dead one's triggers without its lease."""
+    """Another triggerer of the host takes over a dead one's triggers without its lease.
+
+    By invariant S3.
+    """
     numbers = world.defer([appears(tmp_path / "file") for _ in range(20)])
     first = daemons.start("triggerer")
     wait_owned(world, 20, owner(world, first))
@@ -201,7 +204,10 @@ def test_sigkill_of_triggerer_loses_no_trigger(
 def test_stopped_triggerer_cannot_write_after_takeover(
     world: World, daemons: Daemons, tmp_path: Path
 ) -> None:
-    """invariant S15: after SIGSTOP, takeover and SIGCONT the stale owner's event is refused; it rejoins."""
+    """After SIGSTOP, takeover and SIGCONT the stale owner's event is refused; it rejoins.
+
+    By invariant S15.
+    """
     log = tmp_path / "log"
     (number,) = world.defer([appears(tmp_path / "file", log)])
     stale = daemons.start("triggerer")

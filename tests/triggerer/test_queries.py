@@ -99,7 +99,10 @@ def test_timers_fire_in_due_order_once_and_never_early(world: World, run: Run) -
 
 
 def test_timer_with_an_event_already_gets_no_second(world: World, run: Run) -> None:
-    """invariant S3: when a time-out was written first, the timer's own event is dropped and it is done."""
+    """When a time-out was written first, the timer's own event is dropped and it is done.
+
+    By invariant S3.
+    """
     now = now_us()
     (number,) = world.defer([{"due_at": now}])
     world.rows(
@@ -182,7 +185,10 @@ def test_specs_and_sources_of_claimed_triggers(world: World, run: Run) -> None:
 
 
 def test_event_of_a_stale_claim_is_refused(world: World, run: Run) -> None:
-    """invariants S2, S3: after a takeover only the new owner's event counts, and only with its epoch."""
+    """After a takeover only the new owner's event counts, and only with its epoch.
+
+    By invariants S2, S3.
+    """
     (number,) = world.defer([{"cls": "Waits"}])
     stale, owner = join(run), join(run)
     run(lambda tx: triggers.claim(tx, stale, 1))
