@@ -365,12 +365,18 @@ def test_ignore_file(tmp_path: Path) -> None:
     assert list(find_files(str(tmp_path))) == ["tenant.py"]
 
 
-def test_sla() -> None:
-    """S100, S103: due within an hour of its period; missed, recorded and told once."""
+def test_sla(capfd: pytest.CaptureFixture[str]) -> None:
+    """S100, S103: due within an hour of its period, missed while it is blocked; told once."""
+    start = FIRST + timedelta(minutes=5)
     with Simulation(
-        DAGS / "sla.py", start=FIRST, stubs={"slow": Stub(takes=4 * HOUR), "due": Stub()}
+        DAGS / "sla.py", start=start, stubs={"slow": Stub(takes=9 * HOUR), "due": Stub()}
     ) as simulation:
-        simulation.advance(2 * HOUR)
+        simulation.advance(timedelta(minutes=110))
+        assert "missed" not in capfd.readouterr().out
+        simulation.advance(HOUR)
+        said = capfd.readouterr().out
+        assert said.count("sla missed") == 1
+        assert "due" in said and "slow" in said
 
 
 def test_every_example_is_run_here() -> None:

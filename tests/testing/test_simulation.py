@@ -321,3 +321,40 @@ def test_a_month_of_an_hourly_schedule() -> None:
     assert len(runs) == 30 * 24
     assert {run.state for run in (runs[0], runs[359], runs[-1])} == {"success"}
     assert runs[-1].start_date == START + timedelta(days=30)
+
+
+def test_mapped_tasks_real_and_stubbed() -> None:
+    """H17: each instance by its index; a stub stands in for every one of them."""
+    with DAG("mapped") as dag:
+
+        @task
+        def numbers() -> list[int]:
+            return [1, 2, 3]
+
+        @task
+        def double(x: int) -> int:
+            return 2 * x
+
+        @task
+        def total(values: list[int]) -> int:
+            return sum(values)
+
+        total(double.expand(x=numbers()))
+    run = run_dag(dag)
+    assert run["double", 2].xcom() == 6
+    assert run["total"].xcom() == 12
+    stubbed = run_dag(dag, stubs={"double": lambda context: context["ti"].map_index})
+    assert stubbed["total"].xcom() == 3
+
+
+def test_callbacks_are_called() -> None:
+    """H23: by the scheduler's own dispatches, after the state is stored."""
+    told = []
+    with DAG("told", on_failure_callback=lambda context: told.append(context["reason"])) as dag:
+        PythonOperator(
+            task_id="t",
+            python_callable=print,
+            on_failure_callback=lambda context: told.append(context["ti"].state),
+        )
+    run_dag(dag, stubs={"t": Stub(raises=ValueError("no"))})
+    assert sorted(told) == ["failed", "task_failure"]

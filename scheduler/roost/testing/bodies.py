@@ -7,7 +7,6 @@ told in that time.
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -100,10 +99,8 @@ class Bodies:
             sleep(duration_us(stub.takes) / SECOND)
             return stub.run(context)
 
-        loaded = self._files[spec.fileloc]
-        task: BaseOperator = copy.copy(loaded.dags[spec.dag_id].get_task(spec.task_id))
-        # The stand-in has no templates: what it would read may not exist in a test.
-        task.template_fields = ()
+        dag = self._files[spec.fileloc].dags[spec.dag_id]
+        task = _StandIn.of(dag.get_task(spec.task_id))
         task.execute = execute  # type: ignore[method-assign]
         return execute_task(task, spec, supervisor)
 
@@ -114,6 +111,17 @@ class Bodies:
             return
         with self._freeze(from_us(moment)):
             yield
+
+
+class _StandIn(BaseOperator):
+    """A task with all its knobs and no templates: what they would read may not exist in a test."""
+
+    @classmethod
+    def of(cls, task: BaseOperator) -> _StandIn:
+        """The stand-in of ``task``, mapped or not."""
+        made: _StandIn = object.__new__(cls)
+        made.__dict__.update(task.__dict__, template_fields=())
+        return made
 
 
 @contextmanager

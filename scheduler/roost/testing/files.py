@@ -72,6 +72,11 @@ class Files:
         tasks = (task for dag in self._serialized.values() for task in dag.tasks)
         return {"default", *(task.queue for task in tasks)}
 
+    @property
+    def have_slas(self) -> bool:
+        """Whether any task has an ``sla``."""
+        return any(task.sla_us for dag in self._serialized.values() for task in dag.tasks)
+
     def interval(self, dag_id: str, at: int) -> Interval:
         """The data interval of a run that is started by hand at ``at`` (microseconds)."""
         return infer_manual_interval(self._serialized[dag_id].timetable, at)

@@ -28,9 +28,10 @@ from roost.models import schema
 from roost.models.engine import Tx, open_engine, read, transact
 from roost.models.queries import edits, jobs, simulated
 from roost.models.transitions import NewRun, create_run
+from roost.scheduler.chores.sla import SlaWatch
 from roost.scheduler.loop import Report, Scheduler
 from roost.support import typedjson
-from roost.support.clock import duration_us, from_us, now_us, running_on, to_us
+from roost.support.clock import SECOND, duration_us, from_us, now_us, running_on, to_us
 from roost.support.crypto import Keyring
 from roost.support.processes import Process
 from roost.support.wire import Outcome, TaskSpec
@@ -50,6 +51,7 @@ T = TypeVar("T")
 _BATCH = 10_000
 _MOST_TURNS = 10_000
 _REAL_PATIENCE_S = 10.0
+_SLA_INTERVAL_US = 60 * SECOND
 _ME = Process("simulation", "simulation", os.getpid(), 0, "simulation")
 
 
@@ -133,6 +135,7 @@ class Simulation:
         )
         self._ledger.join()
         self._answers = answers
+        self._slas = SlaWatch(self._engine, self._clock) if self._files.have_slas else None
         known = {name: as_stub(value, name) for name, value in stubs.items()}
         self._bodies = Bodies(self._files.loaded, known, self._clock)
         self._waiting = Waiting(
@@ -232,7 +235,7 @@ class Simulation:
         with running_on(self._clock):
             while True:
                 report = self._settle()
-                if until is None and not self._unfinished():
+                if until is None and not self._ends and not self._unfinished():
                     return
                 nearest = self._nearest(report)
                 if nearest is None or (until is not None and nearest > until):
@@ -258,6 +261,8 @@ class Simulation:
             moved |= self._end_due()
             if self._waiting.anybody:
                 moved |= self._waiting.look()
+            if self._slas is not None and self._slas.look():
+                moved |= self._begin()
             if not moved:
                 return report
         raise SimulationStuck(f"time stands still at {self.now}: something repeats for ever")
@@ -285,6 +290,8 @@ class Simulation:
         moments = [self._ends[0][0] if self._ends else None, report.next_due]
         if self._waiting.anybody:
             moments.append(self._waiting.next_due())
+        if self._slas is not None and self._unfinished():
+            moments.append(self._clock.now + _SLA_INTERVAL_US)
         return min((at for at in moments if at is not None), default=None)
 
     def _unfinished(self) -> bool:
