@@ -256,7 +256,7 @@ class Simulation:
         for _ in range(_MOST_TURNS):
             report = self._scheduler.take_turn()
             moved = report.more
-            if report.handoffs:
+            if report.handoffs or report.callbacks:
                 moved |= self._begin()
             moved |= self._end_due()
             if self._waiting.anybody:
