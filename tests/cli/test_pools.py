@@ -63,15 +63,24 @@ def test_including_deferred_counts_them_anew(seed: Seed) -> None:
 
 
 def test_delete(seed: Seed) -> None:
+    """S37: a pool in use stays."""
     seed.cli("pools", "set", "w", "5")
     seed.sql("UPDATE pool SET used = 1 WHERE pool = 'w'")
     assert "1 slots of pool w are in use" in seed.cli("pools", "delete", "w").stderr
     seed.sql("UPDATE pool SET used = 0")
     assert seed.cli("pools", "delete", "w").stdout == "pool w deleted\n"
     assert "there is no pool 'w'" in seed.cli("pools", "delete", "w").stderr
-    refused = seed.cli("pools", "delete", "default_pool")  # S38
+
+
+def test_default_pool_has_128_slots_can_be_resized_and_not_deleted(seed: Seed) -> None:
+    """S38."""
+    pools = {row["pool"]: row["slots"] for row in seed.json("pools", "list")}
+    assert pools["default_pool"] == 128
+    refused = seed.cli("pools", "delete", "default_pool")
     assert refused.exit_code == 2
     assert "cannot be deleted" in refused.stderr
+    assert seed.cli("pools", "set", "default_pool", "64").exit_code == 0
+    assert seed.json("pools", "get", "default_pool")[0]["slots"] == 64
 
 
 def test_wrong_slots_are_wrong_usage(seed: Seed) -> None:

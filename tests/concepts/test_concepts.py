@@ -12,14 +12,16 @@ import zipfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from roost.dag import DAG, chain
+from roost.dag import DAG, Variable, chain
 from roost.dag.loader import load_dag_file, read_source
 from roost.dag.parse import parse_dag_file
+from roost.dag.serialize import serialize_dag
 from roost.exceptions import DagError
-from roost.operators import BashOperator, DummyOperator
+from roost.operators import BashOperator, DummyOperator, PythonOperator
 from roost.scheduler.parsing.folder import find_files
 from roost.testing import Simulation, Stub, run_dag, run_schedule
 
@@ -235,6 +237,39 @@ def test_variables() -> None:
     assert run["missing"].state == "failed"
     assert "Variable 'nowhere' does not exist" in (run["missing"].error or "")
     assert (run["value"].xcom(), run["json"].xcom()) == ("first", "second")
+
+
+def test_an_xcom_is_for_tasks_of_its_run_and_a_variable_for_all() -> None:
+    """S53, S59: an XCom has a key and a value and is of one task instance; a Variable is global."""
+
+    def leave(ti: Any, run_id: str) -> None:
+        ti.xcom_push("here", run_id)
+        Variable.set("everywhere", run_id)
+
+    def look(ti: Any) -> list[Any]:
+        return [ti.xcom_pull("leave", key="here"), Variable.get("everywhere", default_var=None)]
+
+    with DAG("d") as dag:
+        PythonOperator(task_id="leave", python_callable=leave) >> PythonOperator(
+            task_id="look", python_callable=look
+        )
+    with Simulation(dag, start=FIRST) as simulation:
+        first = simulation.trigger(run_id="first")
+        simulation.run()
+        second = simulation.trigger(run_id="second", logical_date=FIRST + DAY)
+        simulation.run()
+        assert first["look"].xcom() == ["first", "first"]
+        assert second["look"].xcom() == ["second", "second"]
+        assert first["leave"].xcom("here") == "first"
+
+
+def test_queues() -> None:
+    """S51: any task may name a queue; the default is what a worker listens to by default."""
+    dag = DAG("d")
+    assert DummyOperator(task_id="a", dag=dag).queue == "default"
+    assert DummyOperator(task_id="b", dag=dag, queue="spark").queue == "spark"
+    serialized = {task.task_id: task.queue for task in serialize_dag(dag).tasks}
+    assert serialized == {"a": "default", "b": "spark"}
 
 
 def test_branching_by_an_xcom() -> None:

@@ -168,7 +168,10 @@ def test_nothing_outlives_a_killed_worker(
     database_url: str,
     tmp_path: Path,
 ) -> None:
-    """Reliability 2a, worker SIGKILL: its tasks die with it, the rest before anything is redone."""
+    """Reliability 2a, worker SIGKILL: its tasks die with it, the rest before anything is redone.
+
+    H8, S106: noticed at once on one host, not after a heartbeat time-out.
+    """
     begun = tmp_path / "begun"
     run(
         "@task\n"
