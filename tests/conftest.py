@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from roost.support import masking
 from tests.support import rows
 from tests.support.daemons import Daemons
 from tests.support.databases import Databases, stop_server
@@ -56,6 +57,13 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.write_sep("=", "rows of the semantics")
         for line in rows.table(outcomes):
             terminalreporter.write_line(line)
+
+
+@pytest.fixture(autouse=True)
+def no_secrets() -> Iterator[None]:
+    """What a test's tasks were given of secrets is not hidden in the next test."""
+    yield
+    masking.forget()
 
 
 @pytest.fixture(scope="session")

@@ -108,3 +108,35 @@ def test_a_map_index_of_a_task_that_is_not_mapped(seed: Seed) -> None:
     seed.run("a", "r")
     result = seed.cli("tasks", "logs", "a", "r", "x", "--map-index", "4")
     assert result.stderr == "roost: task 'x' is not mapped; leave out --map-index\n"
+
+
+def test_secrets_of_the_database_are_hidden_whoever_wrote_them(keyed: Seed) -> None:
+    """A program that a task started writes past its Python; the command hides it all the same."""
+    keyed.dags(chain("a", "x"))
+    key = keyed.run("a", "r")
+    keyed.cli("connections", "add", "wh", "--conn-uri", "pg://me:canary-1@h?api_key=canary-2")
+    keyed.cli("variables", "set", "my_token", "canary-3")
+    keyed.cli("variables", "set", "conf", '{"password": "canary-4"}')
+    keyed.cli("variables", "set", "plain", "visible")
+    ti_id = keyed.instance(key, "x", state="failed", try_number=1, start_date=MOMENT)
+    write(keyed, 1, b"canary-1 canary-2 canary-3\ncanary-4 visible \xff can")
+    shown = keyed.cli("tasks", "logs", "a", "r", "x").stdout_bytes
+    assert shown == b"*** *** ***\n*** visible \xff can"
+    keyed.sql(
+        "INSERT INTO event_log (at, actor, event, dag_run_id, ti_id, ti_version, try_number, "
+        "from_state, to_state, reason) VALUES (1, 'scheduler:1', 'fail', :key, :ti, 1, 1, "
+        "'running', 'failed', 'ValueError: canary-1')",
+        key=key,
+        ti=ti_id,
+    )
+    assert keyed.cli("tasks", "logs", "a", "r", "x").stdout.endswith("failed: ValueError: ***\n")
+
+
+def test_a_lost_key_does_not_keep_logs_from_being_read(keyed: Seed) -> None:
+    keyed.dags(chain("a", "x"))
+    key = keyed.run("a", "r")
+    keyed.cli("variables", "set", "my_token", "canary-3")
+    (keyed.home / "encryption.key").unlink()
+    keyed.instance(key, "x", state="failed", try_number=1, start_date=MOMENT)
+    write(keyed, 1, b"text\n")
+    assert keyed.cli("tasks", "logs", "a", "r", "x").stdout == "text\n"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -14,14 +13,6 @@ from hypothesis import strategies as st
 
 from roost.support import masking
 from roost.support.masking import MASK, MIN_CHARS, Filter, mask, mask_secret, mask_value
-
-
-@pytest.fixture(autouse=True)
-def nothing_known() -> Iterator[None]:
-    masking.forget()
-    yield
-    masking.forget()
-
 
 # A secret of stars alone would be its own mask.
 SECRETS = st.lists(

@@ -13,6 +13,7 @@ from roost.dag.schedule import Timetable
 from roost.dag.serialize import serialize_dag
 from roost.exceptions import DagError
 from roost.support.clock import now_us
+from roost.support.masking import mask
 
 __all__ = ["parse_dag_file"]
 
@@ -85,8 +86,8 @@ def _explain(error: BaseException, path: str) -> str:
     if first is None:
         if isinstance(error, DagError | OSError):
             return str(error)
-        return "".join(traceback.format_exception_only(error)).rstrip()
+        return mask("".join(traceback.format_exception_only(error)).rstrip())
     inner = error.__traceback__
     for _ in range(first):
         inner = inner.tb_next if inner is not None else None
-    return "".join(traceback.format_exception(error.with_traceback(inner))).rstrip()
+    return mask("".join(traceback.format_exception(error.with_traceback(inner))).rstrip())

@@ -74,6 +74,7 @@ class _Forms:
 
 
 _forms = _Forms()
+_more_names: list[str] | None = None  # None: the environment has them
 
 
 def mask_secret(value: object, name: str | None = None) -> None:
@@ -128,8 +129,9 @@ def _forms_of(text: str) -> set[str]:
 
 
 def use_names(names: Iterable[str]) -> None:
-    """Take ``security.sensitive_names``, where they do not come with the environment."""
-    os.environ[_VARIABLE] = ",".join(names)
+    """Take ``security.sensitive_names`` where they do not come with the environment."""
+    global _more_names
+    _more_names = [name.lower() for name in names]
 
 
 def is_active() -> bool:
@@ -138,17 +140,18 @@ def is_active() -> bool:
 
 
 def forget() -> None:
-    """Forget all secrets: for tests, and for a process that goes on to another task."""
-    global _forms
-    _forms = _Forms()
+    """Forget all secrets and names: for tests."""
+    global _forms, _more_names
+    _forms, _more_names = _Forms(), None
 
 
 def is_sensitive(name: str) -> bool:
     """Whether something of this name is a secret: the name holds one of the known words."""
     low = name.lower().replace("-", "_")
-    extra = os.environ.get(_VARIABLE, "")
-    words = [*_NAMES, *(word.strip().lower() for word in extra.split(","))] if extra else _NAMES
-    return any(word in low for word in words if word)
+    extra = _more_names
+    if extra is None:
+        extra = [word.strip().lower() for word in os.environ.get(_VARIABLE, "").split(",")]
+    return any(word in low for word in (*_NAMES, *extra) if word)
 
 
 def mask(text: str) -> str:

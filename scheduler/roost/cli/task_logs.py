@@ -11,6 +11,7 @@ import click
 from sqlalchemy import Engine
 
 from roost.cli.base import Command
+from roost.cli.hiding import hide_stored_secrets
 from roost.cli.lookup import find_instance, find_run
 from roost.cli.session import database
 from roost.cli.task_listing import instance_arguments
@@ -18,6 +19,7 @@ from roost.exceptions import NotFound
 from roost.models.engine import read
 from roost.models.queries import why
 from roost.models.states import FINISHED
+from roost.support import masking
 from roost.support.clock import from_us
 from roost.support.config import Config
 from roost.worker.tasklog import log_path
@@ -42,7 +44,10 @@ def logs(
     where the task could not write it itself: its process was killed, or its trigger failed.
     """
     names = (dag_id, run_id, task_id, map_index)
+    filter_ = masking.Filter()
     with database() as (config, engine):
+        with read(engine) as tx:
+            hide_stored_secrets(tx, config)
 
         def now() -> Any:
             with read(engine) as tx:
@@ -61,19 +66,20 @@ def logs(
             row = now()
         with path.open("rb") as log:
             # Finished is asked before the last read, so that nothing is left behind.
-            while _copy(log) and follow:
+            while _copy(log, filter_) and follow:
                 row = now()
                 if row is None or row.state in FINISHED or row.try_number > number:
-                    _copy(log)
+                    _copy(log, filter_)
                     break
                 time.sleep(_LOOK_S)
+        click.echo(filter_.rest(), nl=False)
         _show_end(engine, row, number, path)
 
 
-def _copy(log: BinaryIO) -> bool:
+def _copy(log: BinaryIO, filter_: masking.Filter) -> bool:
     """Print what there is; bytes, for a task may write anything."""
     while chunk := log.read(65536):
-        click.echo(chunk, nl=False)
+        click.echo(filter_.feed(chunk), nl=False)
     return True
 
 
@@ -83,10 +89,11 @@ def _show_end(engine: Engine, row: Any, number: int, path: Path) -> None:
         return
     with read(engine) as tx:
         end = why.end_of_try(tx, row.id, number)
-    if end is None or _last_line(end.reason) in _tail(path):
+    reason = masking.mask(end.reason.strip()) if end else ""
+    if end is None or _last_line(reason) in masking.mask(_tail(path)):
         return
     at = from_us(end.at).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
-    click.echo(f"[{at}+0000] ERROR - {end.to_state}: {end.reason.strip()}")
+    click.echo(f"[{at}+0000] ERROR - {end.to_state}: {reason}")
 
 
 def _last_line(reason: str) -> str:

@@ -207,7 +207,8 @@ class Attendant:
             return self._made("lost", what, status)
         ended = describe_exit(status)
         if os.WIFEXITED(status):
-            ended += f" without a result{self.fault}"
+            ended += " without a result"
+        ended += self.fault
         if self.why == "timeout":
             limit = (self.spec.execution_timeout_us or 0) / 1e6
             ended = f"execution_timeout of {limit:g} s is over; the task was {ended}"

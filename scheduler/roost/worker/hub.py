@@ -190,6 +190,8 @@ class Hub:
             attendant.forked(pid)
             if attendant.why is not None:
                 self._signal(attendant)
+            elif attendant.fault:
+                self._arm(attendant, 0, self._kill)
             elif (limit := attendant.spec.execution_timeout_us) is not None:
                 left = max(0, limit - attendant.spec.run_us) + self._settings.timeout_slack_us
                 self._arm(attendant, left, self._time_out)
@@ -236,6 +238,8 @@ class Hub:
             if not attendant.blocked:
                 self._reactor.want_writable(line, False)
         if attendant.outcome is None:
+            if attendant.fault:  # nobody hears it any more, so nobody waits for it
+                self._arm(attendant, 0, self._kill)
             return
         # It has said its last word and must end now.
         self._arm(attendant, self._settings.kill_grace_us, self._kill)

@@ -21,6 +21,7 @@ from typing import NamedTuple, NoReturn
 
 from roost.dag.loader import LoadedFile, load_dag_file
 from roost.dag.template import prewarm
+from roost.support.masking import mask
 from roost.support.osproc import adopt_orphans, mark_environ
 from roost.worker import orphans, protocol, taskproc
 from roost.worker.marks import MARK, NO_TASK, task_mark
@@ -55,7 +56,7 @@ def main(order: protocol.NewTemplate, line: socket.socket, source: int, context:
     try:
         loaded = _load(order, text, context)
     except BaseException:
-        error = _cut(traceback.format_exc())
+        error = _cut(mask(traceback.format_exc()))
         line.send(protocol.encode(protocol.Loaded(error)))
         return 0
     if threading.active_count() > 1:

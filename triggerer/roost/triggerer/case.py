@@ -20,6 +20,7 @@ import msgspec
 from roost.dag.trigger import BaseTrigger, TriggerEvent
 from roost.exceptions import RoostException, ValueNotStorable
 from roost.support import typedjson
+from roost.support.masking import mask
 from roost.support.wire import TriggerReport, TriggerSpec
 
 __all__ = ["CURRENT", "Case", "ReportFn", "ResolveFn", "live"]
@@ -180,6 +181,7 @@ def explain(error: BaseException) -> str:
         text = "".join(traceback.format_exception(type(error), error, trace)).rstrip()
         if isinstance(error, asyncio.CancelledError):
             text += "\nthe trigger cancelled itself, or awaited something that was cancelled"
+    text = mask(text)  # before it is cut: half a secret would not be recognised
     if len(text) > _MAX_ERROR:
         text = f"{text[: _MAX_ERROR // 2]}\n… cut …\n{text[-_MAX_ERROR // 2 :]}"
     return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
