@@ -21,6 +21,7 @@ __all__ = [
     "TaskFailed",
     "TaskTerminated",
     "TaskTimeout",
+    "TemplateError",
     "TriggerFailed",
     "ValueNotStorable",
     "ValueTooLarge",
@@ -50,6 +51,10 @@ class ClusterPolicyViolation(RoostException):
 
 class ClusterPolicySkipDag(RoostException):
     """Raise in a cluster policy to leave a DAG out, as if its file did not define it."""
+
+
+class TemplateError(RoostException):
+    """A templated field cannot be rendered; the message names field, text and line."""
 
 
 class ParamError(DagError):

@@ -22,9 +22,11 @@ from roost.support.wire import (
     ConnectionRecord,
     MailSettings,
     Outcome,
+    PreviousRun,
     Reply,
     Request,
     RunCreate,
+    RunRecord,
     RunStates,
     TaskSpec,
     VariableDelete,
@@ -56,6 +58,7 @@ class FakeSupervisor:
         self.instances: dict[tuple[str, str], dict[int, msgspec.Raw]] = {}
         self.variables: dict[str, str] = {}
         self.connections: dict[str, ConnectionRecord] = {}
+        self.previous: list[RunRecord] = []
         self.asked: list[Request] = []
         self.error: str | None = None
         self.run_replies: list[Reply] = []
@@ -77,6 +80,8 @@ class FakeSupervisor:
             case XComPush(key, value):
                 self.xcoms[self.task_id, key] = value
                 return Reply()
+            case PreviousRun():
+                return Reply(runs=self.previous)
             case VariableGet(key):
                 return Reply(text=self.variables.get(key))
             case VariableSet(key, text):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from roost.dag import macros
 from roost.dag.connection import Connection
 from roost.dag.param import run_params
+from roost.dag.past import PAST_KEYS, Context
 from roost.dag.ti import DagRun, TaskInstance
 from roost.dag.variable import Variable
 from roost.exceptions import NotFound
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["CONTEXT_KEYS", "build_context", "date_formats"]
 
 # Every key a context can hold; a @task function may leave parameters of these names to it.
-CONTEXT_KEYS: Final = frozenset(
+CONTEXT_KEYS: Final = PAST_KEYS | frozenset(
     {
         "conf",
         "conn",
@@ -109,24 +110,26 @@ def build_context(task: BaseOperator, spec: TaskSpec) -> dict[str, Any]:
         conf=conf or {},
     )
     ti = TaskInstance(task, spec, dag_run)
-    context: dict[str, Any] = {
-        "conf": dag_run.conf,
-        "conn": _Lookup(Connection.get, NotFound),
-        "dag": task.dag,
-        "dag_run": dag_run,
-        "data_interval_end": end,
-        "data_interval_start": start,
-        "dispatch_id": spec.dispatch_id,
-        "macros": macros,
-        "params": run_params(task, dag_run.conf),
-        "run_id": spec.run_id,
-        "task": task,
-        "task_instance": ti,
-        "task_instance_key_str": f"{spec.dag_id}__{spec.task_id}__{spec.run_id}",
-        "ti": ti,
-        "try_number": spec.try_number,
-        "var": _Variables,
-    }
+    context = Context(
+        {
+            "conf": dag_run.conf,
+            "conn": _Lookup(Connection.get, NotFound),
+            "dag": task.dag,
+            "dag_run": dag_run,
+            "data_interval_end": end,
+            "data_interval_start": start,
+            "dispatch_id": spec.dispatch_id,
+            "macros": macros,
+            "params": run_params(task, dag_run.conf),
+            "run_id": spec.run_id,
+            "task": task,
+            "task_instance": ti,
+            "task_instance_key_str": f"{spec.dag_id}__{spec.task_id}__{spec.run_id}",
+            "ti": ti,
+            "try_number": spec.try_number,
+            "var": _Variables,
+        }
+    )
     if dag_run.logical_date is not None:
         context.update(_dates(dag_run.logical_date, end))
     return context

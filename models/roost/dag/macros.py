@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import datetime as _datetime
 import json
-import random
+import random as _random
 import time
 import uuid
 from datetime import timedelta
+from typing import Any
 
 __all__ = [
     "datetime",
@@ -21,6 +22,21 @@ __all__ = [
 ]
 
 datetime = _datetime.datetime
+
+
+class _Random:
+    """``macros.random()`` draws a number; the functions of the module are its attributes."""
+
+    def __call__(self) -> float:
+        return _random.random()  # noqa: S311 - no secret
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _random.__all__:
+            raise AttributeError(name)
+        return getattr(_random, name)
+
+
+random = _Random()
 
 
 def ds_add(ds: str, days: int) -> str:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from roost.dag.branching import branch_skips
 from roost.dag.operator import BaseOperator
+from roost.dag.past import Context, past_of
 from roost.exceptions import DagError
 
 __all__ = ["BranchPythonOperator", "PythonOperator", "context_arguments", "prewarm_function"]
@@ -61,7 +62,7 @@ def context_arguments(
     if takes is None:
         return dict(given)  # without a signature it cannot ask for context either
     if takes.any_keyword:
-        return {**context, **given}
+        return {**context, **past_of(function, context), **given}
     # Parameters that positional arguments fill are taken.
     taken = set(takes.ordered[: len(list(args))])
     asked = {name: context[name] for name in takes.named if name in context and name not in taken}
@@ -109,7 +110,7 @@ class PythonOperator(BaseOperator):
     def execute(self, context: dict[str, Any]) -> Any:
         """Call the function."""
         if self.templates_dict is not None:
-            context = {**context, "templates_dict": self.templates_dict}
+            context = Context({**context, "templates_dict": self.templates_dict})
         arguments = context_arguments(self.python_callable, self.op_args, self.op_kwargs, context)
         return self.python_callable(*self.op_args, **arguments)
 

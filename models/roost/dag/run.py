@@ -26,8 +26,10 @@ from roost.exceptions import (
     DagError,
     DeferralTimeout,
     FailTask,
+    ParamError,
     RoostException,
     SkipTask,
+    TemplateError,
     TriggerFailed,
 )
 from roost.support import typedjson
@@ -257,7 +259,7 @@ def _settle(error: BaseException, outcome: Outcome) -> None:
     outcome.skip = []
     outcome.retryable = not isinstance(error, FailTask)
     outcome.error = _text(error)
-    log.error("task failed\n%s", outcome.error)
+    log.error("task failed%s%s", "\n" if "\n" in outcome.error else ": ", outcome.error)
 
 
 def _apply(policy: RetryPolicy, error: BaseException, try_number: int, outcome: Outcome) -> None:
@@ -273,9 +275,21 @@ def _apply(policy: RetryPolicy, error: BaseException, try_number: int, outcome: 
         outcome.retry_delay_us = min(duration_us(decision), _LONGEST_DELAY_US)
 
 
+def _is_of_user(error: BaseException | None) -> bool:
+    """Whether an error comes from code that is neither ours nor jinja2's: a macro, a filter."""
+    last = error.__traceback__ if error is not None else None
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    if last is None or "__jinja_exception__" in last.tb_frame.f_globals:
+        return False
+    return not str(last.tb_frame.f_globals.get("__name__")).startswith(("roost.", "jinja2."))
+
+
 def _text(error: BaseException) -> str:
     """The traceback from the task's own code on, fit for any database and log."""
     inner = error.__traceback__
+    if isinstance(error, ParamError | TemplateError) and not _is_of_user(error.__cause__):
+        return storable(str(error))  # our own frames would say nothing to its author
     # Our own frames above the task's code say nothing to its author.
     while inner is not None and inner.tb_frame.f_globals.get("__name__") == __name__:
         inner = inner.tb_next

@@ -13,9 +13,10 @@ from weakref import WeakKeyDictionary
 
 from roost.dag.files import read_template
 from roost.dag.param import DagParam, defaults
+from roost.dag.past import Context
 from roost.dag.python import prewarm_function
 from roost.dag.xcom_arg import XComArg
-from roost.exceptions import RoostException
+from roost.exceptions import RoostException, TemplateError
 
 if TYPE_CHECKING:
     from roost.dag.definition import DAG
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Renderer", "environment", "is_template", "prewarm", "render_template_fields"]
 
 _MARKS = ("{{", "{%", "{#")
+_SHOWN = 100  # characters of a template in an error
 _ATOMS = (int, float, bool, bytes, type(None))
 _environments: WeakKeyDictionary[DAG, Environment] = WeakKeyDictionary()
 
@@ -97,6 +99,8 @@ class Renderer:
         # Copies made so far by identity of the original: shared objects stay shared and cycles
         # end (S66). The originals are kept alive, so that no identity is used twice.
         self._copies: dict[int, tuple[object, object]] = {}
+        # What is being rendered, for an error.
+        self._source, self._file = "", ""
         self._verbatim = {id(value): value for value in verbatim}
 
     def field(self, name: str, value: Any) -> Any:
@@ -106,10 +110,24 @@ class Renderer:
         except RoostException:
             raise
         except Exception as error:
-            raise RoostException(
+            message = " ".join(str(error).split())
+            raise TemplateError(
                 f"task {self._task.task_id!r}: template of {name!r} failed: "
-                f"{type(error).__name__}: {error}"
+                f"{type(error).__name__}: {message}{self._place(error)}"
             ) from error
+
+    def _place(self, error: Exception) -> str:
+        """The text or file whose template failed, and the line of it."""
+        line = getattr(error, "lineno", None)
+        trace = error.__traceback__
+        while trace is not None:
+            if "__jinja_exception__" in trace.tb_frame.f_globals:
+                line = trace.tb_lineno
+            trace = trace.tb_next
+        if line is None:
+            return ""
+        shown = self._file or repr(self._source[:_SHOWN])
+        return f" (line {line} of {shown})"
 
     def render(self, value: Any) -> Any:
         """``value`` with every template in it rendered; what holds none is returned as it is."""
@@ -156,11 +174,17 @@ class Renderer:
 
     def _text(self, text: str) -> Any:
         suffixes = tuple(self._task.template_ext)
+        file = ""
         if suffixes and text.endswith(suffixes) and not is_template(text):
             content = read_template(self._task.dag, text)
             if content is None:
                 return text
-            text = content
+            text, file = content, text
         if not is_template(text):
             return text
-        return environment(self._task.dag).compiled(text).render(self._context)
+        self._source, self._file = text, file
+        context = (
+            self._context.for_text(text) if isinstance(self._context, Context) else self._context
+        )
+        made = environment(self._task.dag).compiled(text, name=file or None)
+        return made.render(context)

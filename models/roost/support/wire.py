@@ -27,6 +27,7 @@ __all__ = [
     "OnTimeout",
     "Outcome",
     "OutcomeKind",
+    "PreviousRun",
     "Reply",
     "Request",
     "RunCreate",
@@ -348,6 +349,10 @@ class RunStates(msgspec.Struct, tag="run_states"):
     group_id: str | None = None
 
 
+class PreviousRun(msgspec.Struct, tag="previous_run"):
+    """The newest successful run of the DAG before the asking one; ``Reply.runs``, at most one."""
+
+
 class RunRecord(msgspec.Struct, omit_defaults=True):
     """A run and the states of tasks in it, one for each instance of a task."""
 
@@ -355,6 +360,10 @@ class RunRecord(msgspec.Struct, omit_defaults=True):
     state: str
     logical_date: int | None = None
     tasks: dict[str, list[str]] = {}
+    interval_start: int | None = None
+    interval_end: int | None = None
+    start_date: int | None = None
+    end_date: int | None = None
 
 
 class DagRecord(msgspec.Struct, omit_defaults=True):
@@ -397,6 +406,7 @@ Request = (
     | VariableDelete
     | ConnectionGet
     | MailSettings
+    | PreviousRun
     | RunCreate
     | RunStates
 )

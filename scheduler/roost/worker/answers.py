@@ -5,7 +5,7 @@ from __future__ import annotations
 from roost.dag.xcom_value import MAX_KEY
 from roost.exceptions import RoostException
 from roost.models.engine import Tx
-from roost.models.queries import connections, variables, xcoms
+from roost.models.queries import connections, past, variables, xcoms
 from roost.support import typedjson
 from roost.support.clock import now_us
 from roost.support.crypto import Keyring
@@ -13,8 +13,10 @@ from roost.support.mail import Smtp
 from roost.support.wire import (
     ConnectionGet,
     MailSettings,
+    PreviousRun,
     Reply,
     RunCreate,
+    RunRecord,
     RunStates,
     TaskSpec,
     VariableDelete,
@@ -91,10 +93,8 @@ class Answers:
                 return Reply(values=self._puller.pull(tx, spec, request))
             case XComPush():
                 return self._push(tx, job_id, spec, request)
-            case RunCreate():
-                return children.create(tx, job_id, spec, request, now=now_us())
-            case RunStates():
-                return children.see(tx, request)
+            case RunCreate() | RunStates() | PreviousRun():
+                return _runs(tx, job_id, spec, request)
             case VariableGet(key):
                 return Reply(text=variables.get_variable(tx, key, self._keys))
             case VariableSet(key, text, description):
@@ -114,3 +114,27 @@ class Answers:
         if xcoms.push(tx, job_id, [xcom_of(spec, push)]):
             return Reply()
         return Reply(error="this dispatch is not valid any more; nothing was stored")
+
+
+def _runs(
+    tx: Tx, job_id: int, spec: TaskSpec, request: RunCreate | RunStates | PreviousRun
+) -> Reply:
+    if isinstance(request, RunCreate):
+        return children.create(tx, job_id, spec, request, now=now_us())
+    if isinstance(request, RunStates):
+        return children.see(tx, request)
+    if spec.logical_date is None:
+        return Reply()
+    found = past.previous_success(tx, spec.dag_id, spec.logical_date)
+    if found is None:
+        return Reply()
+    record = RunRecord(
+        found.run_id,
+        found.state,
+        found.logical_date,
+        interval_start=found.interval_start,
+        interval_end=found.interval_end,
+        start_date=found.start_date,
+        end_date=found.end_date,
+    )
+    return Reply(runs=[record])
