@@ -1,4 +1,4 @@
-"""The reference part of docs/cli.md and docs/configuration.md, made from the code itself.
+"""The reference parts of docs/cli.md, configuration.md and operators.md, made from the code.
 
 ``python -m tests.support.reference`` writes it; the suite fails while the pages differ from it.
 """
@@ -13,6 +13,7 @@ import click
 from roost.cli.base import LazyGroup
 from roost.cli.main import cli
 from roost.support.settings import SECTIONS, all_settings
+from tests.support.operator_reference import operator_reference
 
 __all__ = ["PAGES", "commands", "expected"]
 
@@ -86,7 +87,11 @@ def _settings(section: str) -> Iterator[str]:
     yield "\n".join(rows) + "\n"
 
 
-PAGES = {"cli.md": cli_reference, "configuration.md": configuration_reference}
+PAGES = {
+    "cli.md": cli_reference,
+    "configuration.md": configuration_reference,
+    "operators.md": operator_reference,
+}
 
 
 def expected(page: str) -> tuple[str, str]:
