@@ -11,15 +11,22 @@ from types import ModuleType
 from sqlalchemy import Engine
 
 from roost.dag.definition import DAG
+from roost.dag.foresee import foresee
 from roost.dag.loader import LoadedFile, known_triggers, load_dag_file, read_source
 from roost.dag.model import ParsedFile, SerializedDag
+from roost.dag.schedule import Timetable
 from roost.dag.serialize import serialize_dag
 from roost.dag.timetable import Interval, infer_manual_interval
 from roost.exceptions import DagError
-from roost.models.engine import Tx, transact
+from roost.models.engine import Tx, read, transact
+from roost.models.queries import dags
+from roost.scheduler.parsing.running_out import reach
 from roost.scheduler.parsing.store import store_file
 
 __all__ = ["Files"]
+
+Last = tuple[int, int]
+"""Data interval of the newest scheduled run."""
 
 
 class Files:
@@ -50,6 +57,13 @@ class Files:
             dag_id: serialize_dag(dag)
             for loaded in self.loaded.values()
             for dag_id, dag in loaded.dags.items()
+        }
+        self._custom: dict[str, Timetable] = {
+            dag_id: dag.schedule
+            for loaded in self.loaded.values()
+            for dag_id, dag in loaded.dags.items()
+            if isinstance(dag.schedule, Timetable)
+            and self._serialized[dag_id].timetable.kind == "custom"
         }
         if not self._serialized:
             raise DagError(f"there is no DAG in {', '.join(self.loaded) or 'nothing'}")
@@ -83,23 +97,44 @@ class Files:
 
     def store(self, engine: Engine, clock: Callable[[], int]) -> None:
         """Store all of them as new and not paused."""
-        for fileloc, loaded in self.loaded.items():
-            parsed = ParsedFile(
-                loaded.code_hash,
-                "",
-                loaded.helpers,
-                [self._serialized[dag_id] for dag_id in loaded.dags],
-                sorted(loaded.triggers),
-            )
+        for fileloc in self.loaded:
+            self._store(engine, clock, fileloc, {})
 
-            def step(tx: Tx, fileloc: str = fileloc, parsed: ParsedFile = parsed) -> str | None:
-                return store_file(
-                    tx, fileloc, parsed, stamp="", took_us=0, paused=False, clock=clock
+    def keep_up(self, engine: Engine, clock: Callable[[], int]) -> None:
+        """Ask timetables of the user's own what comes next, as a parser does."""
+        if not self._custom:
+            return
+        with read(engine) as tx:
+            customs = dags.custom_dags(tx)
+        for fileloc in {dag.fileloc for dag in customs if reach(dag, clock()) == 0}:
+            past = {dag.dag_id: dag.interval for dag in customs if dag.interval is not None}
+            self._store(engine, clock, fileloc, past)
+
+    def _store(
+        self, engine: Engine, clock: Callable[[], int], fileloc: str, past: dict[str, Last]
+    ) -> None:
+        loaded = self.loaded[fileloc]
+        parsed = ParsedFile(
+            loaded.code_hash,
+            "",
+            loaded.helpers,
+            [self._serialized[dag_id] for dag_id in loaded.dags],
+            sorted(loaded.triggers),
+            upcoming={
+                dag_id: foresee(
+                    self._custom[dag_id], self._serialized[dag_id], past.get(dag_id), clock()
                 )
+                for dag_id in loaded.dags
+                if dag_id in self._custom
+            },
+        )
 
-            error = transact(engine, step)
-            if error is not None:
-                raise DagError(error)
+        def step(tx: Tx) -> str | None:
+            return store_file(tx, fileloc, parsed, stamp="", took_us=0, paused=False, clock=clock)
+
+        error = transact(engine, step)
+        if error is not None:
+            raise DagError(error)
 
 
 def _as_file(dag: DAG) -> LoadedFile:

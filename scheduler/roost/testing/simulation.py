@@ -254,6 +254,7 @@ class Simulation:
     def _settle(self) -> Report:
         """Everything that happens at this moment."""
         for _ in range(_MOST_TURNS):
+            self._files.keep_up(self._engine, self._clock)
             report = self._scheduler.take_turn()
             moved = report.more
             if report.handoffs or report.callbacks:

@@ -65,8 +65,7 @@ class CustomDag(NamedTuple):
     dag_id: str
     fileloc: str
     upcoming: str
-    interval_start: int | None
-    interval_end: int | None
+    interval: tuple[int, int] | None
 
 
 _FILES = Sql("SELECT fileloc, code_hash, stamp, error FROM dag_file")
@@ -272,7 +271,10 @@ def last_interval(tx: Tx, dag_id: str, *, listed: bool = False) -> tuple[int, in
 
 def custom_dags(tx: Tx) -> list[CustomDag]:
     """Every DAG with a timetable of the user's own."""
-    return [CustomDag._make(row) for row in tx.all(_CUSTOM)]
+    return [
+        CustomDag(dag_id, fileloc, upcoming, None if start is None else (start, end))
+        for dag_id, fileloc, upcoming, start, end in tx.all(_CUSTOM)
+    ]
 
 
 def replan(tx: Tx, dag_id: str, **columns: Any) -> None:

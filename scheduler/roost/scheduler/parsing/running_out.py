@@ -18,7 +18,7 @@ from roost.models.queries import dags
 from roost.scheduler.parsing.pool import Past
 from roost.support.clock import now_us
 
-__all__ = ["FEWEST", "RunningOut"]
+__all__ = ["FEWEST", "RunningOut", "reach"]
 
 FEWEST = 10
 # A file whose timetable fails, or cannot get ahead, is not parsed all the time.
@@ -51,12 +51,14 @@ class RunningOut:
         checks: list[int] = []
         found: set[str] = set()
         for dag in customs:
-            upcoming = msgspec.json.decode(dag.upcoming, type=Upcoming)
-            if upcoming.ended:
+            check_at = reach(dag, now)
+            if check_at is None:
                 continue
-            moment, short = _reach(upcoming, _interval(dag), now)
-            checks.append(moment)
-            if short and time.monotonic() - self._asked.get(dag.fileloc, -_AGAIN_S) >= _AGAIN_S:
+            checks.append(check_at)
+            if (
+                not check_at
+                and time.monotonic() - self._asked.get(dag.fileloc, -_AGAIN_S) >= _AGAIN_S
+            ):
                 found.add(dag.fileloc)
         for fileloc in found:
             self._asked[fileloc] = time.monotonic()
@@ -73,23 +75,21 @@ class RunningOut:
             customs = dags.custom_dags(tx)
         found: dict[str, Past] = {}
         for dag in customs:
-            interval = _interval(dag)
-            if interval is not None and dag.fileloc in paths:
-                found.setdefault(paths[dag.fileloc], {})[dag.dag_id] = interval
+            if dag.interval is not None and dag.fileloc in paths:
+                found.setdefault(paths[dag.fileloc], {})[dag.dag_id] = dag.interval
         return found
 
 
-def _interval(dag: dags.CustomDag) -> tuple[int, int] | None:
-    if dag.interval_start is None or dag.interval_end is None:
+def reach(dag: dags.CustomDag, now: int) -> int | None:
+    """From when on fewer than FEWEST of the runs that were named may be left.
+
+    Returns:
+        0: so few are left already. None: no more will be named.
+    """
+    upcoming = msgspec.json.decode(dag.upcoming, type=Upcoming)
+    if upcoming.ended:
         return None
-    return dag.interval_start, dag.interval_end
-
-
-def _reach(upcoming: Upcoming, last: tuple[int, int] | None, now: int) -> tuple[int, bool]:
-    """From when on fewer than FEWEST runs may be left, and whether so few are."""
-    left = listed_runs(upcoming, last)
+    left = listed_runs(upcoming, dag.interval)
     if not upcoming.catchup:
         left = [run for run in left if run[2] > now]
-    if len(left) < FEWEST:
-        return 0, True
-    return left[-FEWEST][2], False
+    return 0 if len(left) < FEWEST else left[-FEWEST][2]
