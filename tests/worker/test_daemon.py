@@ -215,6 +215,34 @@ def test_a_dispatch_that_others_ended_is_killed(
     wait_until(lambda: pid not in worker.family(), what="the end of the task")
 
 
+def test_s107_a_task_whose_row_others_edited_is_killed(
+    run: Callable[[str], Callable[[], dict[str, Any]]],
+    daemons: Daemons,
+    database_url: str,
+    tmp_path: Path,
+) -> None:
+    """S107: process and heartbeat exist, but the task instance does not run in the database."""
+    begun = tmp_path / "begun"
+    states = run(
+        "@task\n"
+        "def slow():\n"
+        f"    open({str(begun)!r}, 'w').write(str(os.getpid()))\n"
+        "    time.sleep(1000)\n"
+        "slow()"
+    )
+    worker = daemons.start("worker")
+    pid = int(wait_until(lambda: begun.exists() and begun.read_text(), what="the task to begin"))
+    fetch(database_url, "UPDATE task_instance SET state = 'failed'")
+    wait_until(lambda: pid not in worker.family(), what="the end of the task")
+    assert "its task was moved by others" in worker.output
+    wait_until(
+        lambda: not fetch(database_url, "SELECT 1 FROM dispatch WHERE ended_at IS NULL"),
+        60,
+        "the worker to give the dispatch up",
+    )
+    assert states() == {"slow": "failed"}
+
+
 def test_leftovers_are_only_what_carries_the_token() -> None:
     assert find_leftovers("no such token") == []
     assert kill_leftovers("no such token") == []

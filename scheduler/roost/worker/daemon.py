@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from functools import partial
 
 import anyio
@@ -290,17 +290,18 @@ class WorkerDaemon:
                 self._bell.meet(beat.elsewhere)
                 self._stats.incr("worker_heartbeat")
                 if beat.held is not None:
-                    await self._compare(before, beat.held)
+                    await self._compare(before, beat.held, beat.undead)
             else:
                 await self._rejoin()
             self._notifier.status(f"{self._hub.running} of {self._slots} slots in use")
             await anyio.sleep(jobs.LEASE_RENEW_S)
 
-    async def _compare(self, before: set[int], held: set[int]) -> None:
+    async def _compare(self, before: set[int], held: set[int], undead: Set[int]) -> None:
         """End what others have taken from us, and give up what we hold without knowing it."""
         now = set(self._hub.dispatch_ids)
-        for dispatch_id in (before & now) - held:
-            log.warning("dispatch %d was ended by others: its task is killed", dispatch_id)
+        for dispatch_id in (before & now) - (held - undead):
+            what = "its task was moved" if dispatch_id in held else "it was ended"
+            log.warning("dispatch %d: %s by others; its process is killed", dispatch_id, what)
             self._hub.terminate(dispatch_id, "revoked")
         known = before | now | self._outbox.dispatch_ids()
         # The answer to a claim's commit may have been lost. What is unknown twice in a row was

@@ -55,11 +55,13 @@ class Beat(NamedTuple):
         alive: False when others have ended this worker's job.
         held: dispatches that are this worker's by the database; None when it did not look.
         elsewhere: kinds of the daemons that live in other places.
+        undead: those held whose task instances others have moved (S107).
     """
 
     alive: bool
     held: set[int] | None
     elsewhere: frozenset[str] = frozenset()
+    undead: frozenset[int] = frozenset()
 
 
 class _Code(NamedTuple):
@@ -139,13 +141,17 @@ class Ledger:
         """
         detail = _encode({"queues": self._queues}).decode()
         lease = single(self._engine, partial(jobs.renew, job_id=self.job_id, detail=detail))
-        held: set[int] | None = None
+        held: dict[int, bool] | None = None
         if busy or self._may_hold:
             self._may_hold = False
             with read(self._engine) as tx:
                 held = dispatches.held(tx, self.job_id)
             self._may_hold |= bool(held)
-        return Beat(False, held) if lease is None else Beat(True, held, lease.elsewhere)
+        ids = None if held is None else set(held)
+        if lease is None:
+            return Beat(False, ids)
+        undead = frozenset(id_ for id_, moved in (held or {}).items() if moved)
+        return Beat(True, ids, lease.elsewhere, undead)
 
     def wished(self) -> set[int]:
         """Dispatches of this worker that a user wants to end otherwise than by themselves."""

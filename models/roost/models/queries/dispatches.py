@@ -114,7 +114,11 @@ _END = Sql(
     # The plus keeps SQLite off the index on job_id: it would look at every row for every row.
     "WHERE d.id = r.dispatch_id AND +d.job_id = :me AND d.ended_at IS NULL RETURNING id"
 )
-_HELD = Sql("SELECT id FROM dispatch WHERE job_id = :me AND ended_at IS NULL")
+_HELD = Sql(
+    "SELECT d.id, d.ti_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM task_instance t "
+    "WHERE t.id = d.ti_id AND t.state = 'running' AND t.dispatch_id = d.id) AS undead "
+    "FROM dispatch d WHERE d.job_id = :me AND d.ended_at IS NULL"
+)
 _WISHED = Sql(
     "SELECT id FROM dispatch WHERE job_id = :me AND ended_at IS NULL AND wish IS NOT NULL"
 )
@@ -194,9 +198,13 @@ def end_dispatches(tx: Tx, job_id: int, outcomes: Mapping[int, str]) -> set[int]
     return {row.id for row in tx.all(_END, me=job_id, rows=tx.rows(rows))} if rows else set()
 
 
-def held(tx: Tx, job_id: int) -> set[int]:
-    """Dispatches that this worker has claimed and nobody has ended."""
-    return {row.id for row in tx.all(_HELD, me=job_id)}
+def held(tx: Tx, job_id: int) -> dict[int, bool]:
+    """Dispatches that this worker has claimed and nobody has ended.
+
+    The value is True where the task instance does not run for it any more: somebody has edited
+    its row (S107).
+    """
+    return {row.id: bool(row.undead) for row in tx.all(_HELD, me=job_id)}
 
 
 def wished(tx: Tx, job_id: int) -> set[int]:
