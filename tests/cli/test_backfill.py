@@ -86,6 +86,18 @@ def test_it_is_paused_unpaused_and_listed(seed: Seed) -> None:
     assert seed.json("dags", "backfill", "a", "--list")[0]["state"] == "3 queued"
 
 
+def test_why_names_the_limit_and_the_pause_of_the_backfill(seed: Seed) -> None:
+    """H21: the DAG's own limit says nothing about its runs."""
+    daily(seed)
+    seed.job("scheduler")
+    run(seed, "--max-active-runs", "1")
+    seed.sql("UPDATE dag_run SET state = 'running' WHERE id = 1")
+    why = ("tasks", "why", "a", "backfill__2026-01-02T00:00:00+00:00", "x")
+    assert seed.cli(*why).stdout == "its run waits: 1 of 1 runs of backfill 1 are active\n"
+    seed.cli("dags", "backfill", "a", "--pause")
+    assert seed.cli(*why).stdout.startswith("backfill 1 is paused; `roost dags backfill a")
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [

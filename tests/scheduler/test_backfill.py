@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from roost.dag.model import SerializedDag
+from roost.dag.model import SerializedDag, SerializedTimetable
 from roost.exceptions import RoostException
 from roost.models.queries import backfills
 from tests.scheduler.hands import DAY, START, World, dag, failed, ok, task
@@ -192,6 +192,25 @@ def test_without_intervals_there_is_nothing_to_backfill(world: World, schedule: 
     world.store(dag("d", task("a"), schedule=schedule))
     with pytest.raises(RoostException, match="there are no intervals to backfill"):
         world.backfill("d", FIRST, FIRST + DAY)
+
+
+def test_a_timetable_of_the_users_own_cannot_be_asked(world: World) -> None:
+    own = SerializedTimetable(kind="custom", summary="mine.Workdays")
+    world.store(dag("d", task("a"), schedule=own))
+    with pytest.raises(RoostException, match=r"a timetable of its own, mine\.Workdays"):
+        world.backfill("d", FIRST, FIRST + DAY)
+
+
+def test_moments_of_a_trigger_timetable_are_backfilled_by_logical_date(world: World) -> None:
+    own = SerializedTimetable(
+        kind="cron_trigger", crons=("0 0 * * *",), interval_us=DAY, summary="0 0 * * *"
+    )
+    world.store(dag("d", task("a"), schedule=own))
+    quiet(world)
+    world.backfill("d", FIRST, FIRST + DAY)
+    rows = world.fetch("SELECT logical_date, interval_end FROM dag_run ORDER BY id")
+    assert [(row.logical_date - FIRST) // DAY for row in rows] == [0, 1]
+    assert [(row.interval_end - FIRST) // DAY for row in rows] == [1, 2]
 
 
 def test_an_interval_that_is_not_over_is_refused(world: World) -> None:

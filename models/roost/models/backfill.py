@@ -61,6 +61,11 @@ def intervals(dag: SerializedDag, first: int, last: int, now: int) -> list[DagRu
             f"DAG {dag.dag_id!r} has schedule {dag.timetable.summary or None}: there are no "
             "intervals to backfill; `roost dags trigger` starts single runs"
         )
+    if dag.timetable.kind == "custom":
+        raise RoostException(
+            f"DAG {dag.dag_id!r} has a timetable of its own, {dag.timetable.summary}, that says "
+            "only what comes next: it cannot be backfilled; `roost dags trigger` starts single runs"
+        )
     found: list[DagRunInfo] = []
     end: int | None = None
     while True:
@@ -72,8 +77,10 @@ def intervals(dag: SerializedDag, first: int, last: int, now: int) -> list[DagRu
                 f"the interval from {from_us(info.interval_start).isoformat()} is not over before "
                 f"{from_us(info.interval_end).isoformat()}; give an earlier -e"
             )
-        found.append(info)
         end = info.interval_end
+        if info.logical_date < first:
+            continue  # of a trigger timetable: what it covers begins before its moment
+        found.append(info)
         if len(found) > _MOST:
             raise RoostException(f"these are more than {_MOST:,} intervals; give a shorter range")
 

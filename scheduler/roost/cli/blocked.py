@@ -73,6 +73,8 @@ def _not_due(case: Snapshot) -> Reason | None:
 
 
 def _run_limit(case: Snapshot) -> Reason | None:
+    if case.run.state == "queued" and case.backfill is not None:
+        return _backfill_limit(case.run.dag_id, *case.backfill)
     if case.run.state != "queued" or case.run_slots is None:
         return None
     active, most = case.run_slots
@@ -82,6 +84,21 @@ def _run_limit(case: Snapshot) -> Reason | None:
     text = f"its run waits: {active} of max_active_runs={most} runs are active{ahead}"
     return Reason(
         "max_active_runs", text, {"active": active, "limit": most, "place": case.runs_ahead + 1}
+    )
+
+
+def _backfill_limit(
+    dag_id: str, backfill_id: int, active: int, most: int, paused: bool
+) -> Reason | None:
+    """A backfill's runs have a limit and a pause of their own (H21)."""
+    if paused:
+        text = f"backfill {backfill_id} is paused; `roost dags backfill {dag_id} --unpause`"
+        return Reason("backfill_paused", text, {"backfill": backfill_id})
+    if active < most:
+        return None
+    text = f"its run waits: {active} of {most} runs of backfill {backfill_id} are active"
+    return Reason(
+        "max_active_runs", text, {"active": active, "limit": most, "backfill": backfill_id}
     )
 
 

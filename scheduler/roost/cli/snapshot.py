@@ -42,6 +42,7 @@ class Snapshot:
         task: the task in the run's version of the DAG.
         row: the instance's row; None before it exists.
         run_slots: active runs of the DAG and how many may be, None where it has no row.
+        backfill: its id, active runs, how many may be, whether it is paused; None: of no backfill.
         runs_ahead: queued runs of the DAG that start before this one.
         parents: how many upstream tasks it has.
         unfinished: those of them that it waits for, with their states.
@@ -59,6 +60,7 @@ class Snapshot:
     task: SerializedTask
     row: Any
     run_slots: tuple[int, int] | None = None
+    backfill: tuple[int, int, int, bool] | None = None
     runs_ahead: int = 0
     parents: int = 0
     unfinished: tuple[tuple[str, str], ...] = ()
@@ -112,9 +114,17 @@ def take(tx: Tx, config: Config, run: Any, task_id: str, row: Any | None) -> Sna
         task=version.plan.tasks[version.plan.index[task_id]],
         row=row,
         run_slots=None if slots is None else (slots.runs, slots.max_runs),
+        backfill=_backfill(tx, kept.backfill_id),
         runs_ahead=why.runs_ahead(tx, run) if run.state == RunState.QUEUED else 0,
         **fields,
     )
+
+
+def _backfill(tx: Tx, backfill_id: int | None) -> tuple[int, int, int, bool] | None:
+    slots = None if backfill_id is None else why.backfill_slots(tx, backfill_id)
+    if backfill_id is None or slots is None:
+        return None
+    return backfill_id, slots.runs, slots.max_runs, bool(slots.is_paused)
 
 
 def classify_line(tx: Tx, owner: int | None, parallelism: int) -> dict[int, list[Reason]]:

@@ -16,6 +16,11 @@ __all__ = [
 ]
 
 _RUN_SLOTS = Sql("SELECT runs, max_runs FROM dag_usage WHERE dag_id = :dag_id")
+_BACKFILL_SLOTS = Sql(
+    "SELECT max_active_runs AS max_runs, is_paused, (SELECT count(*) FROM dag_run r "
+    "WHERE r.backfill_id = backfill.id AND r.state = 'running') AS runs "
+    "FROM backfill WHERE id = :id"
+)
 _DISPATCH = Sql(
     "SELECT d.id, d.queue, d.created_at, d.claimed_at, d.ended_at, j.hostname, j.pid, "
     "(SELECT count(*) FROM dispatch o WHERE o.job_id IS NULL AND o.ended_at IS NULL "
@@ -44,6 +49,11 @@ _END_OF_TRY = Sql(
 def run_slots(tx: Tx, dag_id: str) -> Any | None:
     """Active runs of a DAG and how many there may be."""
     return tx.first(_RUN_SLOTS, dag_id=dag_id)
+
+
+def backfill_slots(tx: Tx, backfill_id: int) -> Any | None:
+    """Active runs of a backfill, how many there may be, and whether it is paused (H21)."""
+    return tx.first(_BACKFILL_SLOTS, id=backfill_id)
 
 
 def dispatch(tx: Tx, ti_id: int) -> Any | None:
