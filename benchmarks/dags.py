@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["chain", "count_waits", "defer", "fan", "traced_chain"]
+__all__ = ["chain", "count_waits", "defer", "fan", "mapped", "traced_chain"]
 
 _HEAD = """\
 from roost.dag import DAG, task
@@ -32,6 +32,15 @@ _CHAIN = """\
 _FAN = """\
     for number in range({size}):
         noop.override(task_id=f"t{{number}}")()
+"""
+
+_MAPPED = """\
+
+    @task(do_xcom_push=False)
+    def take(number):
+        return None
+
+    noop.override(task_id="first")() >> take.expand(number=list(range({size}))) >> noop()
 """
 
 # The body writes when it began and ended: the hop is what users see, not what the database says.
@@ -131,6 +140,11 @@ def chain(dag_id: str, size: int) -> str:
 def fan(dag_id: str, size: int) -> str:
     """``size`` independent no-op tasks."""
     return (_HEAD + _FAN).format(dag_id=dag_id, size=size)
+
+
+def mapped(dag_id: str, size: int) -> str:
+    """A no-op task mapped over ``size`` literals, between two others."""
+    return (_HEAD + _MAPPED).format(dag_id=dag_id, size=size)
 
 
 def traced_chain(dag_id: str, size: int, witness: Path) -> str:

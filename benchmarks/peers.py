@@ -56,6 +56,8 @@ FIGURES: dict[str, Figure] = {
     "idle_statements_per_s": Figure("idle: SQL statements", "/s", "lower", 1, 80),
     "growth_tasks_wall": Figure("cost per task, run of 10,000 / of 100", "x", "lower", 1.5, None),
     "growth_tasks_cpu": Figure("the same, scheduler's CPU", "x", "lower", 1.5, None),
+    "growth_mapped_wall": Figure("cost per instance of 10,000 / of 100", "x", "lower", 1.5, None),
+    "growth_mapped_cpu": Figure("the same, scheduler's CPU", "x", "lower", 1.5, None),
     "growth_runs_wall": Figure("cost per task, 1,000 runs / 10", "x", "lower", 1.5, None),
     "growth_runs_cpu": Figure("the same, scheduler's CPU", "x", "lower", 1.5, None),
 }

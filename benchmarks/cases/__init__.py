@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.cases import capacity, chain, defer, fan, growth, idle, many, sched, start
+from benchmarks.cases import capacity, chain, defer, fan, growth, idle, many, mapped, sched, start
 from benchmarks.harness import Case
 
 __all__ = ["CASES"]
@@ -14,6 +14,7 @@ CASES: dict[str, Case] = {
     "many": many.measure,
     "sched": sched.measure,
     "growth": growth.measure,
+    "mapped": mapped.measure,
     "defer": defer.measure,
     "capacity": capacity.measure,
     "idle": idle.measure,

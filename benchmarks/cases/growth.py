@@ -12,6 +12,8 @@ from benchmarks.harness import Bench, Record
 from benchmarks.machine import Span
 from benchmarks.site import Site
 
+__all__ = ["Cost", "cost_of", "measure", "record_of", "repeated"]
+
 _LENGTH = 10
 
 
@@ -31,22 +33,23 @@ def measure(bench: Bench) -> Iterator[Record]:
         site.start_with(files, "scheduler")
         for run in range(bench.runs):
             span = site.span()
-            small = _repeated(site, "few", f"few{run}", few, 1, 10)
-            large = _cost(site, "great", f"great{run}", great, 1)
-            yield _record(bench, run, "tasks", small, large, span)
+            small = repeated(site, "few", f"few{run}", few, 1, 10)
+            large = cost_of(site, "great", f"great{run}", great, 1)
+            yield record_of(bench, run, "tasks", small, large, span)
             span = site.span()
-            small = _repeated(site, "chain", f"ten{run}", _LENGTH, 10, 5)
-            large = _cost(site, "chain", f"all{run}", _LENGTH, bench.size(1000))
-            yield _record(bench, run, "runs", small, large, span)
+            small = repeated(site, "chain", f"ten{run}", _LENGTH, 10, 5)
+            large = cost_of(site, "chain", f"all{run}", _LENGTH, bench.size(1000))
+            yield record_of(bench, run, "runs", small, large, span)
 
 
-def _repeated(site: Site, dag_id: str, name: str, tasks: int, runs: int, times: int) -> Cost:
+def repeated(site: Site, dag_id: str, name: str, tasks: int, runs: int, times: int) -> Cost:
     """The mean of several small measurements: one alone is mostly noise."""
-    costs = [_cost(site, dag_id, f"{name}x{number}", tasks, runs) for number in range(times)]
+    costs = [cost_of(site, dag_id, f"{name}x{number}", tasks, runs) for number in range(times)]
     return Cost(sum(c.wall_us for c in costs) / times, sum(c.cpu_us for c in costs) / times)
 
 
-def _cost(site: Site, dag_id: str, name: str, tasks: int, runs: int) -> Cost:
+def cost_of(site: Site, dag_id: str, name: str, tasks: int, runs: int) -> Cost:
+    """What one task cost in some runs of a DAG that begin now."""
     cpu = site.cpu_ns("scheduler")
     began = site.trigger([dag_id], [f"{name}_{number}" for number in range(runs)])
     site.wait_runs(f"{name}_%")
@@ -56,7 +59,8 @@ def _cost(site: Site, dag_id: str, name: str, tasks: int, runs: int) -> Cost:
     return Cost(wall * 1e6 / number, cpu / 1e3 / number)
 
 
-def _record(bench: Bench, run: int, what: str, small: Cost, large: Cost, span: Span) -> Record:
+def record_of(bench: Bench, run: int, what: str, small: Cost, large: Cost, span: Span) -> Record:
+    """By how much a task costs more in the large."""
     figures = {
         f"growth_{what}_wall": large.wall_us / small.wall_us,
         f"growth_{what}_cpu": large.cpu_us / small.cpu_us,

@@ -50,7 +50,7 @@ def test_results_are_on_disk_at_once(tmp_path: Path) -> None:
 def test_every_figure_that_the_table_shows_is_measured() -> None:
     cases = Path(dags.__file__).with_name("cases").glob("*.py")
     source = "".join(path.read_text() for path in cases)
-    written = source.replace("{what}", "tasks") + source.replace("{what}", "runs")
+    written = "".join(source.replace("{what}", what) for what in ("tasks", "runs", "mapped"))
     assert [name for name in FIGURES if f'"{name}"' not in written] == []
 
 
@@ -59,6 +59,7 @@ def test_every_figure_that_the_table_shows_is_measured() -> None:
     [
         dags.chain("a", 2),
         dags.fan("a", 2),
+        dags.mapped("a", 2),
         dags.traced_chain("a", 2, Path("/x")),
         dags.defer("a", 2, Path("/x")),
         dags.count_waits("a", Path("/x")),

@@ -214,6 +214,18 @@ def test_h17_a_run_read_again_asks_whether_untouched_instances_are_still_as_many
     assert touched.decide() == {"run": "m.1"}
 
 
+def test_h17_instances_that_are_all_cleared_are_asked_about_again() -> None:
+    case = Case(plan_of(task("m", expand=SerializedExpand([]))))
+    case.decide()
+    case.expand(0, 2)
+    assert case.decide() == {"run": "m.0 m.1"}
+    case.settle(SUCCESS, "m.0", "m.1")
+    case.settle(NONE, "m.0")
+    assert case.decide() == {"run": "m.0"}, "m.1 has not been cleared"
+    case.settle(NONE, "m.0", "m.1")
+    assert case.board.decide().expand == [0]
+
+
 def test_h17_rows_that_are_none_of_its_instances_are_unknown() -> None:
     plan = plan_of(task("a"), task("m", expand=over("a")))
     rows = [(1, "a", -1, SUCCESS), (2, "a", 0, NONE), (3, "m", -1, NONE), (4, "m", 0, NONE)]
@@ -275,6 +287,23 @@ def test_h18_without_its_setup_a_teardown_does_not_run(
         assert case.rows() == {(0, -1): setup, (1, -1): work, (2, -1): teardown}
 
 
+def test_h17_h18_each_instance_of_a_teardown_follows_its_own_setup() -> None:
+    rule: TriggerRule = "all_done_setup_success"
+    plan = plan_of(
+        task("s", "t", setup=True, mapped_group="g"),
+        task("t", teardown=True, trigger_rule=rule, mapped_group="g"),
+        g=SerializedExpand([]),
+    )
+    case = Case(plan)
+    assert case.decide() == {"expand": "s"}
+    case.expand(0, 3)
+    assert case.decide() == {"run": "s.0 s.1 s.2"}
+    case.settle(SUCCESS, "s.0")
+    case.settle(FAILED, "s.1")
+    case.settle(SKIPPED, "s.2")
+    assert case.decide() == {"run": "t.0", "skip": "t.2", "upstream_failed": "t.1"}
+
+
 def test_h18_a_teardown_decides_the_run_where_it_is_told_to() -> None:
     plan = plan_of(
         task("w", "t"),
@@ -292,21 +321,27 @@ def plans(draw: st.DrawFn) -> Plan:
     size = draw(st.integers(1, 7))
     below = [[c for c in range(i + 1, size) if draw(st.booleans())] for i in range(size)]
     tasks = []
+    first = size  # of the group
     for i in range(size):
-        above = [str(p) for p in range(i) if i in below[p]]
-        kind = draw(st.sampled_from(["plain", "plain", "mapped", "group", "setup", "teardown"]))
+        kind = draw(st.sampled_from(["plain", "plain", "mapped", "group"]))
+        role = draw(st.sampled_from(["work", "work", "setup", "teardown"]))
         knobs: dict[str, object] = {"trigger_rule": draw(st.sampled_from(RULES))}
         if kind == "mapped":
-            sources = draw(st.lists(st.sampled_from(above), max_size=2)) if above else []
-            knobs["expand"] = over(*sources)
+            knobs["expand"] = over(*draw(before(i)))
         elif kind == "group":
             knobs["mapped_group"] = "g"
-        elif kind == "setup":
+            first = min(i, first)
+        if role == "setup":
             knobs["setup"] = True
-        elif kind == "teardown":
+        elif role == "teardown":
             knobs |= {"teardown": True, "trigger_rule": "all_done_setup_success"}
         tasks.append(task(str(i), " ".join(map(str, below[i])), **knobs))
-    return plan_of(*tasks, g=SerializedExpand([Length("literal", 2)]))
+    return plan_of(*tasks, g=over(*draw(before(first))))
+
+
+def before(i: int) -> st.SearchStrategy[list[str]]:
+    """A few tasks before one, whether or not they are its parents."""
+    return st.lists(st.sampled_from([str(p) for p in range(i)]), max_size=2) if i else st.just([])
 
 
 def above(plan: Plan, rows: Rows, i: int, k: int) -> list[tuple[int, str]]:

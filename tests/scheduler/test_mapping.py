@@ -230,6 +230,11 @@ def test_h17_instances_go_in_order_within_every_limit(world: World) -> None:
     assert [one.map_index for one in world.claim()] == [1, 2, 3, 4]
 
 
+def test_h17_instances_go_before_the_tasks_that_stand_behind_theirs(world: World) -> None:
+    world.start(task("m", expand=literal(3)), task("z"), max_active_tasks=2)
+    assert [(one.task_id, one.map_index) for one in world.claim()] == [("m", 0), ("m", 1)]
+
+
 def test_h17_a_restart_forgets_nothing(world: World) -> None:
     world.start(
         task("s", "m"), task("m", "a", expand=over("s")), task("a", "b", mapped_group="g"),
@@ -250,17 +255,18 @@ def test_h17_a_restart_forgets_nothing(world: World) -> None:
     assert list(states(world)) == ["a.0", "a.1", "b.0", "b.1", "m.0", "m.1", "s"]
 
 
-def test_h17_all_of_the_past_must_have_passed_s89(world: World) -> None:
+@pytest.mark.parametrize("first", [0, 1])
+def test_h17_all_of_the_past_must_have_passed_s89(world: World, first: int) -> None:
     mapped = task("m", expand=literal(2), depends_on_past=True)
     made = dag("d", mapped, schedule="@daily", start_date=START - 3 * DAY, catchup=True,
                end_date=START - DAY)  # fmt: skip
     world.store(made)
     world.turns()
-    first, second = world.claim()
-    world.end(first, ok())
+    claimed = world.claim()
+    world.end(claimed[first], ok())
     world.turns()
     assert world.claim() == [], "the other instance of the first run has not ended"
-    world.end(second, ok())
+    world.end(claimed[1 - first], ok())
     world.turns()
     assert len(world.claim()) == 2
 
@@ -330,6 +336,27 @@ def test_h17_removed_instances_come_back_and_have_their_tries(world: World) -> N
         "SELECT try_number FROM task_instance WHERE task_id = 'm' ORDER BY map_index"
     )
     assert [row.try_number for row in tries] == [3, 2, 2, 1]
+
+
+def test_h17_an_instance_that_comes_back_has_all_its_retries(world: World) -> None:
+    key = world.start(task("a", "m"), task("m", expand=over("a"), retries=1, retry_delay_us=0))
+    work_over(world, 2)
+    for names, length in ((("a", "m"), 1), (("a", "m.0"), 2)):
+        rows = world.fetch("SELECT id, task_id, map_index FROM task_instance")
+        chosen = [r.id for r in rows if {r.task_id, f"{r.task_id}.{r.map_index}"} & {*names}]
+        world.transact(lambda tx, chosen=chosen: state_edits.clear(tx, chosen, actor="cli"))  # type: ignore[misc]
+        world.turns()
+        if length == 1:
+            work_over(world, length)
+    world.claim()
+    leave(world, "a", 2)
+    world.end_all(dict.fromkeys(world.held, ok()))
+    world.turns()
+    assert states(world)["m.1"] == "queued"
+    world.work(m=failed())
+    assert states(world)["m.1"] == "queued", "its retry"
+    world.work()
+    assert world.run_state(key) == "success"
 
 
 def test_h17_cleared_instances_are_skipped_where_there_are_no_values_then(world: World) -> None:
