@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
+import pytest
+
 from tests.cli.seed import Seed, chain
 
 
@@ -93,4 +98,58 @@ def test_a_pool_needs_a_name(seed: Seed) -> None:
     refused = seed.cli("pools", "set", " ", "1")
     assert refused.exit_code == 2
     assert "a pool needs a name" in refused.stderr
+    assert [row["pool"] for row in seed.json("pools", "list")] == ["default_pool"]
+
+
+def test_s37_export_is_what_import_reads(seed: Seed, tmp_path: Path) -> None:
+    seed.cli("pools", "set", "w", "5", "the wärehouse", "--include-deferred")
+    seed.cli("pools", "set", "free", "-1")
+    before = seed.json("pools", "list")
+    file = tmp_path / "pools.json"
+    assert seed.cli("pools", "export", str(file)).stdout == f"wrote 3 pools to {file}\n"
+    assert json.loads(file.read_text())["w"] == {
+        "slots": 5,
+        "description": "the wärehouse",
+        "include_deferred": True,
+    }
+    seed.cli("pools", "delete", "w")
+    seed.cli("pools", "set", "default_pool", "1")
+    seed.cli("pools", "set", "other", "7")
+    done = seed.cli("pools", "import", str(file))
+    assert done.stdout == "3 pools imported, 1 of them new\n"
+    after = {row["pool"]: row for row in seed.json("pools", "list")}
+    assert after.pop("other")["slots"] == 7  # what the file does not name stays
+    assert sorted(after.values(), key=lambda row: str(row["pool"])) == sorted(
+        before, key=lambda row: str(row["pool"])
+    )
+
+
+def test_s37_import_takes_airflows_shape(seed: Seed) -> None:
+    text = '{"w": {"slots": 3, "description": ""}, "x": {"slots": 4}}'
+    assert seed.cli("pools", "import", "-", input=text).exit_code == 0
+    shown = json.loads(seed.cli("pools", "export", "-").stdout)
+    assert {name: pool["slots"] for name, pool in shown.items()} == {
+        "default_pool": 128, "w": 3, "x": 4,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('{"w": {"slots": "x"}}', "pool 'w': Expected `int`, got `str` - at `$.slots`; write"),
+        ('{"w": {"slots": -2}}', "pool 'w': Expected `int` >= -1"),
+        ('{"ok": {"slots": 1}, "w": {}}', "pool 'w': Object missing required field `slots`"),
+        ('{"w": {"slots": 1, "slot": 2}}', "pool 'w': Object contains unknown field `slot`"),
+        ('{"w": 5}', "pool 'w': Expected `object`, got `int`"),
+        ('{" ": {"slots": 1}}', "a pool's name has 1 to 250 characters"),
+        ("{}", "- holds no pool"),
+        ("[1]", "must hold one JSON object"),
+        ("{", "is not JSON, see line 1"),
+    ],
+)
+def test_a_wrong_file_changes_nothing(seed: Seed, text: str, told: str) -> None:
+    refused = seed.cli("pools", "import", "-", input=text)
+    assert refused.exit_code == 2
+    assert told in refused.stderr
+    assert refused.stderr.count("\n") == 1
     assert [row["pool"] for row in seed.json("pools", "list")] == ["default_pool"]

@@ -22,6 +22,8 @@ _COMMANDS = {
     "get": Lazy("roost.cli.pools:get", "Show one pool."),
     "set": Lazy("roost.cli.pools:set_", "Create a pool, or change one."),
     "delete": Lazy("roost.cli.pools:delete", "Delete a pool that is not in use."),
+    "import": Lazy("roost.cli.pool_files:import_", "Create and change pools from a JSON file."),
+    "export": Lazy("roost.cli.pool_files:export", "Write all pools to a JSON file."),
 }
 _COLUMNS = (
     "pool", "slots", "include_deferred", "running", "queued", "deferred", "scheduled", "open",
@@ -31,7 +33,7 @@ _COLUMNS = (
 
 @click.group(cls=LazyGroup, lazy=_COMMANDS)
 def pools() -> None:
-    """List and change pools."""
+    """List, change, import and export pools."""
 
 
 def _row(pool: Any, states: dict[str, int]) -> dict[str, Any]:
