@@ -239,7 +239,9 @@ def test_s45_s46_s49_s50_connections_of_hooks(house: House) -> None:
     assert house.seen(body).as_record() == record
 
 
-def test_xcoms_of_a_dispatch_that_is_not_held_any_more_are_refused_invariant_s16(house: House) -> None:
+def test_xcoms_of_a_dispatch_that_is_not_held_any_more_are_refused_invariant_s16(
+    house: House,
+) -> None:
     def body(context: dict[str, Any]) -> None:
         fetch(house.url, "UPDATE dispatch SET job_id = 77")
         context["ti"].xcom_push("k", 1)

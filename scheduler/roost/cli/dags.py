@@ -24,11 +24,15 @@ _COMMANDS = {
     "pause": Lazy("roost.cli.dag_pause:pause", "Stop creating and starting runs of a DAG."),
     "unpause": Lazy("roost.cli.dag_pause:unpause", "Let a DAG run again."),
     "backfill": Lazy(
-        "roost.cli.backfill:backfill", "Run the intervals of a DAG between two dates."
+        "roost.cli.backfill:backfill",
+        "Run the intervals of a DAG's schedule between two logical dates.",
     ),
     "clear": Lazy("roost.cli.clear:clear_dag", "Let whole runs of a DAG run again."),
     "mark": Lazy("roost.cli.mark:mark_run", "Say that a run succeeded or failed."),
-    "sla-misses": Lazy("roost.cli.sla_misses:sla_misses", "List the tasks that were late."),
+    "sla-misses": Lazy(
+        "roost.cli.sla_misses:sla_misses",
+        "List the SLA misses, of one DAG or of all, newest first.",
+    ),
     "delete": Lazy("roost.cli.dag_delete:delete", "Delete what is known of a DAG."),
     "test": Lazy("roost.cli.dag_test:test", "Run a DAG in this process, without any daemon."),
 }

@@ -26,7 +26,7 @@ _COLUMNS = (
 @click.argument("dag_id", required=False)
 @output_option
 def sla_misses(dag_id: str | None, output: str) -> None:
-    """List the SLA misses, of one DAG or of all, newest first (S101)."""
+    """List the SLA misses, of one DAG or of all, newest first."""
     with reading() as (config, tx):
         if dag_id is not None:
             find_dag(tx, config, dag_id)

@@ -16,7 +16,8 @@ _COMMANDS = {
     "state": Lazy("roost.cli.task_listing:state", "Print the state of a task instance."),
     "why": Lazy("roost.cli.task_why:why", "Say why a task instance does not run."),
     "failed-deps": Lazy(
-        "roost.cli.task_why:failed_deps", "List what a task instance still needs to start."
+        "roost.cli.task_why:failed_deps",
+        "List everything that a task instance still needs before it starts.",
     ),
     "logs": Lazy("roost.cli.task_logs:logs", "Print the log of a task instance."),
     "clear": Lazy("roost.cli.clear:clear_tasks", "Let tasks run again."),
