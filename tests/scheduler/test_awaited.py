@@ -63,10 +63,10 @@ def test_the_turn_that_ends_the_run_fires(family: World) -> None:
     family.work(wait=until(dag_id="child", run_id="c"), c1=ok())
     assert family.states()["wait"] == "deferred"
     assert family.used() == 1  # c2's: who waits holds none
-    assert family.turn().next_due == family.clock.now + 5 * SECOND
+    assert family.turn().sweep_at == family.clock.now + 5 * SECOND
     family.work(c2=ok())  # the clock stands still: it was not a sweep
     assert event_of(family) == {"status": "success", "states": {"c": "success"}}
-    assert family.turns().next_due is None
+    assert family.turns().sweep_at is None
     assert not family.schedulers[0].has_work()
     family.check()
 

@@ -195,8 +195,9 @@ class SchedulerDaemon:
         poll = self._config.scheduler.poll_interval
         while True:
             due_s = float("inf")
-            if report.next_due is not None:
-                due_s = max(0.0, (report.next_due - now_us()) / SECOND)
+            for due in (report.next_due, report.sweep_at):
+                if due is not None:
+                    due_s = min(due_s, max(0.0, (due - now_us()) / SECOND))
             if await self._wake.wait(min(poll, due_s)) or due_s <= poll:
                 return
             if await self._patience.until_done(self._scheduler.has_work):

@@ -52,6 +52,7 @@ class Report(NamedTuple):
     in_flight: int
     next_due: int | None
     told_others: bool
+    sweep_at: int | None
 
 
 class Scheduler:
@@ -201,8 +202,7 @@ class Scheduler:
     def _report(turn: Turn, next_run_after: int | None) -> Report:
         alarms = turn.book.alarms
         due = [alarms[0].due_at] if alarms else []
-        others = (next_run_after, turn.memory.start_at, turn.look_again_at)
-        due += [at for at in others if at is not None]
+        due += [at for at in (next_run_after, turn.memory.start_at) if at is not None]
         return Report(
             more=turn.more,
             handoffs=turn.handoffs,
@@ -215,5 +215,6 @@ class Scheduler:
             ended=turn.ended,
             in_flight=turn.book.in_flight,
             told_others=turn.told_others,
+            sweep_at=turn.sweep_at,
             next_due=min(due, default=None),
         )

@@ -98,7 +98,7 @@ class Turn:
         deadlines: how many were created, missed, and not missed (H22).
         callbacks: dispatches of callbacks (H23), without an id until they are written.
         awaiting: triggers created in this turn that wait for others.
-        look_again_at: when to sweep what waits for others, if anything does.
+        sweep_at: when to sweep what waits for others, if anything does.
         told_others: events were written for runs that another scheduler decides.
         blocked: DAGs are due, but as many of their runs as allowed are active.
         events_left: triggers have events that this turn did not take.
@@ -127,7 +127,7 @@ class Turn:
     wished: bool = False
     awaiting: list[int] = field(default_factory=list)
     told_others: bool = False
-    look_again_at: int | None = None
+    sweep_at: int | None = None
     blocked: bool = False
     events_left: bool = False
     starving: dict[str, int] = field(default_factory=dict)

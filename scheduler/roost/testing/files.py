@@ -141,7 +141,7 @@ def _as_file(dag: DAG) -> LoadedFile:
     """A DAG that was made in a test, as the only one of a file."""
     module = sys.modules.get("__main__") or ModuleType("simulated")
     return LoadedFile(
-        dags={dag.dag_id: dag},
+        dags={one.dag_id: one for one in (dag, *dag.subdags())},
         triggers=known_triggers(),
         module=module,
         helpers=[],

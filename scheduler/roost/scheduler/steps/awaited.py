@@ -34,7 +34,7 @@ def fire_awaited(turn: Turn) -> None:
     }
     waiting = {one.id: one for one in awaited.waiting_for(turn.tx, sorted(keys), turn.awaiting)}
     waiting.update((one.id, one) for one in _sweep(turn))
-    turn.look_again_at = turn.memory.sweep_at
+    turn.sweep_at = turn.memory.sweep_at
     if not waiting:
         return
     fired = awaited.fire(turn.tx, list(_events(turn, waiting.values())), turn.now)
