@@ -33,7 +33,10 @@ def claim(world: World) -> Claimed:
 def ask(world: World, by: Claimed, **request: Any) -> Reply:
     """What the worker answers when that task asks for a run."""
     spec = msgspec.structs.replace(
-        make_spec(by.id, "t"), ti_id=by.ti_id, dag_id="d", run_id=by.run_id
+        make_spec(by.id, "t", try_number=by.try_number),
+        ti_id=by.ti_id,
+        dag_id="d",
+        run_id=by.run_id,
     )
     wanted = RunCreate(**{"dag_id": "child", "run_id": "c", **request})
     now = world.clock.now

@@ -10,7 +10,7 @@ from roost.dag.model import SerializedDag
 from roost.dag.timetable import infer_manual_interval
 from roost.models import state_edits
 from roost.models.engine import Tx
-from roost.models.queries import listing, xcoms
+from roost.models.queries import listing, runs, xcoms
 from roost.models.queries.awaited import Target, runs_of
 from roost.models.states import RunState, State
 from roost.models.transitions import NewRun, create_run
@@ -20,8 +20,7 @@ from roost.support.wire import DagRecord, Reply, RunCreate, RunRecord, RunStates
 __all__ = ["RUN_ID_KEY", "Refused", "create", "see"]
 
 RUN_ID_KEY = "trigger_run_id"
-"""XCom of a task that started a run. It goes with the task's try, and so tells within one try
-that the run was started already, by a dispatch whose worker was lost."""
+"""XCom of a task that started a run."""
 _RESUMED = (State.FAILED, State.UPSTREAM_FAILED)
 
 
@@ -45,8 +44,8 @@ def create(tx: Tx, job_id: int, spec: TaskSpec, request: RunCreate, *, now: int)
     if there is None:
         _create(tx, spec, request, row, now)
         did = "created"
-    elif _started_by(tx, spec) == request.run_id:
-        did = "created"
+    elif runs.starter(tx, there.id) == _actor(spec):
+        did = "created"  # by an earlier dispatch of this try, whose worker was lost
     elif _restart(tx, spec, request, there):
         did = "restarted"
     else:
@@ -57,22 +56,11 @@ def create(tx: Tx, job_id: int, spec: TaskSpec, request: RunCreate, *, now: int)
         if not xcoms.push(tx, job_id, [mine]):
             raise Refused("this dispatch is not valid any more; nothing was started")
     run = listing.run_row(tx, request.dag_id, request.run_id)
-    runs = [] if run is None else [RunRecord(run.run_id, run.state, run.logical_date)]
-    return Reply(text=did, runs=runs)
-
-
-def _started_by(tx: Tx, spec: TaskSpec) -> object:
-    """Id of the run that this try of the task has started already."""
-    values = xcoms.pull(
-        tx,
-        dag_id=spec.dag_id,
-        run_id=spec.run_id,
-        task_ids=[spec.task_id],
-        key=RUN_ID_KEY,
-        map_index=spec.map_index,
-        include_prior_dates=False,
-    )
-    return None if values[0] is None else typedjson.decode(values[0])
+    if run is None:
+        return Reply(text="unknown")
+    if did != "exists":
+        runs.note_starter(tx, run.id, _actor(spec))
+    return Reply(text=did, runs=[RunRecord(run.run_id, run.state, run.logical_date)])
 
 
 def _create(tx: Tx, spec: TaskSpec, request: RunCreate, row: Any, now: int) -> None:
@@ -116,7 +104,8 @@ def _restart(tx: Tx, spec: TaskSpec, request: RunCreate, run: Any) -> bool:
 
 
 def _actor(spec: TaskSpec) -> str:
-    return f"task:{spec.ti_id}"
+    """Who starts it: a task instance in one of its tries; neither comes again."""
+    return f"task:{spec.ti_id}.{spec.try_number}"
 
 
 def see(tx: Tx, request: RunStates) -> Reply:
@@ -132,9 +121,9 @@ def see(tx: Tx, request: RunStates) -> Reply:
     ]
     if request.run_id is not None:
         targets.append(Target(request.dag_id, run_id=request.run_id, task_ids=task_ids))
-    runs = runs_of(tx, targets).get(request.dag_id, [])
+    found = runs_of(tx, targets).get(request.dag_id, [])
     record = DagRecord(bool(row.is_active), bool(row.is_paused), list(task_ids))
-    return Reply(runs=runs, dag=record)
+    return Reply(runs=found, dag=record)
 
 
 def _known_tasks(dag: SerializedDag, request: RunStates) -> list[str]:

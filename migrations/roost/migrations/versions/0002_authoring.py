@@ -94,6 +94,7 @@ def upgrade() -> None:
 def _upgrade_runs() -> None:
     op.add_column("dag_run", sa.Column("wish", sa.String(length=20)))
     op.add_column("dag_run", sa.Column("backfill_id", _KEY))
+    op.add_column("dag_run", sa.Column("started_by", sa.String(length=60)))
     op.create_index("ix_dag_run_logical_date", "dag_run", ["dag_id", "logical_date"])
     op.create_index(
         "ix_dag_run_backfill_id",
@@ -160,6 +161,7 @@ def downgrade() -> None:
     )
     op.drop_index("ix_dag_run_backfill_id", "dag_run")
     op.drop_index("ix_dag_run_logical_date", "dag_run")
+    op.drop_column("dag_run", "started_by")
     op.drop_column("dag_run", "backfill_id")
     op.drop_column("dag_run", "wish")
     op.drop_column("task_instance", "first_try")

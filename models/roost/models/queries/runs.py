@@ -18,8 +18,10 @@ __all__ = [
     "lock_run_slots",
     "mark_changed",
     "note_ending",
+    "note_starter",
     "release_runs_of_ended_schedulers",
     "reread",
+    "starter",
     "trigger_timeouts",
     "version",
 ]
@@ -108,6 +110,8 @@ _MARK_CHANGED = Sql("UPDATE dag_run SET changed = {true} WHERE id = :id AND end_
 _NOTE_ENDING = Sql(
     "UPDATE dag_run SET wish = :wish WHERE id = :id AND end_date IS NULL AND NOT changed"
 )
+_NOTE_STARTER = Sql("UPDATE dag_run SET started_by = :starter WHERE id = :id")
+_STARTER = Sql("SELECT started_by FROM dag_run WHERE id = :id")
 _REREAD = Sql("UPDATE dag_run SET changed = {true} WHERE job_id = :me AND end_date IS NULL")
 _ROOM = Sql(
     "SELECT dag_id, max_runs - runs AS room FROM dag_usage "
@@ -156,6 +160,17 @@ def note_ending(tx: Tx, run_key: int, wish: str) -> bool:
     """Note how a running run shall end once nothing of it runs any more; False when others have
     edited it since its scheduler read it."""
     return tx.run(_NOTE_ENDING, id=run_key, wish=wish) == 1
+
+
+def note_starter(tx: Tx, run_key: int, starter: str) -> None:
+    """Keep which try of which task instance started a run."""
+    tx.run(_NOTE_STARTER, id=run_key, starter=starter)
+
+
+def starter(tx: Tx, run_key: int) -> str | None:
+    """What :func:`note_starter` kept."""
+    found: str | None = tx.scalar(_STARTER, id=run_key)
+    return found
 
 
 def reread(tx: Tx, job_id: int) -> None:

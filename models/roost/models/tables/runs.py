@@ -46,6 +46,7 @@ dag_run = Table(
     Column("note", Text),
     Column("wish", String(20)),  # how a user wants it to end, once nothing of it runs any more
     Column("backfill_id", KEY),
+    Column("started_by", String(60)),  # the task instance and its try, where a task did
     UniqueConstraint("dag_id", "run_id"),
     one_of("state", RunState),
     CheckConstraint(
