@@ -17,6 +17,8 @@ from roost.support.masking import mask
 
 __all__ = ["parse_dag_file"]
 
+_HOME = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
+
 
 def parse_dag_file(
     path: str, dags_folder: str, past: Mapping[str, tuple[int, int]] | None = None
@@ -24,7 +26,8 @@ def parse_dag_file(
     """Load the file at ``path`` and describe its DAGs. Never raises for what the file does.
 
     An exception of the file, SystemExit included, becomes ``error``: the traceback from the
-    file's own lines on. KeyboardInterrupt passes.
+    file's own lines on; of a :class:`DagError` only the line and the message. KeyboardInterrupt
+    passes.
 
     Args:
         path: the file.
@@ -87,7 +90,15 @@ def _explain(error: BaseException, path: str) -> str:
         if isinstance(error, DagError | OSError):
             return str(error)
         return mask("".join(traceback.format_exception_only(error)).rstrip())
+    if isinstance(error, DagError):
+        # What we object to needs no traceback: the author's own line and our words.
+        last = [frame for frame in frames[first:] if not _is_ours(frame.filename)][-1]
+        return mask(f"{last.filename}:{last.lineno}: {error}")
     inner = error.__traceback__
     for _ in range(first):
         inner = inner.tb_next if inner is not None else None
     return mask("".join(traceback.format_exception(error.with_traceback(inner))).rstrip())
+
+
+def _is_ours(file: str) -> bool:
+    return file.startswith(_HOME)

@@ -7,7 +7,6 @@ import copyreg
 import functools
 import logging
 import time
-import traceback
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from roost.dag import runtime, xcom_value
 from roost.dag.callbacks import call_all, run_callback
 from roost.dag.context import build_context
 from roost.dag.deferral import TaskDeferred, make_defer_spec
+from roost.dag.failure import text_of
 from roost.dag.interrupt import Interrupts
 from roost.dag.mapped import MappedOperator
 from roost.dag.param import run_params
@@ -26,15 +26,12 @@ from roost.exceptions import (
     DagError,
     DeferralTimeout,
     FailTask,
-    ParamError,
     RoostException,
     SkipTask,
-    TemplateError,
     TriggerFailed,
 )
 from roost.support import typedjson
 from roost.support.clock import duration_us, now_us
-from roost.support.masking import mask
 from roost.support.storable import storable
 from roost.support.wire import TRIGGER_TIMEOUT, DeferSpec, Outcome, TaskSpec, XComWrite
 
@@ -45,8 +42,6 @@ if TYPE_CHECKING:
 
 __all__ = ["execute_task", "run_task"]
 
-# A longer traceback keeps its beginning and its end.
-_ERROR_CHARS = 50_000
 _LONGEST_DELAY_US = 2**60
 _NAME_CHARS = 250
 
@@ -258,7 +253,7 @@ def _settle(error: BaseException, outcome: Outcome) -> None:
     outcome.kind = "failed"
     outcome.skip = []
     outcome.retryable = not isinstance(error, FailTask)
-    outcome.error = _text(error)
+    outcome.error = text_of(error)
     log.error("task failed%s%s", "\n" if "\n" in outcome.error else ": ", outcome.error)
 
 
@@ -273,30 +268,3 @@ def _apply(policy: RetryPolicy, error: BaseException, try_number: int, outcome: 
         outcome.retryable = False
     elif decision != "retry":
         outcome.retry_delay_us = min(duration_us(decision), _LONGEST_DELAY_US)
-
-
-def _is_of_user(error: BaseException | None) -> bool:
-    """Whether an error comes from code that is neither ours nor jinja2's: a macro, a filter."""
-    last = error.__traceback__ if error is not None else None
-    while last is not None and last.tb_next is not None:
-        last = last.tb_next
-    if last is None or "__jinja_exception__" in last.tb_frame.f_globals:
-        return False
-    return not str(last.tb_frame.f_globals.get("__name__")).startswith(("roost.", "jinja2."))
-
-
-def _text(error: BaseException) -> str:
-    """The traceback from the task's own code on, fit for any database and log."""
-    inner = error.__traceback__
-    if isinstance(error, ParamError | TemplateError) and not _is_of_user(error.__cause__):
-        return storable(str(error))  # our own frames would say nothing to its author
-    # Our own frames above the task's code say nothing to its author.
-    while inner is not None and inner.tb_frame.f_globals.get("__name__") == __name__:
-        inner = inner.tb_next
-    shown = error.with_traceback(inner or error.__traceback__)
-    # Masked before it is cut: half a secret would not be recognised.
-    text = mask("".join(traceback.format_exception(shown)).rstrip())
-    if len(text) > _ERROR_CHARS:
-        half = _ERROR_CHARS // 2
-        text = f"{text[:half]}\n[… {len(text) - 2 * half} characters left out …]\n{text[-half:]}"
-    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
