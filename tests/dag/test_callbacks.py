@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from roost.dag import DAG, BaseNotifier
+from roost.dag import DAG, BaseNotifier, task
 from roost.dag.callbacks import run_callback
 from roost.dag.loader import LoadedFile
 from roost.dag.operator import BaseOperator
@@ -179,6 +179,29 @@ def test_h23_a_callback_has_a_time_limit(caplog: pytest.LogCaptureFixture) -> No
     assert (outcome.kind, outcome.callback_errors) == ("failed", 1)
     assert "longer than its callback_timeout (0.05 s)" in (outcome.error or "")
     assert seen == []
+
+
+def test_h23_an_instance_of_a_mapped_task_calls_back() -> None:
+    """H23, H17: with its map_index; on_execute runs in each instance."""
+    seen: list[tuple[str, int, int]] = []
+
+    def note(context: dict[str, Any]) -> None:
+        ti = context["ti"]
+        seen.append((ti.state, ti.map_index, ti.try_number))
+
+    with a_dag() as dag:
+
+        @task(on_failure_callback=note, on_execute_callback=[note])
+        def square(x: int) -> int:
+            return x * x
+
+        square.expand(x=[1, 2])
+    (mapped,) = dag.tasks
+    assert serialize_dag(mapped.dag).tasks[0].callbacks == ["on_execute", "on_failure"]
+    assert called(mapped).kind == "success"
+    loaded = LoadedFile({"d": mapped.dag}, {}, object(), [], "")  # type: ignore[arg-type]
+    assert run_task(spec_for(mapped, map_index=0), loaded, FakeSupervisor()).kind == "success"
+    assert seen == [("failed", -1, 2), ("running", 0, 1)]
 
 
 class Chat(BaseNotifier):
