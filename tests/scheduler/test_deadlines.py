@@ -53,6 +53,23 @@ def test_h22_a_run_that_has_not_ended_alerts_once(world: World) -> None:
     assert world.run_state(world.fetch("SELECT id FROM dag_run")[0].id) == "success"
 
 
+def test_h22_each_of_several_alerts_once(world: World) -> None:
+    """H22: a later deadline does not tell of an earlier one again."""
+    world.store(dag("d", task("a"), deadlines=[limit(), limit(seconds=120)]))
+    world.trigger("d")
+    world.turns()
+    positions = []
+    for _ in range(3):
+        world.clock.advance(61)
+        world.turns()
+        world.claim()
+        positions.append([spec.position for spec in world.called.values()])
+        world.calls()
+    assert positions == [[0], [1], []]
+    world.end_all(dict.fromkeys(world.held, ok()))
+    world.turns()
+
+
 def test_h22_a_run_that_ended_in_time_never_alerts(world: World) -> None:
     """H22: not even when it is cleared long after."""
     world.store(dag("d", task("a"), deadlines=[limit(), limit(seconds=120)]))
