@@ -19,7 +19,9 @@ from hypothesis.stateful import (
 )
 
 from roost.dag.model import SerializedDag, TriggerRule
+from roost.exceptions import RoostException
 from roost.models import state_edits
+from roost.models.backfill import Reprocess
 from roost.models.state_edits import Mark
 from roost.scheduler.loop import LeaseLost
 from roost.support.clock import SECOND
@@ -28,6 +30,7 @@ from tests.scheduler.test_restart import Crash, breaking
 from tests.support.reused import empty
 
 _RULES: tuple[TriggerRule, ...] = get_args(TriggerRule)
+_HOUR = 3600 * SECOND
 _POOLS = ("default_pool", "small", "holding", "missing")
 _FEW = st.sampled_from([None, None, None, 1, 2])
 _KINDS = st.sampled_from(["ok", "ok", "ok", "fail", "final", "skip", "branch", "defer", "timed"])
@@ -175,6 +178,37 @@ class Machine(RuleBasedStateMachine):
         keys = [row.id for row in self.world.fetch("SELECT id FROM dag_run ORDER BY id")]
         if keys:
             self.world.mark_run(keys[pick % len(keys)], "failed" if fails else "success")
+
+    @rule(
+        which=st.sampled_from(["one", "two"]),
+        hours=st.integers(2, 30),
+        count=st.integers(1, 4),
+        limit=st.integers(1, 2),
+        backwards=st.booleans(),
+        reprocess=st.sampled_from(["none", "failed", "completed"]),
+    )
+    def a_user_backfills(
+        self,
+        which: str,
+        hours: int,
+        count: int,
+        limit: int,
+        backwards: bool,
+        reprocess: Reprocess,
+    ) -> None:
+        if len(self.world.fetch("SELECT id FROM dag_run WHERE end_date IS NULL")) >= 6:
+            return
+        now = self.world.clock.now
+        last = now - now % _HOUR - hours * _HOUR
+        with suppress(RoostException):  # it has no schedule
+            self.world.backfill(
+                which,
+                last - (count - 1) * _HOUR,
+                last,
+                reprocess=reprocess,
+                backwards=backwards,
+                max_active_runs=limit,
+            )
 
     def _picked(self, pick: set[int]) -> list[int]:
         known = self.world.ids()
