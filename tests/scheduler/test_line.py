@@ -89,7 +89,7 @@ def test_what_is_foretold_is_done_h4_h5(database_url: str, database_kind: str) -
     schedulers = 1 if database_kind == "sqlite" else 2
 
     @settings(
-        max_examples=30 if schedulers == 1 else 10,
+        max_examples=30 if schedulers == 1 else 5,
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )

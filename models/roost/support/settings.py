@@ -180,6 +180,15 @@ class Scheduler(_Section, frozen=True):
         int,
         Meta(ge=0, description="Address space of the import of a DAG file in MiB; 0: no limit."),
     ] = 4096
+    ageing: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=31_536_000,
+            description="Seconds after which a task instance that others pass, by priority or "
+            "because it needs several slots, is put first; one in eleven of a pool goes so.",
+        ),
+    ] = 60.0
     max_losses: Annotated[
         int,
         Meta(

@@ -99,6 +99,7 @@ class SchedulerDaemon:
             parallelism=self._executor.parallelism,
             max_losses=config.scheduler.max_losses,
             max_retry_delay_us=round(config.core.max_task_retry_delay * SECOND),
+            ageing_us=round(config.scheduler.ageing * SECOND),
             max_map_length=config.core.max_map_length,
         )
         self._patience = Patience(is_passing)

@@ -158,6 +158,13 @@ class Gates:
             return False
         return True
 
+    def stands(self, candidate: Candidate) -> bool:
+        """Whether a candidate of this place has been let in, and its limit still has room."""
+        assert candidate.limited is not None, "only limited tasks have a gate"  # noqa: S101
+        key = (candidate.run.dag_id, candidate.limited.task_id)
+        place = (candidate.run.serial, candidate.task)
+        return place in self._standing.get(key, {}) and self._room.get(key, 1) > 0
+
     def turn_back(self, candidate: Candidate) -> None:
         """Send one that stood in line back to its gate; what stands there is void."""
         self._leave(candidate)

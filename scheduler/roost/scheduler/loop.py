@@ -63,6 +63,7 @@ class Scheduler:
         parallelism: most task instances queued or running at once.
         max_losses: how often a task instance may be lost by its workers before that costs a try.
         max_retry_delay_us: bound of exponential backoff (H13).
+        ageing_us: how long others may pass a task instance before it goes first (H4, H5).
         max_map_length: most instances of a mapped task in one run (H17).
         clock: the wall clock in microseconds; it decides what is due, nothing else.
     """
@@ -74,6 +75,7 @@ class Scheduler:
         parallelism: int,
         max_losses: int = 5,
         max_retry_delay_us: int = 24 * 3600 * SECOND,
+        ageing_us: int = 60 * SECOND,
         max_map_length: int = 1024,
         clock: Callable[[], int] = now_us,
     ) -> None:
@@ -81,6 +83,7 @@ class Scheduler:
         self._parallelism = parallelism
         self._max_losses = max_losses
         self._max_retry_delay_us = max_retry_delay_us
+        self._ageing_us = ageing_us
         self._max_map_length = max_map_length
         self._clock = clock
         self._memory = Memory()
@@ -151,6 +154,8 @@ class Scheduler:
             memory.holding_pools = seen.holding
             self._recount(tx)
             runs.reread(tx, self.job_id)
+        memory.ready.ages.now = turn.now
+        memory.ready.ages.after_us = self._ageing_us
         self._note_pauses(turn, seen.paused)
         if seen.unclaimed or self._reclaim:
             adopt_runs(turn)

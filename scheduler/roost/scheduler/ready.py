@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from roost.dag.model import SerializedTask
+from roost.scheduler.ageing import Ages
 from roost.scheduler.book import ActiveRun
 from roost.scheduler.gates import Gates, TaskKey, is_limited
 
@@ -51,6 +52,8 @@ class Ready:
         self._heaps: dict[str, list[Candidate]] = {}
         self._wanted: Counter[str] = Counter()  # pool slots of all in line, kept up to date
         self._gates = Gates()
+        self.ages = Ages()
+        self._gone: set[tuple[int, int]] = set()  # in this admission: serial, index
 
     def __len__(self) -> int:
         return sum(map(len, self._heaps.values())) + len(self._gates)
@@ -87,7 +90,10 @@ class Ready:
             pool,
         )
         if is_limited(task):
-            self._gates.hold(candidate._replace(limited=task))
+            candidate = candidate._replace(limited=task)
+        self.ages.enter(candidate)
+        if candidate.limited is not None:
+            self._gates.hold(candidate)
             return
         heapq.heappush(run.parked.setdefault(pool, []), candidate)
         self.unpark(run)
@@ -121,21 +127,26 @@ class Ready:
                 most[pool] = min(len(heap), slots) if every_one_slot else self._wanted[pool]
         return most
 
-    def admit(self, slots: int, free: Mapping[str, int]) -> Admitted:
+    def admit(
+        self, slots: int, free: Mapping[str, int], sizes: Mapping[str, int] | None = None
+    ) -> Admitted:
         """Take candidates out of line while every limit has room.
 
         Args:
             slots: free slots of the executor.
             free: free slots by pool; a pool that is absent does not exist and admits nobody.
+            sizes: slots in all of the pools of :attr:`elder_pools`; -1 is without limit.
 
         Returns:
             Who may be enqueued, best first. Each run's ``in_flight`` counts them already.
         """
         room = dict(free)
         room[_RESUME_LANE] = len(self)
+        self._gone.clear()
+        admitted = self._admit_elders(slots, room, sizes or {})
+        slots -= len(admitted)
         heads = [heap[0] for pool, heap in self._heaps.items() if heap and room.get(pool, 0) > 0]
         heapq.heapify(heads)
-        admitted: list[Candidate] = []
         too_big: list[Candidate] = []
         while heads and slots > 0:
             head = heapq.heappop(heads)
@@ -160,7 +171,56 @@ class Ready:
             if heap and room[head.pool] > 0:
                 heapq.heappush(heads, heap[0])
         self._send_back(too_big)
+        self._count_passes(admitted, slots, room)
         return Admitted(admitted, self._starving(room) if slots > 0 else {})
+
+    @property
+    def elder_pools(self) -> list[str]:
+        """Pools in which somebody has been passed over too long: their sizes are asked for."""
+        return [pool for pool in self.ages.elders if pool != _RESUME_LANE]
+
+    def _admit_elders(
+        self, slots: int, room: dict[str, int], sizes: Mapping[str, int]
+    ) -> list[Candidate]:
+        """Let those go first who were passed over too long; keep their pools' slots for the
+        others of them."""
+        admitted: list[Candidate] = []
+        for pool, elder in sorted(self.ages.elders.items(), key=lambda item: item[1].since):
+            one = elder.candidate
+            size = -1 if pool == _RESUME_LANE else sizes.get(pool)
+            need = 0 if pool == _RESUME_LANE else one.run.board.tasks[one.task].pool_slots
+            fits = size is not None and (size < 0 or need <= size)
+            if not fits or not self.ages.waits(elder) or not self._could_go(one):
+                del self.ages.elders[pool]
+            elif need <= room.get(pool, 0) and len(admitted) < slots:
+                room[pool] -= need
+                self._go(one)
+                admitted.append(one)
+            else:
+                room[pool] = 0
+        return admitted
+
+    def _could_go(self, candidate: Candidate) -> bool:
+        """Whether only slots are wanting."""
+        run = candidate.run
+        if run.paused or run.room <= 0:
+            return False
+        return candidate.limited is None or self._gates.stands(candidate)
+
+    def _count_passes(self, admitted: list[Candidate], slots: int, room: Mapping[str, int]) -> None:
+        """Tell how many went before those who wait: of their pool, or of any where the executor
+        had no slot left for them."""
+        if not admitted:
+            return
+        went = Counter(one.pool for one in admitted)
+        waiting = (pool for pool, heap in self._heaps.items() if heap)
+        self.ages.passed(
+            [
+                (pool, len(admitted) if slots <= 0 and room.get(pool, 0) > 0 else went[pool])
+                for pool in waiting
+            ],
+            self._could_go,
+        )
 
     def _send_back(self, too_big: list[Candidate]) -> None:
         for candidate in too_big:
@@ -179,6 +239,10 @@ class Ready:
         run = candidate.run
         if not run.alive or candidate.task not in run.waiting:
             return False
+        # An elder goes from outside the line. What stands there for it is void, also when it is
+        # back, with slots of its own or without.
+        if (run.serial, candidate.task) in self._gone or candidate.pool != _lane(candidate):
+            return False
         if candidate.limited is not None and not self._gates.may_go(candidate):
             return False
         if run.paused or run.in_flight >= run.max_active_tasks:
@@ -190,6 +254,8 @@ class Ready:
 
     def _go(self, candidate: Candidate) -> None:
         candidate.run.in_flight += 1
+        self._gone.add((candidate.run.serial, candidate.task))
+        self.ages.leave(candidate)
         if candidate.limited is not None:
             self._gates.go(candidate)
 
@@ -207,3 +273,8 @@ class Ready:
             for pool, heap in self._heaps.items()
             if heap and pool != _RESUME_LANE and room.get(pool, 0) <= 0
         }
+
+
+def _lane(candidate: Candidate) -> str:
+    run, index = candidate.run, candidate.task
+    return _RESUME_LANE if index in run.holding else run.board.tasks[index].pool

@@ -36,8 +36,8 @@ def enqueue(turn: Turn, shrinking: frozenset[str]) -> None:
     room = _room_of_tasks(turn, slots)
     if slots > 0:
         turn.memory.ready.let_in(room)
-    free = _free_slots(turn, slots, shrinking)
-    admitted, turn.starving = turn.memory.ready.admit(slots, free)
+    free, sizes = _free_slots(turn, slots, shrinking)
+    admitted, turn.starving = turn.memory.ready.admit(slots, free, sizes)
     needed = len(admitted) + len(turn.callbacks)
     if turn.memory.ids.left < needed:
         size = max(IdBlock.SIZE, needed)
@@ -82,21 +82,26 @@ def _room_of_tasks(turn: Turn, slots: int) -> dict[TaskKey, int]:
     return {key: max(0, n + turn.let_go_of.get(key, 0)) for key, n in room.items()}
 
 
-def _free_slots(turn: Turn, slots: int, shrinking: frozenset[str]) -> dict[str, int]:
+def _free_slots(
+    turn: Turn, slots: int, shrinking: frozenset[str]
+) -> tuple[dict[str, int], dict[str, int]]:
     """Free slots by pool: those given back now, and those of the locked row where they may not
-    suffice."""
+    suffice. And the slots in all of the pools that were locked."""
     wanted = turn.memory.ready.wanted(slots)
     free = {
         pool: slots for pool, slots in turn.released.items() if slots > 0 and pool not in shrinking
     }
-    short = [pool for pool, most in wanted.items() if most > free.get(pool, 0)]
+    short = {pool for pool, most in wanted.items() if most > free.get(pool, 0)}
+    short.update(turn.memory.ready.elder_pools)
+    sizes: dict[str, int] = {}
     if short:
-        for row in handoffs.lock_pools(turn.tx, short):
+        for row in handoffs.lock_pools(turn.tx, sorted(short)):
+            sizes[row.pool] = row.slots
             given_back = turn.released.get(row.pool, 0)
             free[row.pool] = (
                 _UNLIMITED if row.slots < 0 else max(0, row.slots - row.used + given_back)
             )
-    return free
+    return free, sizes
 
 
 _UNLIMITED = 1 << 40
