@@ -64,7 +64,7 @@ def test_trigger_with_an_id_of_the_users() -> None:
     outcome, _ = asked(trigger(**mine), did("exists", "success"))
     assert "exists already (success)" in (outcome.error or "")
     # A retry comes back to the run that its first try started.
-    assert asked(trigger(**mine), did("exists", "running"), try_number=2)[0].kind == "success"
+    assert asked(trigger(**mine), did("created", "running"), try_number=2)[0].kind == "success"
     skips = trigger(skip_when_already_exists=True, **mine)
     assert asked(skips, did("exists", "success"))[0].kind == "skipped"
     _, request = asked(trigger(reset_dag_run=True, **mine), did("restarted"))
@@ -200,6 +200,7 @@ def test_s95_s99_subdags_are_found_through_their_operators(tmp_path: Path) -> No
     assert dags["main.section.deeper"].extra["parent"] == "main.section"
     # Never scheduled by itself, never paused by itself (S96).
     assert (child.timetable.kind, child.is_paused_upon_creation) == ("null", False)
+    assert child.timetable.summary == "sub-DAG of main"
     assert dags["main"].timetable.kind == "cron"
     # Arguments are shared by passing them on (S99).
     assert [task.retries for task in child.tasks] == [4, 4, 4]

@@ -97,7 +97,7 @@ def test_dags_that_cannot_be_run(family: World) -> None:
 @pytest.mark.parametrize(
     ("on_exists", "again"),
     [
-        ("leave", []),
+        ("leave", ["c1", "c2", "c3"]),
         ("resume_failed", ["c2", "c3"]),
         ("restart_failed", ["c1", "c2", "c3"]),
         ("restart", ["c1", "c2", "c3"]),
@@ -118,14 +118,34 @@ def test_a_retry_goes_on_with_a_failed_run(family: World, on_exists: str, again:
     retry = claim(family)
     assert retry.try_number == 2
     reply = ask(family, retry, on_exists=on_exists)
-    assert reply.text == ("restarted" if again else "exists")
+    assert reply.text == "restarted"
     family.end(retry, ok())
     family.turns()
     ran: list[str] = []
     for _ in range(3):
         ran += family.work()
     assert ran == again
-    assert family.run_state(run.id) == ("success" if again else "failed")
+    assert family.run_state(run.id) == "success"
+
+
+def test_a_retry_comes_back_to_a_run_that_goes_on(family: World) -> None:
+    by = claim(family)
+    ask(family, by)
+    family.end(by, failed())
+    family.turns()
+    retry = claim(family)
+    assert (retry.try_number, ask(family, retry).text) == (2, "created")
+    assert len(family.fetch("SELECT id FROM dag_run WHERE dag_id = 'child'")) == 1
+
+
+def test_a_failed_run_of_somebody_else_is_left_alone(family: World) -> None:
+    by = claim(family)
+    key = family.trigger("child", "c")
+    family.turns()
+    family.work(c1=failed())
+    assert family.run_state(key) == "failed"
+    assert ask(family, by).text == "exists"
+    assert ask(family, by, on_exists="restart_failed").text == "restarted"
 
 
 def test_runs_and_tasks_can_be_seen(family: World) -> None:

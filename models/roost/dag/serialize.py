@@ -56,7 +56,8 @@ def _serialize(dag: DAG) -> SerializedDag:
     tasks = [_task(task, zone) for task in order]
     timetable = parse_schedule(dag.schedule, zone)
     if dag.parent_dag is not None:  # it runs when its operator says so
-        timetable = parse_schedule(None, zone)
+        summary = f"sub-DAG of {dag.parent_dag.dag_id}"
+        timetable = msgspec.structs.replace(parse_schedule(None, zone), summary=summary)
     check_defaults(dag.params, scheduled=timetable.kind != "null")
     for task in order:
         if task.params:

@@ -31,7 +31,8 @@ class TriggerDagRunOperator(BaseOperator):
 
     Args:
         trigger_dag_id: which DAG, templated.
-        trigger_run_id: id of the run, templated. In a first try it is an error when that exists.
+        trigger_run_id: id of the run, templated. It is an error when that exists already, unless
+            an earlier try of this task started it.
         conf: its conf, templated.
         logical_date: its logical date, a datetime or ISO 8601 text, templated; None: the moment
             it is started. ``execution_date`` is the same under its older name.
@@ -92,9 +93,9 @@ class TriggerDagRunOperator(BaseOperator):
         """
         ti = context["ti"]
         run_id = self.trigger_run_id or own_run_id(ti)
-        # A retry comes back to what its former try started.
-        comes_back = self.trigger_run_id is None or ti.try_number > 1
-        on_exists: OnExists = "restart_failed" if comes_back else "leave"
+        on_exists: OnExists = "restart" if self.reset_dag_run else "leave"
+        if self.trigger_run_id is None and not self.reset_dag_run:
+            on_exists = "restart_failed"
         date = self.logical_date
         did, run = start_run(
             RunCreate(
@@ -102,14 +103,14 @@ class TriggerDagRunOperator(BaseOperator):
                 run_id=run_id,
                 logical_date=None if date is None else microseconds("logical_date", date),
                 conf=msgspec.Raw(typedjson.encode(self.conf, name="conf")),
-                on_exists="restart" if self.reset_dag_run else on_exists,
+                on_exists=on_exists,
                 refuse_paused=self.fail_when_dag_is_paused,
             )
         )
         self.log.info("run %s of DAG %s: %s", run_id, self.trigger_dag_id, did)
         if did == "exists" and self.skip_when_already_exists:
             raise SkipTask(f"run {run_id!r} of DAG {self.trigger_dag_id!r} exists already")
-        if did == "exists" and not comes_back and not self.reset_dag_run:
+        if did == "exists" and on_exists == "leave":
             raise RoostException(
                 f"run {run_id!r} of DAG {self.trigger_dag_id!r} exists already ({run.state}): "
                 "give another trigger_run_id, or reset_dag_run=True"

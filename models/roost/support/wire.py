@@ -302,9 +302,9 @@ class MailSettings(msgspec.Struct, tag="mail_settings"):
 class RunCreate(msgspec.Struct, tag="run_create"):
     """Start a run of a DAG, once for each try of the asking task however often it is asked.
 
-    Answered by ``Reply.text`` and, for the first three, the run in ``Reply.runs``: ``created`` or
-    ``restarted`` (also when an earlier dispatch of the same try did it), ``exists``; ``unknown``,
-    ``inactive`` or ``paused`` (the DAG is).
+    Answered by ``Reply.text`` and, for the first three, the run in ``Reply.runs``: ``created``
+    (also by an earlier try of the same task instance), ``restarted``, or ``exists`` without this
+    task's doing; ``unknown``, ``inactive`` or ``paused`` (the DAG is).
 
     Attributes:
         dag_id: of which DAG.
@@ -314,7 +314,8 @@ class RunCreate(msgspec.Struct, tag="run_create"):
         interval_end: likewise.
         run_type: how listings show it.
         conf: typed JSON object.
-        on_exists: what to do about a run of that id: leave it; restart it when it has ended
+        on_exists: what to do about a run of that id: leave it, unless this task instance started
+            it and it has failed; restart it when it has ended
             (``restart``), when it has failed (``restart_failed``), or only what failed in it
             (``resume_failed``).
         refuse_paused: start nothing while the DAG is paused.

@@ -15,7 +15,7 @@ from roost.models.queries.awaited import Target, runs_of
 from roost.models.states import RunState, State
 from roost.models.transitions import NewRun, create_run
 from roost.support import typedjson
-from roost.support.wire import DagRecord, Reply, RunCreate, RunRecord, RunStates, TaskSpec
+from roost.support.wire import DagRecord, OnExists, Reply, RunCreate, RunRecord, RunStates, TaskSpec
 
 __all__ = ["RUN_ID_KEY", "Refused", "create", "see"]
 
@@ -44,16 +44,12 @@ def create(tx: Tx, job_id: int, spec: TaskSpec, request: RunCreate, *, now: int)
     if there is None:
         _create(tx, spec, request, row, now)
         did = "created"
-    elif runs.starter(tx, there.id) == _actor(spec):
-        did = "created"  # by an earlier dispatch of this try, whose worker was lost
-    elif _restart(tx, spec, request, there):
-        did = "restarted"
     else:
-        did = "exists"
+        did = _come_back(tx, spec, request, there)
     if did != "exists":
         value = typedjson.encode(request.run_id).decode()
-        mine = xcoms.XComValue(spec.ti_id, spec.dispatch_id, RUN_ID_KEY, value, None)
-        if not xcoms.push(tx, job_id, [mine]):
+        told = xcoms.XComValue(spec.ti_id, spec.dispatch_id, RUN_ID_KEY, value, None)
+        if not xcoms.push(tx, job_id, [told]):
             raise Refused("this dispatch is not valid any more; nothing was started")
     run = listing.run_row(tx, request.dag_id, request.run_id)
     if run is None:
@@ -61,6 +57,21 @@ def create(tx: Tx, job_id: int, spec: TaskSpec, request: RunCreate, *, now: int)
     if did != "exists":
         runs.note_starter(tx, run.id, _actor(spec))
     return Reply(text=did, runs=[RunRecord(run.run_id, run.state, run.logical_date)])
+
+
+def _come_back(tx: Tx, spec: TaskSpec, request: RunCreate, run: Any) -> str:
+    """What becomes of a run that exists."""
+    starter = runs.starter(tx, run.id)
+    if starter == _actor(spec):
+        return "created"  # by an earlier dispatch of this try, whose worker was lost
+    # An earlier try of this very task instance: this one comes back to its run.
+    mine = starter is not None and starter.startswith(f"task:{spec.ti_id}.")
+    on_exists = request.on_exists
+    if mine and on_exists == "leave":
+        on_exists = "restart_failed"
+    if _restart(tx, spec, on_exists, run):
+        return "restarted"
+    return "created" if mine else "exists"
 
 
 def _create(tx: Tx, spec: TaskSpec, request: RunCreate, row: Any, now: int) -> None:
@@ -86,16 +97,16 @@ def _create(tx: Tx, spec: TaskSpec, request: RunCreate, row: Any, now: int) -> N
         )
 
 
-def _restart(tx: Tx, spec: TaskSpec, request: RunCreate, run: Any) -> bool:
+def _restart(tx: Tx, spec: TaskSpec, on_exists: OnExists, run: Any) -> bool:
     """Have an ended run go on or start anew, where the request says so."""
     failed = run.state == RunState.FAILED
-    if request.on_exists == "restart":
+    if on_exists == "restart":
         wanted = failed or run.state == RunState.SUCCESS
     else:
-        wanted = failed and request.on_exists != "leave"
+        wanted = failed and on_exists != "leave"
     if not wanted:
         return False
-    resumes = request.on_exists == "resume_failed"
+    resumes = on_exists == "resume_failed"
     ids = [
         row.id for row in listing.instance_rows(tx, run.id) if not resumes or row.state in _RESUMED
     ]
