@@ -66,6 +66,17 @@ def no_secrets() -> Iterator[None]:
     masking.forget()
 
 
+@pytest.fixture(autouse=True)
+def no_settings_left() -> Iterator[None]:
+    """Commands run in this process hand settings to user code by the environment."""
+    before = {name: value for name, value in os.environ.items() if name.startswith("ROOST__")}
+    yield
+    for name in [name for name in os.environ if name.startswith("ROOST__")]:
+        if name not in before:
+            del os.environ[name]
+    os.environ.update(before)
+
+
 @pytest.fixture(scope="session")
 def databases() -> Iterator[Databases]:
     """Makes fresh databases; the server behind them starts with the first one asked for."""

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from roost.dag.operator import BaseOperator
     from roost.dag.runtime import Supervisor
 
-__all__ = ["execute_task", "run_task"]
+__all__ = ["execute_task", "render_task", "run_task"]
 
 _LONGEST_DELAY_US = 2**60
 _NAME_CHARS = 250
@@ -99,6 +99,24 @@ def execute_task(
     outcome.run_us = (time.monotonic_ns() - began) // 1000
     outcome.ended_at = max(now_us(), outcome.started_at)
     return outcome
+
+
+def render_task(task: BaseOperator, spec: TaskSpec, supervisor: Supervisor) -> dict[str, Any]:
+    """The template fields of ``task`` as one dispatch would see them, by name; it is not run.
+
+    Args:
+        task: from its DAG; a copy of it is rendered.
+        spec: the dispatch.
+        supervisor: answers what templates ask.
+
+    Raises:
+        RoostException: a template or a param is wrong; one line.
+    """
+    context = build_context(task, spec)
+    with runtime.using(supervisor, context):
+        made = _instance(task, spec, context) if isinstance(task, MappedOperator) else _copy(task)
+        render_template_fields(made, context)
+    return {name: getattr(made, name) for name in made.template_fields}
 
 
 # What a class may define to be copied in a way of its own.

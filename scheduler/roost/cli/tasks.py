@@ -19,6 +19,9 @@ _COMMANDS = {
         "roost.cli.task_why:failed_deps",
         "List everything that a task instance still needs before it starts.",
     ),
+    "render": Lazy(
+        "roost.cli.task_render:render", "Print a task's template fields, rendered for a run."
+    ),
     "logs": Lazy("roost.cli.task_logs:logs", "Print the log of a task instance."),
     "clear": Lazy("roost.cli.clear:clear_tasks", "Let tasks run again."),
     "mark": Lazy("roost.cli.mark:mark_task", "Say that a task succeeded, failed or was skipped."),

@@ -16,6 +16,7 @@ __all__ = [
     "instance_rows",
     "live_jobs",
     "pool_rows",
+    "run_conf",
     "run_ids",
     "run_row",
     "run_rows",
@@ -53,6 +54,7 @@ _RUN_IDS = Sql(
     "SELECT run_id FROM dag_run WHERE dag_id = :dag_id ORDER BY run_after DESC, id DESC LIMIT 1000"
 )
 _RUN = Sql(f"SELECT {_RUN_COLUMNS} FROM dag_run WHERE dag_id = :dag_id AND run_id = :run_id")
+_CONF = Sql("SELECT conf FROM dag_run WHERE id = :run_key")
 _INSTANCES = Sql(
     "SELECT id, task_id, map_index, state, try_number, start_date, end_date, hostname, retry_at, "
     "pool, pool_slots, queue, priority_weight, dispatch_id, trigger_id, scheduled_at, queued_at "
@@ -117,6 +119,11 @@ def run_rows(tx: Tx, dag_id: str, state: str | None = None) -> list[Any]:
 def run_ids(tx: Tx, dag_id: str) -> list[str]:
     """The ids of the newest 1000 runs of a DAG."""
     return [row.run_id for row in tx.all(_RUN_IDS, dag_id=dag_id)]
+
+
+def run_conf(tx: Tx, run_key: int) -> str:
+    """The conf of one run, typed JSON."""
+    return str(tx.scalar(_CONF, run_key=run_key))
 
 
 def run_row(tx: Tx, dag_id: str, run_id: str) -> Any | None:
