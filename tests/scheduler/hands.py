@@ -17,7 +17,7 @@ from roost.dag.timetable import parse_schedule
 from roost.models import backfill, state_edits
 from roost.models.backfill import Reprocess
 from roost.models.engine import Tx, open_engine, read, transact
-from roost.models.queries import dispatches, edits, handoffs, jobs, runs
+from roost.models.queries import dispatches, edits, handoffs, jobs, runs, xcoms
 from roost.models.queries.dispatches import Claimed
 from roost.models.state_edits import Edited, Mark
 from roost.models.transitions import NewRun, create_run
@@ -347,6 +347,11 @@ class World:
         with read(self.engine) as tx:
             wished = dispatches.wished(tx, self.worker)
         return self.end_all(dict.fromkeys(wished & self.held.keys(), lost()))
+
+    def leave(self, dispatch: Claimed, length: int | None) -> None:
+        """A body returns a value that others can be mapped over; of no length if None (H17)."""
+        value = xcoms.XComValue(dispatch.ti_id, dispatch.id, "return_value", "0", length)
+        self.transact(lambda tx: xcoms.push(tx, self.worker, [value]))
 
     def work(self, **outcomes: OutcomeOf) -> list[str]:
         """Claim all, end each task as told (else ``ok``), settle; gives the tasks that ran."""

@@ -18,7 +18,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from roost.dag.model import SerializedDag, TriggerRule
+from roost.dag.model import Length, SerializedDag, SerializedExpand, TriggerRule
 from roost.exceptions import RoostException
 from roost.models import state_edits
 from roost.models.backfill import Reprocess
@@ -37,19 +37,42 @@ _FEW = st.sampled_from([None, None, None, 1, 2])
 _KINDS = st.sampled_from(["ok", "ok", "ok", "fail", "final", "skip", "branch", "defer", "timed"])
 
 
+def _expands(number: int) -> st.SearchStrategy[SerializedExpand]:
+    """One or two lengths: literals, or what the tasks before this one leave."""
+    lengths = st.builds(Length, st.just("literal"), count=st.sampled_from([0, 1, 2, 2, 3]))
+    if number:
+        names = st.sampled_from([f"t{n}" for n in range(number)])
+        lengths |= st.builds(Length, st.just("xcom"), task_id=names)
+    return st.builds(SerializedExpand, st.lists(lengths, min_size=1, max_size=2))
+
+
 @st.composite
 def dags(draw: st.DrawFn, dag_id: str) -> SerializedDag:
-    """A DAG of one to eight tasks."""
+    """A DAG of one to eight tasks, some of them mapped (H17), setups or teardowns (H18)."""
     count = draw(st.integers(1, 8))
     tasks = []
+    first = count  # of the mapped group
     for number in range(count):
         below = [n for n in range(number + 1, count) if draw(st.integers(0, 2)) == 0]
         common = draw(st.booleans())
+        kind = draw(st.sampled_from(["plain", "plain", "plain", "mapped", "group"]))
+        first = min(first, number) if kind == "group" else first
+        role = draw(st.sampled_from(["work", "work", "work", "setup", "teardown"]))
         tasks.append(
             task(
                 f"t{number}",
                 " ".join(f"t{n}" for n in below),
-                trigger_rule="all_success" if common else draw(st.sampled_from(_RULES)),
+                trigger_rule=(
+                    "all_done_setup_success"
+                    if role == "teardown"
+                    else "all_success"
+                    if common
+                    else draw(st.sampled_from(_RULES))
+                ),
+                setup=role == "setup",
+                teardown=role == "teardown",
+                expand=draw(_expands(number)) if kind == "mapped" else None,
+                mapped_group="g" if kind == "group" else None,
                 retries=draw(st.integers(0, 2)),
                 retry_delay_us=draw(st.sampled_from([0, 5 * SECOND])),
                 pool=draw(st.sampled_from(_POOLS[:3])),
@@ -63,6 +86,7 @@ def dags(draw: st.DrawFn, dag_id: str) -> SerializedDag:
     return dag(
         dag_id,
         *tasks,
+        mapped_groups={"g": draw(_expands(first))},
         max_active_tasks=draw(st.integers(1, 4)),
         max_active_runs=draw(st.integers(1, 2)),
         dagrun_timeout_us=draw(st.sampled_from([None, None, 20 * SECOND])),
@@ -112,8 +136,13 @@ class Machine(RuleBasedStateMachine):
         self.world.claim(limit)
 
     @precondition(lambda self: self.world.held)
-    @rule(pick=st.integers(0, 7), kind=_KINDS, skip=st.sets(st.integers(0, 7)))
-    def end(self, pick: int, kind: str, skip: set[int]) -> None:
+    @rule(
+        pick=st.integers(0, 7),
+        kind=_KINDS,
+        skip=st.sets(st.integers(0, 7)),
+        length=st.sampled_from([None, 0, 1, 2, 2, 3, 50]),
+    )
+    def end(self, pick: int, kind: str, skip: set[int], length: int | None) -> None:
         held = sorted(self.world.held)
         one = self.world.held[held[pick % len(held)]]
         outcome = {
@@ -125,6 +154,8 @@ class Machine(RuleBasedStateMachine):
             "defer": deferred(),
             "timed": deferred(timeout_s=7),
         }[kind]
+        if kind != "skip":
+            self.world.leave(one, length)
         self.world.end(one, outcome)
 
     def _below(self, dag_id: str, task_id: str, pick: set[int]) -> list[str]:
