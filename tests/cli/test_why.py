@@ -6,7 +6,13 @@ from typing import Any
 
 import msgspec
 
-from roost.dag.model import SerializedTask
+from roost.dag.model import (
+    Length,
+    SerializedDag,
+    SerializedExpand,
+    SerializedTask,
+    SerializedTimetable,
+)
 from tests.cli.seed import MOMENT, Seed, chain
 
 AT = "2026-01-05T06:00:00+00:00"
@@ -196,3 +202,47 @@ def test_retry_running_and_finished(seed: Seed) -> None:
     assert why(seed) == f"it is running on h since {AT}, try 1"
     seed.instance(key, "x", state="success", end_date=MOMENT)
     assert why(seed) == f"it is not waiting: success since {AT}"
+
+
+def test_h17_a_mapped_task_waits_for_instances_and_for_what_it_is_mapped_over(seed: Seed) -> None:
+    over = SerializedExpand([Length("xcom", task_id="v")])
+    seed.dags(
+        SerializedDag(
+            "a",
+            SerializedTimetable("null"),
+            [
+                SerializedTask("v", "O", ["x"]),
+                SerializedTask("x", "O", ["y"], expand=over, trigger_rule="always"),
+                SerializedTask("y", "O"),
+            ],
+        )
+    )
+    seed.job("scheduler")
+    key = seed.run("a", "r")
+    seed.instance(key, "v", state="running")
+    assert why(seed) == "it waits for 1 of 1 upstream tasks: v (running); its rule is always"
+    seed.instance(key, "v", state="success", end_date=MOMENT)
+    seed.instance(key, "x", state="success", end_date=MOMENT, map_index=1)
+    seed.sql(
+        "INSERT INTO task_instance (dag_run_id, task_id, map_index, state) "
+        "VALUES (:k, 'x', 0, 'running')",
+        k=key,
+    )
+    assert why(seed, "y") == (
+        "it waits for 1 of 2 upstream tasks: x[0] (running); its rule is all_success"
+    )
+    told = seed.cli("tasks", "why", "a", "r", "x", "--map-index", "1").stdout
+    assert told.startswith("it is not waiting: success since")
+
+
+def test_h17_what_cannot_be_expanded_says_why(seed: Seed) -> None:
+    key = ready(seed, "x")
+    for state in ("failed", "skipped"):
+        ti_id = seed.instance(key, "x", state=state, end_date=MOMENT)
+        seed.sql(
+            "INSERT INTO event_log (at, actor, event, ti_id, try_number, to_state, reason) "
+            "VALUES (1, 's', 'refuse', :id, 0, :state, 'mapped over nothing')",
+            id=ti_id,
+            state=state,
+        )
+        assert why(seed).endswith(": mapped over nothing")

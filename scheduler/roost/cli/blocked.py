@@ -11,7 +11,6 @@ from collections.abc import Callable
 from roost.cli.output import iso
 from roost.cli.snapshot import Snapshot
 from roost.dag.runwait import KEY as RUN_KEY
-from roost.models.states import State
 from roost.scheduler.line import GOES, Reason
 
 __all__ = ["reason", "unmet"]
@@ -34,7 +33,7 @@ def unmet(snapshot: Snapshot) -> list[Reason]:
 
 def _finished(case: Snapshot) -> Reason | None:
     row, how = case.row, ""
-    if row.state == State.FAILED and case.end_of_try is not None:
+    if case.end_of_try is not None and case.end_of_try.to_state == row.state:
         lines = case.end_of_try.reason.strip().splitlines()
         how = f": {lines[-1]}" if lines else ""
     text = f"it is not waiting: {row.state} since {iso(row.end_date)}{how}"

@@ -159,8 +159,8 @@ def _undecided(tx: Tx, run: ActiveRun, index: int) -> dict[str, Any]:
     waits_for = board.blocked_upstreams(index)
     origin = board.origin[index]
     found: dict[str, Any] = {
-        "parents": board.plan.parent_counts[origin],
-        "unfinished": tuple((board.tasks[i].task_id, board.states[i]) for i in waits_for),
+        "parents": max(board.counts(index).total, len(waits_for)),
+        "unfinished": tuple((_name(run, i), board.states[i]) for i in waits_for),
     }
     previous = past.previous_run(tx, run.key) if origin in board.plan.past else None
     if previous is not None:
@@ -171,6 +171,12 @@ def _undecided(tx: Tx, run: ActiveRun, index: int) -> dict[str, Any]:
         if blocked is not None:
             found["past"] = Past(*blocked, why.run_id(tx, previous[0]))
     return found
+
+
+def _name(run: ActiveRun, index: int) -> str:
+    map_index = run.board.map_index(index)
+    place = "" if map_index < 0 else f"[{map_index}]"
+    return f"{run.board.tasks[index].task_id}{place}"
 
 
 def _parallelism(config: Config) -> int:

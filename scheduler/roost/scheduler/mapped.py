@@ -110,6 +110,15 @@ class MappedBoard(GrowingBoard):
         above = self.plan.parents[self.origin[index]]
         return [one for parent in above for one in self.concerned(index, parent)]
 
+    def blocked_upstreams(self, index: int) -> list[int]:
+        """The unfinished parents, or those whose lengths it waits for, for which it waits."""
+        unit = self.plan.mapped.get(self.origin[index])
+        found = super().blocked_upstreams(index)
+        if found or unit is None or self.states[index] != _NONE:
+            return found
+        over = [i for source in unit.sources for i in self.instances(source)]
+        return [i for i in over if self.states[i] not in FINISHED]
+
     def undecided(self, task: int) -> Sequence[int]:
         """The instances of a task about which nothing is decided."""
         found = self._instances.get(task)

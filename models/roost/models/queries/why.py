@@ -42,7 +42,8 @@ _RUNS_AHEAD = Sql(
 )
 _END_OF_TRY = Sql(
     "SELECT at, to_state, reason FROM event_log WHERE ti_id = :ti_id AND try_number = :number "
-    "AND to_state IN ('failed', 'up_for_retry') AND reason IS NOT NULL ORDER BY id DESC LIMIT 1"
+    "AND to_state NOT IN ('scheduled', 'queued', 'running') AND reason IS NOT NULL "
+    "ORDER BY id DESC LIMIT 1"
 )
 
 
@@ -78,5 +79,5 @@ def runs_ahead(tx: Tx, run: Any) -> int:
 
 
 def end_of_try(tx: Tx, ti_id: int, number: int) -> Any | None:
-    """The move that ended a failed try, with its reason: one line or a traceback."""
+    """The move that ended a try, or kept it from beginning, with its reason."""
     return tx.first(_END_OF_TRY, ti_id=ti_id, number=number)
