@@ -138,6 +138,14 @@ def test_states_for_dag_run(seed: Seed) -> None:
     ]
 
 
+def test_h17_names_of_instances_are_listed_where_there_are_any(seed: Seed) -> None:
+    seed.dags(chain("a", "x"))
+    key = seed.run("a", "r")
+    seed.instance(key, "x", state="success", map_name="a.csv")
+    (row,) = seed.json("tasks", "states-for-dag-run", "a", "r")
+    assert row["map_name"] == "a.csv"
+
+
 def test_tasks_list_and_details(seed: Seed) -> None:
     seed.dags(chain("a", "x", "y", tags=["t"]))
     rows = seed.json("tasks", "list", "a")

@@ -141,6 +141,7 @@ def check(change: Change, name: str, crons: int | None = None) -> None:
         assert back[-2::-1] == want, told
 
 
+@pytest.mark.timeout(300)  # the first one of a process reads every zone
 @pytest.mark.parametrize("part", range(PARTS))
 def test_h14_no_gap_and_no_duplicate_at_any_change_of_any_zone(part: int) -> None:
     assert len(changes()) > 3_000

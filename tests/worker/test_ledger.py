@@ -339,3 +339,16 @@ def test_prior_dates_reach_earlier_runs_only(
     request = wire.XComPull(task_ids=["p"], key="k", include_prior_dates=True)
     [reply] = ledger.answer([Asked(start.spec, request)])
     assert [bytes(value) for value in reply.values] == [b"60"]
+
+
+def test_h17_the_name_of_an_instance_is_kept_by_whoever_held_it(
+    new_ledger: Callable[..., Ledger], enqueue: Queue, database_url: str
+) -> None:
+    enqueue(1)
+    enqueue(2)
+    ledger = new_ledger()
+    first, second = ledger.claim(2)
+    ledger.give_up([second.spec.dispatch_id], "gone")
+    ledger.store([success(first, map_name="a.csv"), success(second, map_name="late")])
+    rows = fetch(database_url, "SELECT map_name FROM task_instance ORDER BY id")
+    assert [row["map_name"] for row in rows] == ["a.csv", None]

@@ -56,11 +56,13 @@ def list_(dag_id: str, output: str) -> None:
 @click.argument("run_id")
 @output_option
 def states_for_dag_run(dag_id: str, run_id: str, output: str) -> None:
-    """List the task instances of a run."""
+    """List the task instances of a run; with their names, where a map_index_template gave any."""
     with reading() as (config, tx):
         run = find_run(tx, config, dag_id, run_id)
-        rows = [_state_row(row) for row in listing.instance_rows(tx, run.id)]
-    emit(rows, _STATE_COLUMNS, output)
+        found = listing.instance_rows(tx, run.id)
+    named = any(row.map_name is not None for row in found)
+    columns = (*_STATE_COLUMNS, "map_name") if named else _STATE_COLUMNS
+    emit([_state_row(row) for row in found], columns, output)
 
 
 def _state_row(row: Any) -> dict[str, Any]:
@@ -74,6 +76,7 @@ def _state_row(row: Any) -> dict[str, Any]:
         "end_date": iso(row.end_date),
         "duration": (row.end_date - row.start_date) / SECOND if ended else None,
         "hostname": row.hostname,
+        "map_name": row.map_name,
     }
 
 

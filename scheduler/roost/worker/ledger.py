@@ -242,7 +242,14 @@ class Ledger:
             if outcome.xcoms:
                 outcome = msgspec.structs.replace(outcome, xcoms=[])
             outcomes[one.spec.dispatch_id] = _encode(outcome).decode()
-        return len(dispatches.end_dispatches(tx, self.job_id, outcomes))
+        taken = dispatches.end_dispatches(tx, self.job_id, outcomes)
+        names = {
+            one.spec.ti_id: one.outcome.map_name
+            for one in ended
+            if one.outcome.map_name is not None and one.spec.dispatch_id in taken
+        }
+        dispatches.name_instances(tx, names)
+        return len(taken)
 
     def _storable(self, one: Ended) -> Ended:
         """What a task process should have refused by itself is refused here all the same."""

@@ -87,6 +87,7 @@ def upgrade() -> None:
         "task_instance",
         sa.Column("first_try", sa.SmallInteger(), server_default="0", nullable=False),
     )
+    op.add_column("task_instance", sa.Column("map_name", sa.Text()))
     _upgrade_runs()
     _upgrade_dispatches()
 
@@ -164,6 +165,7 @@ def downgrade() -> None:
     op.drop_column("dag_run", "started_by")
     op.drop_column("dag_run", "backfill_id")
     op.drop_column("dag_run", "wish")
+    op.drop_column("task_instance", "map_name")
     op.drop_column("task_instance", "first_try")
     op.drop_column("dag", "upcoming")
     op.drop_column("dag", "paused_reason")

@@ -21,6 +21,7 @@ __all__ = [
     "dag_codes",
     "end_dispatches",
     "held",
+    "name_instances",
     "start",
     "waiting",
     "wished",
@@ -114,6 +115,10 @@ _END = Sql(
     # The plus keeps SQLite off the index on job_id: it would look at every row for every row.
     "WHERE d.id = r.dispatch_id AND +d.job_id = :me AND d.ended_at IS NULL RETURNING id"
 )
+_NAME = Sql(
+    "UPDATE task_instance AS t SET map_name = r.name "
+    "FROM {rows:r | ti_id bigint, name text} WHERE t.id = r.ti_id"
+)
 _HELD = Sql(
     "SELECT d.id, d.ti_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM task_instance t "
     "WHERE t.id = d.ti_id AND t.state = 'running' AND t.dispatch_id = d.id) AS undead "
@@ -196,6 +201,13 @@ def end_dispatches(tx: Tx, job_id: int, outcomes: Mapping[int, str]) -> set[int]
     """
     rows = [{"dispatch_id": id_, "outcome": out} for id_, out in sorted(outcomes.items())]
     return {row.id for row in tx.all(_END, me=job_id, rows=tx.rows(rows))} if rows else set()
+
+
+def name_instances(tx: Tx, names: Mapping[int, str]) -> None:
+    """Keep what instances of mapped tasks are called, by task instance (H17)."""
+    if names:
+        rows = [{"ti_id": id_, "name": name} for id_, name in sorted(names.items())]
+        tx.run(_NAME, rows=tx.rows(rows))
 
 
 def held(tx: Tx, job_id: int) -> dict[int, bool]:

@@ -57,8 +57,8 @@ _RUN = Sql(f"SELECT {_RUN_COLUMNS} FROM dag_run WHERE dag_id = :dag_id AND run_i
 _CONF = Sql("SELECT conf FROM dag_run WHERE id = :run_key")
 _INSTANCES = Sql(
     "SELECT id, task_id, map_index, state, try_number, start_date, end_date, hostname, retry_at, "
-    "pool, pool_slots, queue, priority_weight, dispatch_id, trigger_id, scheduled_at, queued_at "
-    "FROM task_instance WHERE dag_run_id = :run_key ORDER BY id"
+    "pool, pool_slots, queue, priority_weight, dispatch_id, trigger_id, scheduled_at, queued_at, "
+    "map_name FROM task_instance WHERE dag_run_id = :run_key ORDER BY id"
 )
 _TRIGGERS = Sql(
     "SELECT t.id AS trigger_id, t.lane, t.classpath, r.dag_id, r.run_id, i.task_id, i.map_index, "

@@ -111,6 +111,7 @@ task_instance = Table(
     Column("end_date", BigInteger),
     Column("retry_at", BigInteger),
     Column("hostname", String(255)),
+    Column("map_name", Text),  # what its map_index_template calls an instance
     UniqueConstraint("dag_run_id", "task_id", "map_index"),
     one_of("state", State),
     Index(
