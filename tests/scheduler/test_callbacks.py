@@ -80,6 +80,17 @@ def test_h23_the_callback_says_which_try_and_when(world: World) -> None:
     world.calls()
 
 
+def test_h23_any_error_text_reaches_the_callback(world: World) -> None:
+    """H23: NUL, quotes and backslashes of a traceback, on both databases."""
+    error = 'it said "\\u0000" \0 and \ud7ff \U0001f600\n\\'
+    world.start(task("a", callbacks=["on_failure"]))
+    world.work(a=failed(error))
+    world.claim()
+    (spec,) = world.called.values()
+    assert spec.error == error
+    world.calls()
+
+
 def test_h23_a_failed_and_a_late_trigger_call_back(world: World) -> None:
     """H23, D5, D6: a trigger that failed or timed out ends the try, so it calls back."""
     world.start(task("a", callbacks=ALL), task("b", callbacks=ALL))
