@@ -7,7 +7,8 @@ the whole of it. Nothing is installed, started or left behind.
 from __future__ import annotations
 
 from roost.testing.results import SimulatedRun, SimulatedTask
-from roost.testing.simulation import Simulation, SimulationStuck, run_dag, run_schedule
+from roost.testing.shortcuts import run_dag, run_schedule
+from roost.testing.simulation import Simulation, SimulationStuck
 from roost.testing.stub import Stub
 
 __all__ = [

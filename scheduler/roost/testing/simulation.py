@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -31,12 +31,13 @@ from roost.models.transitions import NewRun, create_run
 from roost.scheduler.chores.sla import SlaWatch
 from roost.scheduler.loop import Report, Scheduler
 from roost.support import typedjson
-from roost.support.clock import SECOND, duration_us, from_us, now_us, running_on, to_us
+from roost.support.clock import SECOND, duration_us, from_us, now_us, running_on
 from roost.support.crypto import Keyring
 from roost.support.processes import Process
 from roost.support.wire import Outcome, TaskSpec
 from roost.testing.answers import Answers
 from roost.testing.bodies import Bodies
+from roost.testing.clock import Clock, moment_us
 from roost.testing.files import Files
 from roost.testing.results import SimulatedRun
 from roost.testing.stub import as_stub
@@ -45,7 +46,7 @@ from roost.worker.answers import Answers as WorkerAnswers
 from roost.worker.attendant import Ended
 from roost.worker.ledger import Ledger
 
-__all__ = ["Simulation", "SimulationStuck", "run_dag", "run_schedule"]
+__all__ = ["Simulation", "SimulationStuck"]
 
 T = TypeVar("T")
 _BATCH = 10_000
@@ -57,18 +58,6 @@ _ME = Process("simulation", "simulation", os.getpid(), 0, "simulation")
 
 class SimulationStuck(RoostException):
     """Runs have not ended and nothing is left that could happen."""
-
-
-class _Clock:
-    """The simulation's time in microseconds."""
-
-    __slots__ = ("now",)
-
-    def __init__(self, now: int) -> None:
-        self.now = now
-
-    def __call__(self) -> int:
-        return self.now
 
 
 def _clean_up(engine: Engine, folder: str, waiting: list[Waiting]) -> None:
@@ -108,7 +97,7 @@ class Simulation:
         parallelism: int = 32,
         patience_s: float = _REAL_PATIENCE_S,
     ) -> None:
-        self._clock = _Clock(now_us() if start is None else _moment(start))
+        self._clock = Clock(now_us() if start is None else moment_us(start))
         self._patience_s = patience_s
         self._ends: list[tuple[int, int, TaskSpec, Outcome]] = []
         self._order = itertools.count()
@@ -185,7 +174,7 @@ class Simulation:
         """
         dag_id = self._one(dag_id)
         now = self._clock.now
-        at = now if logical_date is None else _moment(logical_date)
+        at = now if logical_date is None else moment_us(logical_date)
         name = run_id or f"manual__{from_us(at).isoformat()}"
         interval = self._files.interval(dag_id, at)
         body = typedjson.encode(dict(conf or {}), name="conf").decode()
@@ -222,7 +211,7 @@ class Simulation:
 
     def run_until(self, moment: datetime) -> None:
         """Go on until the clock stands at ``moment``; runs may be unfinished then."""
-        self._run(_moment(moment))
+        self._run(moment_us(moment))
 
     def advance(self, delta: timedelta) -> None:
         """Go on for ``delta``."""
@@ -322,59 +311,3 @@ class Simulation:
 
     def _transact(self, step: Callable[[Tx], T]) -> T:
         return transact(self._engine, step)
-
-
-def run_dag(
-    dag: DAG | str | Path,
-    *,
-    dag_id: str | None = None,
-    logical_date: datetime | None = None,
-    conf: Mapping[str, Any] | None = None,
-    **options: Any,
-) -> SimulatedRun:
-    """Run a DAG once by hand, to its end.
-
-    Args:
-        dag: the DAG, or the path of its file.
-        dag_id: which one, where the file has several.
-        logical_date: what it runs for; the clock starts there. Default: now.
-        conf: of the run.
-        **options: see :class:`Simulation`.
-
-    Returns:
-        The run as it ended.
-    """
-    options.setdefault("start", logical_date)
-    simulation = Simulation(dag, **options)
-    run = simulation.trigger(dag_id, logical_date=logical_date, conf=conf)
-    simulation.run()
-    return run
-
-
-def run_schedule(
-    dag: DAG | str | Path,
-    start: datetime,
-    end: datetime,
-    *,
-    dag_id: str | None = None,
-    **options: Any,
-) -> list[SimulatedRun]:
-    """Run the schedule of a DAG from one moment to another.
-
-    Args:
-        dag: the DAG, or the path of its file.
-        start: where the clock starts.
-        end: where it stops.
-        dag_id: which one, where the file has several.
-        **options: see :class:`Simulation`.
-
-    Returns:
-        The runs by logical date; the last ones may be unfinished at ``end``.
-    """
-    simulation = Simulation(dag, start=start, **options)
-    simulation.run_until(end)
-    return simulation.runs(dag_id)
-
-
-def _moment(moment: datetime) -> int:
-    return to_us(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
