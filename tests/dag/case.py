@@ -18,6 +18,7 @@ from roost.support.clock import to_us
 from roost.support.elements import element_of, length_of, list_of
 from roost.support.mail import Smtp
 from roost.support.wire import (
+    AssetEventsGet,
     ConnectionGet,
     ConnectionRecord,
     MailSettings,
@@ -93,7 +94,7 @@ class FakeSupervisor:
                 return self.run_replies.pop(0)
             case ConnectionGet(conn_id):
                 return Reply(connection=self.connections.get(conn_id))
-            case MailSettings():
+            case MailSettings() | AssetEventsGet():
                 return Reply(smtp=self.smtp)
 
     def _pulled(self, task_id: str, request: XComPull) -> msgspec.Raw:

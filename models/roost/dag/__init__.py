@@ -1,5 +1,6 @@
 """Write DAGs: the names that DAG files import."""
 
+from roost.dag.asset import Asset, AssetAll, AssetAny, AssetOrTimeSchedule
 from roost.dag.connection import Connection
 from roost.dag.deadline import DeadlineAlert, DeadlineReference
 from roost.dag.decorators import dag, task
@@ -18,6 +19,10 @@ from roost.support.masking import mask_secret
 
 __all__ = [
     "DAG",
+    "Asset",
+    "AssetAll",
+    "AssetAny",
+    "AssetOrTimeSchedule",
     "BaseNotifier",
     "Connection",
     "DeadlineAlert",

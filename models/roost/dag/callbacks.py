@@ -121,6 +121,7 @@ class _NoTask:
 
     task_id = ""
     template_ext = template_fields = ()
+    inlets = outlets = ()
 
     def __init__(self, dag: DAG) -> None:
         self.dag = dag

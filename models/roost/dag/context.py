@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from roost.dag import macros
+from roost.dag.asset import OutletEvents, TriggeringEvents
 from roost.dag.connection import Connection
 from roost.dag.param import run_params
 from roost.dag.past import PAST_KEYS, Context
@@ -35,11 +36,14 @@ CONTEXT_KEYS: Final = PAST_KEYS | frozenset(
         "ds",
         "ds_nodash",
         "execution_date",
+        "inlets",
         "logical_date",
         "macros",
         "next_ds",
         "next_ds_nodash",
         "next_execution_date",
+        "outlet_events",
+        "outlets",
         "params",
         "run_id",
         "task",
@@ -49,6 +53,7 @@ CONTEXT_KEYS: Final = PAST_KEYS | frozenset(
         "ti",
         "tomorrow_ds",
         "tomorrow_ds_nodash",
+        "triggering_asset_events",
         "try_number",
         "ts",
         "ts_nodash",
@@ -60,6 +65,7 @@ CONTEXT_KEYS: Final = PAST_KEYS | frozenset(
 )
 
 
+_NO_OUTLETS = OutletEvents(())
 _ONE_DAY = timedelta(days=1)
 
 
@@ -119,13 +125,17 @@ def build_context(task: BaseOperator, spec: TaskSpec) -> dict[str, Any]:
             "data_interval_end": end,
             "data_interval_start": start,
             "dispatch_id": spec.dispatch_id,
+            "inlets": task.inlets,
             "macros": macros,
+            "outlet_events": OutletEvents(task.outlets) if task.outlets else _NO_OUTLETS,
+            "outlets": task.outlets,
             "params": run_params(task, dag_run.conf),
             "run_id": spec.run_id,
             "task": task,
             "task_instance": ti,
             "task_instance_key_str": f"{spec.dag_id}__{spec.task_id}__{spec.run_id}",
             "ti": ti,
+            "triggering_asset_events": TriggeringEvents(),
             "try_number": spec.try_number,
             "var": _Variables,
         }

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from roost.dag import graph, knobs, scope
+from roost.dag.asset import Asset, AssetExpression, AssetOrTimeSchedule, condition_of
 from roost.dag.callbacks import Callbacks, as_callbacks
 from roost.dag.deadline import DeadlineAlert, as_deadlines
 from roost.dag.names import check_id
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["DAG", "Schedule"]
 
 _N = TypeVar("_N")
-Schedule = str | timedelta | Timetable | None
+Schedule = (
+    str | timedelta | Timetable | AssetExpression | AssetOrTimeSchedule | Iterable[Asset] | None
+)
+_SCHEDULES = (str, timedelta, Timetable, AssetExpression, AssetOrTimeSchedule, list, tuple, set)
 
 
 class _Unset:
@@ -37,7 +41,8 @@ class DAG:
         dag_id: unique name, 1 to 250 letters, digits or ``_ . : + -``.
         description: one line for listings.
         schedule: cron string, preset (``@daily`` …), timedelta, ``@once``, ``@continuous``, a
-            Timetable (:mod:`roost.dag.timetables`) or None (manual runs only).
+            Timetable (:mod:`roost.dag.timetables`), Assets (:mod:`roost.dag.asset`, H16) or None
+            (manual runs only).
             ``schedule_interval`` is the same under its older name.
         start_date: start of the first data interval; a naive datetime is in the default time
             zone. May also come from ``default_args``.
@@ -104,7 +109,14 @@ class DAG:
         self.dag_id = check_id(dag_id, "dag_id")
         self.description = description or ""
         self.default_args: dict[str, Any] = dict(default_args or {})
-        self.schedule = _one_schedule(dag_id, schedule, schedule_interval)
+        asked = _one_schedule(dag_id, schedule, schedule_interval)
+        #: What it waits for besides moments; None: nothing (H16).
+        self.assets = condition_of(asked)
+        self.schedule: Any = asked
+        if isinstance(asked, AssetOrTimeSchedule):
+            self.schedule = asked.timetable
+        elif self.assets is not None:
+            self.schedule = None
         self.start_date = start_date or self.default_args.get("start_date")
         self.end_date = end_date or self.default_args.get("end_date")
         _check_moments(dag_id, self.start_date, self.end_date)
@@ -146,7 +158,7 @@ class DAG:
         self.fileloc = frame.f_code.co_filename if frame else ""
 
     @property
-    def schedule_interval(self) -> Schedule:
+    def schedule_interval(self) -> Any:
         """``schedule`` under its older name."""
         return self.schedule
 
@@ -303,10 +315,10 @@ def _one_schedule(dag_id: str, schedule: Schedule, interval: Schedule | type[_Un
         if schedule is not None and schedule != interval:
             raise DagError(f"DAG {dag_id!r}: give schedule or schedule_interval, not both")
         schedule = interval
-    if schedule is not None and not isinstance(schedule, str | timedelta | Timetable):
+    if schedule is not None and not isinstance(schedule, _SCHEDULES):
         raise DagError(
-            f"DAG {dag_id!r}: schedule must be a cron string, a preset, a timedelta, a Timetable "
-            f"or None, not {schedule!r}"
+            f"DAG {dag_id!r}: schedule must be a cron string, a preset, a timedelta, a Timetable, "
+            f"Assets or None, not {schedule!r}"
         )
     return schedule
 

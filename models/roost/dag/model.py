@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 __all__ = [
+    "AssetCondition",
     "CallbackName",
     "DagCallbackName",
     "EdgeError",
@@ -129,6 +130,25 @@ class SerializedDeadline(msgspec.Struct, forbid_unknown_fields=True, omit_defaul
     name: str = ""
 
 
+class AssetCondition(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """Which assets must have events before a run starts (H16): one, all of or any of ``parts``."""
+
+    op: Literal["asset", "all", "any"]
+    uri: Name = ""
+    parts: list[AssetCondition] = []
+
+    def words(self) -> str:
+        """The condition as listings show it, e.g. ``(a & b) | c``."""
+        if self.op == "asset":
+            return self.uri
+        sign = " & " if self.op == "all" else " | "
+        return sign.join(f"({p.words()})" if p.parts else p.words() for p in self.parts)
+
+    def uris(self) -> set[str]:
+        """Every asset in it."""
+        return {self.uri} if self.op == "asset" else {u for p in self.parts for u in p.uris()}
+
+
 class SerializedTask(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """One task of a DAG: its edges and every knob the scheduler or a worker decides by."""
 
@@ -174,6 +194,8 @@ class SerializedTask(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=T
     expand: SerializedExpand | None = None
     # The mapped group that it expands with; its own ``expand`` is None then.
     mapped_group: Name | None = None
+    # URIs of the assets that a success makes anew (H16).
+    outlets: list[Name] = []
     extra: dict[str, Any] = {}
 
 
@@ -202,6 +224,8 @@ class SerializedDag(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=Tr
     deadlines: list[SerializedDeadline] = []
     # By group id; the tasks inside name it as their ``mapped_group``.
     mapped_groups: dict[str, SerializedExpand] = {}
+    # What it waits for besides moments (H16).
+    assets: AssetCondition | None = None
     extra: dict[str, Any] = {}
 
 

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from roost.dag import knobs, scope
+from roost.dag.asset import Asset, assets_of
 from roost.dag.callbacks import Callbacks, as_callbacks
 from roost.dag.defaults import filling_defaults
 from roost.dag.deferral import TaskDeferred
@@ -60,6 +61,8 @@ class BaseOperator(TaskNode):
         wait_for_downstream: wait for that one's direct children, too; implies the former.
         max_active_tis_per_dag: most instances of it queued or running, over all runs of the DAG;
             ``task_concurrency`` is its older name. ``max_active_tis_per_dagrun``: in one run.
+        outlets: assets that it makes anew; each success is an event of each (H16).
+        inlets: assets that it reads; kept for its own code.
         do_xcom_push: keep the return value of ``execute`` as an XCom (S55).
         multiple_outputs: also keep each item of a returned dict under its own key.
         sla: how long after the end of a scheduled run's data interval it should have succeeded at
@@ -125,6 +128,8 @@ class BaseOperator(TaskNode):
         max_active_tis_per_dagrun: int | None = None,
         task_concurrency: int | None = None,
         do_xcom_push: bool = True,
+        outlets: Asset | Iterable[Asset] | None = None,
+        inlets: Asset | Iterable[Asset] | None = None,
         multiple_outputs: bool = False,
         sla: timedelta | float | None = None,
         run_as_user: str | None = None,
@@ -170,6 +175,8 @@ class BaseOperator(TaskNode):
         per_dag, per_run = max_active_tis_per_dag, max_active_tis_per_dagrun
         self.max_active_tis_per_dag = knobs.per_dag_limit(of, per_dag, task_concurrency)
         self.max_active_tis_per_dagrun = knobs.per_run_limit(of, per_run)
+        self.outlets = assets_of(outlets, f"{of}: outlets")
+        self.inlets = assets_of(inlets, f"{of}: inlets")
         self.do_xcom_push = do_xcom_push
         self.multiple_outputs = multiple_outputs
         self.sla = knobs.maybe_duration(of, "sla", sla)

@@ -10,6 +10,8 @@ import time
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from roost.dag import runtime, xcom_value
 from roost.dag.callbacks import call_all, run_callback
 from roost.dag.context import build_context
@@ -175,6 +177,9 @@ def _run(
         outcome.skip = list(dict.fromkeys(context["ti"].skips))
     if deferred is None:
         outcome.xcoms = _returned(task, result)
+        if task.outlets:
+            extras = context["outlet_events"].extras()
+            outcome.assets = {uri: msgspec.Raw(extra) for uri, extra in extras.items()}
     else:
         outcome.defer = _deferral(task, deferred, known)
         outcome.kind = "deferred"

@@ -63,6 +63,11 @@ def _serialize(dag: DAG) -> SerializedDag:
         if task.params:
             seen = merged(dag.params, task.params)
             check_defaults(seen, scheduled=timetable.kind != "null")
+    if dag.assets is not None:
+        asked = dag.assets.words()
+        if timetable.kind != "null":
+            asked = f"{asked} or {timetable.summary}"
+        timetable = msgspec.structs.replace(timetable, summary=asked)
     return SerializedDag(
         dag_id=dag.dag_id,
         timetable=timetable,
@@ -96,6 +101,7 @@ def _serialize(dag: DAG) -> SerializedDag:
             )
             for one in dag.deadlines
         ],
+        assets=dag.assets,
         callbacks=[name for name in _DAG_CALLBACKS if getattr(dag, f"{name}_callback")],
         extra=_groups(dag),
     )
@@ -140,6 +146,7 @@ def _task(task: BaseOperator, zone: str) -> SerializedTask:
         expand=task.expansion.serialize() if isinstance(task, MappedOperator) else None,
         mapped_group=task.mapped_group.group_id if task.mapped_group is not None else None,
         run_as_user=task.run_as_user or None,
+        outlets=[asset.uri for asset in task.outlets],
         sla_us=None if task.sla is None else duration_us(task.sla),
         callbacks=_callbacks(task),
         email=task.email,
@@ -187,6 +194,7 @@ def _is_empty(task: BaseOperator) -> bool:
     # A subclass that writes its own execute() has a body again.
     return (
         bool(author.__dict__.get("empty_body"))
+        and not any(asset.extra for asset in task.outlets)
         and not _callbacks(task)
         and all(
             getattr(kind, name) is getattr(BaseOperator, name)

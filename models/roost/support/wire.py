@@ -16,6 +16,8 @@ from roost.support.mail import Smtp
 
 __all__ = [
     "TRIGGER_TIMEOUT",
+    "AssetEvent",
+    "AssetEventsGet",
     "CallbackSpec",
     "ConnectionGet",
     "ConnectionRecord",
@@ -167,6 +169,7 @@ class Outcome(msgspec.Struct, omit_defaults=True):
         run_us: user-code time of this dispatch.
         map_name: what the instance of a mapped task is called, by its map_index_template.
         callback_errors: how many callbacks raised (H23).
+        assets: what to keep with the events of its outlets, typed JSON by uri (H16).
     """
 
     kind: OutcomeKind
@@ -182,6 +185,7 @@ class Outcome(msgspec.Struct, omit_defaults=True):
     exit_code: int | None = None
     map_name: str | None = None
     callback_errors: int = 0
+    assets: dict[str, msgspec.Raw] = {}
 
 
 class TriggerSpec(msgspec.Struct):
@@ -380,6 +384,22 @@ class DagRecord(msgspec.Struct, omit_defaults=True):
     task_ids: list[str] = []
 
 
+class AssetEventsGet(msgspec.Struct, tag="asset_events_get"):
+    """The events for which the asking task's run was made (H16). Answered by ``Reply.events``."""
+
+
+class AssetEvent(msgspec.Struct, frozen=True):
+    """One event of an asset; ``extra`` is typed JSON. All ids are None where a person made it."""
+
+    uri: str
+    timestamp: int
+    dag_id: str | None
+    run_id: str | None
+    task_id: str | None
+    map_index: int
+    extra: msgspec.Raw
+
+
 class Finished(msgspec.Struct, tag="finished"):
     """The last message of a task process; not answered."""
 
@@ -397,6 +417,7 @@ class Reply(msgspec.Struct, omit_defaults=True):
     runs: list[RunRecord] = []
     dag: DagRecord | None = None
     smtp: Smtp | None = None
+    events: list[AssetEvent] = []
 
 
 Request = (
@@ -410,5 +431,6 @@ Request = (
     | PreviousRun
     | RunCreate
     | RunStates
+    | AssetEventsGet
 )
 TaskMessage = Request | Finished

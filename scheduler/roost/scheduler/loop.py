@@ -12,9 +12,10 @@ from sqlalchemy import Engine
 from roost.models.engine import Tx, read, transact
 from roost.models.queries import runs
 from roost.models.queries.handoffs import Handoff
-from roost.models.queries.look import look
+from roost.models.queries.look import Look, look
 from roost.models.queries.recount import recount
 from roost.scheduler.steps.adopt import adopt_runs
+from roost.scheduler.steps.assets import settle_assets
 from roost.scheduler.steps.awaited import fire_awaited
 from roost.scheduler.steps.create_runs import create_runs, start_runs
 from roost.scheduler.steps.cutting import fail_fast
@@ -118,7 +119,7 @@ class Scheduler:
         is_due = due is not None and max(due, self._not_before) <= self._clock()
         if seen.awaited and memory.sweep_at <= self._clock():
             return True
-        return seen.unclaimed or seen.ended or seen.fired or seen.wished or is_due
+        return seen.unclaimed or seen.ended or seen.fired or seen.assets or seen.wished or is_due
 
     def take_turn(self) -> Report:
         """Settle, decide, hand over, in one transaction.
@@ -179,13 +180,20 @@ class Scheduler:
         decide(turn)
         finish_runs(turn)
         enqueue(turn, seen.shrinking)
-        if seen.awaited or turn.awaiting:
-            fire_awaited(turn)
+        self._tell_who_waits(turn, seen)
         # When all that is due must wait for a run to end, looking again at once is of no use.
         waits = turn.blocked and not turn.finished
         self._not_before = turn.now + _BLOCKED_US if waits else 0
         self._reclaim = False
         return self._report(turn, None if due is None else max(due, self._not_before))
+
+    @staticmethod
+    def _tell_who_waits(turn: Turn, seen: Look) -> None:
+        """What ended in this turn, or was noted by others, may be what DAGs and triggers await."""
+        if seen.assets or turn.produced:
+            settle_assets(turn)
+        if seen.awaited or turn.awaiting:
+            fire_awaited(turn)
 
     @staticmethod
     def _recount(tx: Tx) -> None:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from roost.models.engine import Tx
+from roost.models.queries.assets import NewEvent
 from roost.models.queries.handoffs import Handoff
 from roost.models.queries.runs import mark_changed
 from roost.models.states import Event
@@ -131,6 +132,7 @@ class Turn:
     blocked: bool = False
     events_left: bool = False
     starving: dict[str, int] = field(default_factory=dict)
+    produced: list[NewEvent] = field(default_factory=list)  # events of assets, not written yet
     finished: list[FinishedRun] = field(default_factory=list)
     ended: Counter[tuple[str, str, str]] = field(default_factory=Counter)
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from roost.dag.xcom_value import MAX_KEY
 from roost.exceptions import RoostException
 from roost.models.engine import Tx
-from roost.models.queries import connections, past, variables, xcoms
+from roost.models.queries import assets, connections, past, variables, xcoms
 from roost.support import typedjson
 from roost.support.clock import now_us
 from roost.support.crypto import Keyring
 from roost.support.mail import Smtp
 from roost.support.wire import (
+    AssetEvent,
+    AssetEventsGet,
     ConnectionGet,
     MailSettings,
     PreviousRun,
@@ -95,6 +99,17 @@ class Answers:
                 return self._push(tx, job_id, spec, request)
             case RunCreate() | RunStates() | PreviousRun():
                 return _runs(tx, job_id, spec, request)
+            case AssetEventsGet():
+                return Reply(events=_events(tx, spec))
+            case MailSettings():
+                return Reply(smtp=self._smtp)
+            case _:
+                return self._of_stores(tx, request)
+
+    def _of_stores(
+        self, tx: Tx, request: VariableGet | VariableSet | VariableDelete | ConnectionGet
+    ) -> Reply:
+        match request:
             case VariableGet(key):
                 return Reply(text=variables.get_variable(tx, key, self._keys))
             case VariableSet(key, text, description):
@@ -102,8 +117,6 @@ class Answers:
                 return Reply()
             case VariableDelete(key):
                 return Reply(count=variables.delete_variable(tx, key))
-            case MailSettings():
-                return Reply(smtp=self._smtp)
             case ConnectionGet(conn_id):
                 return Reply(connection=connections.pick_connection(tx, conn_id, self._keys))
 
@@ -138,3 +151,13 @@ def _runs(
         end_date=found.end_date,
     )
     return Reply(runs=[record])
+
+
+def _events(tx: Tx, spec: TaskSpec) -> list[AssetEvent]:
+    return [
+        AssetEvent(
+            row.uri, row.at, row.dag_id, row.run_id, row.task_id, row.map_index,
+            msgspec.Raw(row.extra.encode()),
+        )
+        for row in assets.used_by(tx, spec.dag_id, spec.run_id)
+    ]  # fmt: skip

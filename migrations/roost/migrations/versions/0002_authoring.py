@@ -76,6 +76,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("dag_run_id", "position", name="pk_deadline"),
     )
     op.create_index("ix_deadline_due", "deadline", ["due_at"], **_where("missed_at IS NULL"))
+    _create_assets()
     op.add_column("xcom", sa.Column("length", sa.Integer()))
     op.add_column(
         "trigger",
@@ -110,6 +111,51 @@ def _upgrade_runs() -> None:
         ["dag_id", "interval_start"],
         unique=True,
         **_where("run_type IN ('scheduled', 'backfill')"),
+    )
+
+
+def _create_assets() -> None:
+    op.create_table(
+        "asset_event",
+        sa.Column("id", _KEY, nullable=False),
+        sa.Column("uri", sa.String(length=250), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("dag_id", sa.String(length=250)),
+        sa.Column("run_id", sa.String(length=250)),
+        sa.Column("task_id", sa.String(length=250)),
+        sa.Column("map_index", sa.Integer(), server_default="-1", nullable=False),
+        sa.Column("extra", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("settled", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_asset_event"),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_asset_event_uri", "asset_event", ["uri", "id"])
+    op.create_index("ix_asset_event_inbox", "asset_event", ["id"], **_where("NOT settled"))
+    op.create_table(
+        "asset_listener",
+        sa.Column("uri", sa.String(length=250), nullable=False),
+        sa.Column("dag_id", sa.String(length=250), nullable=False),
+        sa.PrimaryKeyConstraint("uri", "dag_id", name="pk_asset_listener"),
+    )
+    op.create_index("ix_asset_listener_dag_id", "asset_listener", ["dag_id"])
+    op.create_table(
+        "asset_pending",
+        sa.Column("dag_id", sa.String(length=250), nullable=False),
+        sa.Column("event_id", _KEY, nullable=False),
+        sa.Column("uri", sa.String(length=250), nullable=False),
+        sa.PrimaryKeyConstraint("dag_id", "event_id", name="pk_asset_pending"),
+    )
+    op.create_table(
+        "asset_use",
+        sa.Column("dag_run_id", _KEY, nullable=False),
+        sa.Column("event_id", _KEY, nullable=False),
+        sa.ForeignKeyConstraint(
+            ["dag_run_id"],
+            ["dag_run.id"],
+            name="fk_asset_use_dag_run_id_dag_run",
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("dag_run_id", "event_id", name="pk_asset_use"),
     )
 
 
@@ -171,5 +217,14 @@ def downgrade() -> None:
     op.drop_column("dag", "paused_reason")
     op.drop_column("trigger", "on_timeout")
     op.drop_column("xcom", "length")
-    for table in ("deadline", "sla_miss", "task_usage", "backfill"):
+    for table in (
+        "asset_use",
+        "asset_pending",
+        "asset_listener",
+        "asset_event",
+        "deadline",
+        "sla_miss",
+        "task_usage",
+        "backfill",
+    ):
         op.drop_table(table)

@@ -8,6 +8,7 @@ from roost.models.engine import Sql, Tx
 from roost.support.processes import host_id, is_alive
 
 __all__ = [
+    "active_versions",
     "dag_details",
     "dag_ids",
     "dag_rows",
@@ -79,11 +80,20 @@ _JOBS = Sql(
     "SELECT id, kind, hostname, host_id, pid, pid_start, started_at, detail, "
     "lease_until < {now} AS lapsed FROM job WHERE ended_at IS NULL ORDER BY kind, id"
 )
+_ACTIVE_VERSIONS = Sql(
+    "SELECT d.dag_id, v.data FROM dag d JOIN dag_version v ON v.id = d.version_id "
+    "WHERE d.is_active ORDER BY d.dag_id"
+)
 
 
 def dag_rows(tx: Tx) -> list[Any]:
     """Every DAG that a file defines."""
     return list(tx.all(_DAGS))
+
+
+def active_versions(tx: Tx) -> list[Any]:
+    """The newest version of every DAG that a file defines; ``data`` as JSON."""
+    return list(tx.all(_ACTIVE_VERSIONS))
 
 
 def dag_ids(tx: Tx) -> list[str]:

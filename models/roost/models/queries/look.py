@@ -23,6 +23,7 @@ class Look(NamedTuple):
         paused: DAGs of which no new task may be queued (S13).
         holding: pools that count what is deferred (H5).
         shrinking: pools with fewer slots than are used.
+        assets: events of assets that nobody has looked at.
         awaited: triggers wait for what others will say, such as the end of a run.
     """
 
@@ -35,6 +36,7 @@ class Look(NamedTuple):
     holding: frozenset[str]
     shrinking: frozenset[str]
     awaited: bool
+    assets: bool
 
 
 # The job's row stays share-locked to the end of the transaction, so whoever wants to end this job
@@ -44,6 +46,7 @@ _LOOK = Sql(
     "AS unclaimed, "
     "EXISTS (SELECT 1 FROM dispatch WHERE ended_at IS NOT NULL AND NOT settled) AS ended, "
     "EXISTS (SELECT 1 FROM trigger_event) AS fired, "
+    "EXISTS (SELECT 1 FROM asset_event WHERE NOT settled) AS assets, "
     "EXISTS (SELECT 1 FROM dispatch WHERE wish IS NOT NULL AND ended_at IS NULL "
     "AND job_id IS NULL) AS wished, "
     "(SELECT min(next_run_after) FROM dag WHERE NOT is_paused AND is_active) AS next_run_after, "
@@ -74,6 +77,7 @@ def look(tx: Tx, job_id: int, *, lock: bool = True) -> Look | None:
         _names(row.holding),
         _names(row.shrinking),
         bool(row.awaited),
+        bool(row.assets),
     )
 
 

@@ -7,6 +7,7 @@ refuses the bug first (S1, S3, S8, S9, S12 of reliability.md section 3).
 
 from __future__ import annotations
 
+from roost.models.tables.assets import asset_event, asset_listener, asset_pending, asset_use
 from roost.models.tables.base import metadata
 from roost.models.tables.daemons import id_block, job
 from roost.models.tables.dags import (
@@ -24,6 +25,10 @@ from roost.models.tables.runs import dag_run, dispatch, event_log, task_instance
 from roost.models.tables.stores import connection, pool, variable, xcom
 
 __all__ = [
+    "asset_event",
+    "asset_listener",
+    "asset_pending",
+    "asset_use",
     "backfill",
     "connection",
     "dag",

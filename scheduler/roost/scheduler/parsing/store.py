@@ -15,7 +15,7 @@ import msgspec
 from roost.dag.model import ParsedFile, SerializedDag, Upcoming
 from roost.dag.timetable import following_run
 from roost.models.engine import Tx
-from roost.models.queries import dags
+from roost.models.queries import assets, dags
 from roost.models.queries.dags import DagRow
 from roost.support.clock import now_us
 from roost.support.storable import storable
@@ -126,6 +126,7 @@ def _store_dag(
         data=data.decode(),
     )
     starts_paused = dag.is_paused_upon_creation
+    assets.set_listener(tx, dag.dag_id, sorted(dag.assets.uris()) if dag.assets else [])
     dags.save_dag(
         tx,
         max_runs=dag.max_active_runs,

@@ -9,6 +9,7 @@ from roost.models.queries import backfills
 from roost.models.states import Event, RunEvent, State
 from roost.models.transitions import move_runs
 from roost.scheduler.book import ActiveRun
+from roost.scheduler.steps.assets import produce
 from roost.scheduler.steps.callbacks import run_ended
 from roost.scheduler.steps.cutting import ENDINGS, fail_fast
 from roost.scheduler.steps.deadlines import meet_deadlines
@@ -86,6 +87,8 @@ def _complete(turn: Turn, run: ActiveRun, index: int) -> dict[str, Any]:
     run.tries[index] += 1
     run.board.settle(index, State.SUCCESS)
     turn.ended[run.dag_id, run.board.tasks[index].task_id, str(State.SUCCESS)] += 1
+    if run.board.tasks[index].outlets:
+        produce(turn, run, index)
     return {
         "id": run.board.ti_ids[index],
         "try_number": run.tries[index],

@@ -11,6 +11,7 @@ from roost.models.queries import inbox
 from roost.models.queries.inbox import EndedDispatch
 from roost.models.states import Event, State
 from roost.scheduler.book import ActiveRun, Waiting
+from roost.scheduler.steps.assets import produce
 from roost.scheduler.steps.callbacks import settle_callback, task_ended
 from roost.scheduler.steps.deferral import defer
 from roost.scheduler.steps.ending import BY_DISPATCH, END, Batch, Ended, fail_or_retry
@@ -122,6 +123,8 @@ def _finish(turn: Turn, item: Ended, state: State) -> Callable[[], None]:
         turn.ended[run.dag_id, run.board.tasks[item.task].task_id, str(state)] += 1
         began, ended = item.outcome.started_at, item.outcome.ended_at
         task_ended(turn, run, item.task, state, started_at=began, ended_at=ended)
+        if state is State.SUCCESS and run.board.tasks[item.task].outlets:
+            produce(turn, run, item.task, item.outcome.assets)
         if item.outcome.skip:
             _skip_directly(turn, run, item.task, item.outcome.skip)
         turn.touch(run)

@@ -1,0 +1,65 @@
+"""Events of assets, who listens, and which run an event went into (H16)."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    Table,
+    Text,
+    false,
+    text,
+)
+
+from roost.models.tables.base import ID, KEY, metadata
+
+__all__ = ["asset_event", "asset_listener", "asset_pending", "asset_use"]
+
+asset_event = Table(
+    "asset_event",
+    metadata,
+    Column("id", KEY, primary_key=True),
+    Column("uri", ID, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("dag_id", ID),  # whose task made it; NULL: somebody by hand
+    Column("run_id", ID),
+    Column("task_id", ID),
+    Column("map_index", Integer, nullable=False, server_default="-1"),
+    Column("extra", Text, nullable=False, server_default="{}"),
+    Column("settled", Boolean, nullable=False, server_default=false()),
+    Index("ix_asset_event_uri", "uri", "id"),
+    Index(
+        "ix_asset_event_inbox",
+        "id",
+        sqlite_where=text("NOT settled"),
+        postgresql_where=text("NOT settled"),
+    ),
+    sqlite_autoincrement=True,  # an id is never given twice
+)
+
+asset_listener = Table(
+    "asset_listener",
+    metadata,
+    Column("uri", ID, primary_key=True),
+    Column("dag_id", ID, primary_key=True),
+    Index("ix_asset_listener_dag_id", "dag_id"),
+)
+
+asset_pending = Table(  # events that no run of the DAG has used yet
+    "asset_pending",
+    metadata,
+    Column("dag_id", ID, primary_key=True),
+    Column("event_id", KEY, primary_key=True),
+    Column("uri", ID, nullable=False),
+)
+
+asset_use = Table(
+    "asset_use",
+    metadata,
+    Column("dag_run_id", KEY, ForeignKey("dag_run.id", ondelete="CASCADE"), primary_key=True),
+    Column("event_id", KEY, primary_key=True),
+)
