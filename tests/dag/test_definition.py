@@ -198,3 +198,8 @@ def test_s85_older_rule_names() -> None:
 def test_an_unknown_argument_is_refused_where_the_task_is_made() -> None:
     with pytest.raises(TypeError, match="retrys"):
         EmptyOperator(task_id="a", retrys=3)  # type: ignore[call-arg]
+
+
+def test_h25_an_executor_of_its_own_is_refused_with_the_remedy() -> None:
+    with pytest.raises(DagError, match=r"'t': executor='other' is not available.*queue="):
+        EmptyOperator(task_id="t", executor="other")

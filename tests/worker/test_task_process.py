@@ -73,7 +73,10 @@ def test_a_failure_carries_its_traceback(driver: Driver) -> None:
 def test_an_end_without_a_result_is_a_failure_that_says_how(
     driver: Driver, body: str, error: str
 ) -> None:
-    """Reliability 2a, task process: failed with the signal, at once."""
+    """Reliability 2a, task process: failed with the signal, at once.
+
+    H9: a process that ended while its task instance counts as running was ended from outside.
+    """
     driver.tasks(body)
     outcome = driver.run()
     assert (outcome.kind, outcome.error) == ("failed", error)

@@ -46,6 +46,7 @@ class BaseOperator(TaskNode):
         pool: pool whose slots it uses (S37).
         pool_slots: how many of them, from 1 up.
         queue: which workers take it (S51).
+        executor: refused: all tasks go to ``core.executor``; ``queue`` chooses the workers (H25).
         priority_weight: who goes first when slots are short (S42).
         weight_rule: ``downstream``, ``upstream``, ``absolute`` (S43), or a
             :class:`PriorityWeightStrategy` of one's own (H24).
@@ -114,6 +115,7 @@ class BaseOperator(TaskNode):
         pool: str = "default_pool",
         pool_slots: int = 1,
         queue: str = "default",
+        executor: str | None = None,
         priority_weight: int = 1,
         weight_rule: str | PriorityWeightStrategy = "downstream",
         retries: int | None = None,
@@ -161,6 +163,11 @@ class BaseOperator(TaskNode):
         self.trigger_rule: TriggerRule = knobs.trigger_rule(of, trigger_rule)
         self.pool = knobs.text(of, "pool", pool)
         self.pool_slots = knobs.whole(of, "pool_slots", pool_slots, least=1)
+        if executor is not None:
+            raise DagError(
+                f"{of}: executor={executor!r} is not available: every task goes to core.executor; "
+                "choose its workers by queue=…"
+            )
         self.queue = knobs.text(of, "queue", queue)
         self.priority_weight = knobs.whole(of, "priority_weight", priority_weight)
         self.weight_rule, self.weight_strategy = knobs.weight_rule(of, weight_rule)
