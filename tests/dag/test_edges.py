@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roost.dag import DAG, TaskGroup, chain, cross_downstream
+from roost.dag import DAG, Label, TaskGroup, chain, chain_linear, cross_downstream
 from roost.dag.graph import find_cycle, reachable, topological_order
 from roost.dag.operator import BaseOperator
 from roost.exceptions import DagError
@@ -108,6 +108,24 @@ def test_s36_chain_as_the_seed_says() -> None:
     a, b, c, d, e, f = tasks(dag, "abcdef")
     chain(a, [b, c], [d, e], f)
     assert edges(dag) == {"ab", "ac", "bd", "ce", "df", "ef"}
+
+
+def test_s36_chain_linear_links_all_of_neighbouring_lists() -> None:
+    dag = a_dag()
+    a, b, c, d, e = tasks(dag, "abcde")
+    chain_linear(a, [b, c], [d, e])
+    assert edges(dag) == {"ab", "ac", "bd", "be", "cd", "ce"}
+
+
+def test_s31_a_label_on_an_edge_changes_nothing() -> None:
+    dag = a_dag()
+    a, b, c, d, e = tasks(dag, "abcde")
+    assert (a >> Label("large") >> b) is b
+    [a, b] >> Label("both") >> c
+    d << Label("back") << c
+    c >> Label("list") >> [d, e]
+    chain(d, Label("in a chain"), e)
+    assert edges(dag) == {"ab", "ac", "bc", "cd", "ce", "de"}
 
 
 def test_s36_one_list_chains_its_members() -> None:

@@ -7,7 +7,7 @@ from roost.dag.decorators import dag, task
 from roost.dag.definition import DAG
 from roost.dag.group import TaskGroup
 from roost.dag.group_function import task_group
-from roost.dag.node import chain, cross_downstream
+from roost.dag.node import Label, chain, chain_linear, cross_downstream
 from roost.dag.notifier import BaseNotifier
 from roost.dag.param import Param
 from roost.dag.policy import PriorityWeightStrategy, RetryPolicy
@@ -27,6 +27,7 @@ __all__ = [
     "Connection",
     "DeadlineAlert",
     "DeadlineReference",
+    "Label",
     "Param",
     "PriorityWeightStrategy",
     "RetryPolicy",
@@ -34,6 +35,7 @@ __all__ = [
     "Variable",
     "XComArg",
     "chain",
+    "chain_linear",
     "cross_downstream",
     "dag",
     "get_current_context",

@@ -17,7 +17,7 @@ from roost.exceptions import DagError
 if TYPE_CHECKING:
     from roost.dag.operator import BaseOperator
 
-__all__ = ["Node", "Nodes", "chain", "cross_downstream"]
+__all__ = ["Label", "Node", "Nodes", "chain", "chain_linear", "cross_downstream"]
 
 _N = TypeVar("_N")
 
@@ -65,6 +65,37 @@ class Node(ABC):
         return self
 
 
+class Label(Node):
+    """A word on an edge: ``a >> Label("large") >> b`` links a to b. Kept for the reader only."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self._above: list[Node] = []
+        self._below: list[Node] = []
+
+    @property
+    def roots(self) -> Sequence[BaseOperator]:
+        """It holds no task."""
+        return ()
+
+    @property
+    def leaves(self) -> Sequence[BaseOperator]:
+        """It holds no task."""
+        return ()
+
+    def follow(self, up: Node) -> None:
+        """``up >> label``: link it to what the label points at, now or later."""
+        self._above.append(up)
+        for down in self._below:
+            _connect(up, down)
+
+    def lead(self, down: Node) -> None:
+        """``label >> down``."""
+        self._below.append(down)
+        for up in self._above:
+            _connect(up, down)
+
+
 Nodes: TypeAlias = Node | Iterable[Node]
 
 
@@ -82,6 +113,12 @@ def as_nodes(value: object) -> list[Node]:
 
 
 def _connect(up: Node, down: Node) -> None:
+    if isinstance(down, Label):
+        down.follow(up)
+        return
+    if isinstance(up, Label):
+        up.lead(down)
+        return
     for leaf in up.leaves:
         for root in down.roots:
             _link(leaf, root)
@@ -138,6 +175,12 @@ def chain(*tasks: Nodes) -> None:
             )
         for first, second in zip(up, down, strict=True):
             first.set_downstream(second)
+
+
+def chain_linear(*tasks: Nodes) -> None:
+    """Link the arguments one after the other; of two lists each task of one to each of the next."""
+    for up, down in pairwise([_chain_link(item) for item in tasks]):
+        cross_downstream(up, down)
 
 
 def _chain_link(item: Nodes) -> Node | list[Node]:
