@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 import pytest
 
-from roost.models.engine import Tx, transact
+from roost.models.engine import Tx, is_passing, transact
 from roost.models.queries import awaited
 from roost.models.states import RunEvent
 from roost.models.transitions import move_runs
@@ -76,6 +78,7 @@ def test_a_run_that_ended_before_fires_at_once(family: World) -> None:
     family.trigger("child", "c")
     family.turns()
     family.work(c1=failed())
+    family.schedulers[0]._memory.sweep_at = family.clock.now + 1  # no sweep finds it
     family.end(wait, until(dag_id="child", run_id="c"))
     family.turns()
     assert event_of(family) == {"status": "failed", "states": {"c": "failed"}}
@@ -219,6 +222,54 @@ def test_two_schedulers_each_with_one_of_the_runs(two_schedulers: World) -> None
     assert world.turn(1).told_others
     world.turns(0)
     assert event_of(world)["status"] == "success"
+
+
+def test_two_schedulers_at_once_lose_no_wait(two_schedulers: World) -> None:
+    """Runs and those who wait for them are shared out by chance, and end in any order."""
+    world = two_schedulers
+    number = 12
+    world.store(dag("p", task("wait")), dag("child", task("c1", "c2"), task("c2")))
+    for n in range(number):
+        world.trigger("p", f"r{n}")
+        world.trigger("child", f"r{n}")
+    errors: list[BaseException] = []
+    done = threading.Event()
+
+    def schedule(index: int) -> None:
+        while not done.is_set():
+            try:
+                world.turn(index)
+            except Exception as error:  # a daemon waits and tries again after these
+                if not is_passing(error):
+                    errors.append(error)
+                    return
+
+    threads = [threading.Thread(target=schedule, args=(n,)) for n in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(300):
+            claimed = world.claim()
+            waits = [one for one in claimed if one.task_id == "wait" and one.next_method is None]
+            outcomes: dict[int, OutcomeOf] = dict.fromkeys((one.id for one in claimed), ok())
+            outcomes |= {one.id: until(dag_id="child", run_id=one.run_id) for one in waits}
+            world.end_all(outcomes)
+            world.clock.advance(1)
+            if errors or not world.fetch("SELECT 1 FROM dag_run WHERE end_date IS NULL"):
+                break
+            time.sleep(0.01)  # lets the two take turns; nothing is asserted about it
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+    assert errors == []
+    rows = world.fetch("SELECT dag_id, state, count(*) AS n FROM dag_run GROUP BY dag_id, state")
+    assert sorted((r.dag_id, r.state, r.n) for r in rows) == [
+        ("child", "success", number),
+        ("p", "success", number),
+    ]
+    resumed = world.fetch("SELECT ti_id FROM event_log WHERE event = 'resume'")
+    assert len(resumed) == len({row.ti_id for row in resumed}) == number
 
 
 def test_an_event_is_written_once(family: World) -> None:

@@ -71,6 +71,14 @@ def test_a_lost_worker_does_not_start_a_second_run(family: World) -> None:
     again = claim(family)
     assert again.try_number == by.try_number
     assert ask(family, again).text == "created"
+    family.turns()
+    for _ in range(3):
+        family.claim()
+        others = [id_ for id_ in family.held if id_ != again.id]
+        family.end_all(dict.fromkeys(others, ok()))
+        family.turns()
+    reply = ask(family, again, on_exists="restart")  # the run has ended, but it is this try's
+    assert (reply.text, reply.runs[0].state) == ("created", "success")
     with pytest.raises(Refused, match="not valid any more"):
         ask(family, by, run_id="other")
     assert len(family.fetch("SELECT id FROM dag_run WHERE dag_id = 'child'")) == 1
