@@ -91,7 +91,7 @@ def test_default_pool_has_128_slots_can_be_resized_and_not_deleted(seed: Seed) -
 def test_wrong_slots_are_wrong_usage(seed: Seed) -> None:
     result = seed.cli("pools", "set", "w", "-2")
     assert result.exit_code == 2
-    assert "-2 is not in the range x>=-1" in result.stderr
+    assert "-2 is not in the range -1<=x<=2147483647" in result.stderr
 
 
 def test_a_pool_needs_a_name(seed: Seed) -> None:
@@ -141,7 +141,7 @@ def test_s37_import_takes_airflows_shape(seed: Seed) -> None:
         ('{"ok": {"slots": 1}, "w": {}}', "pool 'w': Object missing required field `slots`"),
         ('{"w": {"slots": 1, "slot": 2}}', "pool 'w': Object contains unknown field `slot`"),
         ('{"w": 5}', "pool 'w': Expected `object`, got `int`"),
-        ('{" ": {"slots": 1}}', "a pool's name has 1 to 250 characters"),
+        ('{" ": {"slots": 1}}', "a pool's name has 1 to 250 printable characters"),
         ("{}", "- holds no pool"),
         ("[1]", "must hold one JSON object"),
         ("{", "is not JSON, see line 1"),
@@ -153,3 +153,19 @@ def test_a_wrong_file_changes_nothing(seed: Seed, text: str, told: str) -> None:
     assert told in refused.stderr
     assert refused.stderr.count("\n") == 1
     assert [row["pool"] for row in seed.json("pools", "list")] == ["default_pool"]
+
+
+@pytest.mark.parametrize(
+    ("name", "slots", "told"),
+    [
+        ("p" * 251, "1", "a pool's name has 1 to 250 printable characters"),
+        ("a\x1bb", "1", "a pool's name has 1 to 250 printable characters"),
+        ("p", str(2**31), "is not in the range -1<=x<=2147483647"),
+    ],
+)
+def test_s37_what_no_database_holds_is_refused(
+    seed: Seed, name: str, slots: str, told: str
+) -> None:
+    refused = seed.cli("pools", "set", name, slots)
+    assert refused.exit_code == 2
+    assert told in refused.stderr

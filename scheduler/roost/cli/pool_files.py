@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Final
 
 import click
 import msgspec
@@ -16,13 +16,19 @@ from roost.models.engine import Tx, transact
 from roost.models.queries.edits import set_pool
 from roost.models.queries.listing import pool_rows
 
-__all__ = ["export", "import_"]
+__all__ = ["MAX_NAME", "MAX_SLOTS", "export", "import_", "is_pool_name"]
 
-_NAME_CHARS = 250
+MAX_NAME: Final = 250
+MAX_SLOTS: Final = 2**31 - 1
+
+
+def is_pool_name(name: str) -> bool:
+    """Whether a pool can have this name in any database."""
+    return bool(name.strip()) and len(name) <= MAX_NAME and name.isprintable()
 
 
 class _Pool(msgspec.Struct, forbid_unknown_fields=True):
-    slots: Annotated[int, msgspec.Meta(ge=-1, le=2**31 - 1)]
+    slots: Annotated[int, msgspec.Meta(ge=-1, le=MAX_SLOTS)]
     description: str = ""
     include_deferred: bool | None = None
 
@@ -64,8 +70,8 @@ def _entries(file: str) -> dict[str, object]:
 
 
 def _read(file: str, name: str, entry: object) -> _Pool:
-    if not name.strip() or len(name) > _NAME_CHARS:
-        raise RoostException(f"{file}: a pool's name has 1 to {_NAME_CHARS} characters")
+    if not is_pool_name(name):
+        raise RoostException(f"{file}: a pool's name has 1 to {MAX_NAME} printable characters")
     try:
         return msgspec.convert(entry, _Pool)
     except msgspec.ValidationError as error:

@@ -8,6 +8,7 @@ import click
 
 from roost.cli.base import Command, Lazy, LazyGroup
 from roost.cli.output import emit, output_option
+from roost.cli.pool_files import MAX_NAME, MAX_SLOTS, is_pool_name
 from roost.cli.session import database, reading, ring
 from roost.cli.words import not_found
 from roost.exceptions import RoostException
@@ -82,7 +83,7 @@ def _no_pool(tx: Tx, pool: str) -> Exception:
 
 @click.command("set", cls=Command, context_settings={"ignore_unknown_options": True})
 @click.argument("pool")
-@click.argument("slots", type=click.IntRange(-1))
+@click.argument("slots", type=click.IntRange(-1, MAX_SLOTS))
 @click.argument("description", required=False)
 @click.option(
     "--include-deferred/--exclude-deferred",
@@ -97,6 +98,8 @@ def set_(pool: str, slots: int, description: str | None, include_deferred: bool 
     """
     if not pool.strip():
         raise click.UsageError("a pool needs a name")
+    if not is_pool_name(pool):
+        raise click.UsageError(f"a pool's name has 1 to {MAX_NAME} printable characters")
     with database() as (config, engine):
         new = transact(
             engine,
