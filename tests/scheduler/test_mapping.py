@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from roost.dag.model import Length, SerializedExpand
+from roost.dag.model import Length, ParsedFile, SerializedExpand
 from roost.models import state_edits
+from roost.scheduler.parsing.store import store_file
 from tests.scheduler.hands import DAY, START, World, dag, deferred, failed, lost, ok, task
 
 RETURN = "return_value"
@@ -474,3 +475,17 @@ def test_h18_without_its_setup_neither_work_nor_teardown_runs(world: World) -> N
     world.work(s=failed())
     assert states(world) == {"s": "failed", "w": "upstream_failed", "t": "upstream_failed"}
     assert world.run_state(key) == "failed"
+
+
+def test_h17_a_dag_that_is_mapped_over_what_it_does_not_hold_is_an_import_error(
+    world: World,
+) -> None:
+    """The scheduler never meets it, and the last good version stays in force."""
+    world.start(task("m"))
+    broken = ParsedFile("c" * 64, "", [], [dag("d", task("m", expand=over("gone")))], [])
+    told = world.transact(
+        lambda tx: store_file(tx, "d.py", broken, stamp="", took_us=0, paused=False)
+    )
+    assert told == "DAG 'd' does not hold together: 'm' is mapped over the unknown task 'gone'"
+    world.work()
+    assert run_state(world) == "success"

@@ -12,11 +12,12 @@ from typing import Any
 
 import msgspec
 
-from roost.dag.model import ParsedFile, SerializedDag, Upcoming
+from roost.dag.model import EdgeError, ParsedFile, SerializedDag, Upcoming
 from roost.dag.timetable import following_run
 from roost.models.engine import Tx
 from roost.models.queries import assets, dags
 from roost.models.queries.dags import DagRow
+from roost.scheduler.plan import Plan
 from roost.support.clock import now_us
 from roost.support.storable import storable
 
@@ -80,6 +81,8 @@ def _store_dags(tx: Tx, fileloc: str, parsed: ParsedFile, paused: bool, now: int
                 f"DAG {dag.dag_id!r} is defined in {owner.fileloc} and in {fileloc}; "
                 f"{owner.fileloc} keeps it: rename one of them"
             )
+        elif broken := _broken(dag):
+            errors.append(broken)
         elif _store_dag(tx, fileloc, dag, parsed, owner, paused, now):
             stored.append(dag)
     # Last, as turns lock these rows after those of dag_usage: nobody waits in a circle.
@@ -93,6 +96,15 @@ def _store_dags(tx: Tx, fileloc: str, parsed: ParsedFile, paused: bool, now: int
         tx, [d.dag_id for d in active.values() if d.fileloc == fileloc and d.dag_id not in defined]
     )
     return "\n".join(errors) or None
+
+
+def _broken(dag: SerializedDag) -> str | None:
+    """Why a scheduler could not decide a DAG: what it reads later must not be able to stop it."""
+    try:
+        Plan.compile(dag)
+    except EdgeError as error:
+        return f"DAG {dag.dag_id!r} does not hold together: {error}"
+    return None
 
 
 def _deactivate(tx: Tx, dag_ids: list[str]) -> None:
