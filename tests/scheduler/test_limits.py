@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from roost.dag.model import Length, SerializedExpand
 from roost.models.engine import Sql, Tx
 from roost.support.clock import SECOND
 from tests.scheduler.hands import World, dag, deferred, failed, ok, task
@@ -47,6 +48,7 @@ def test_priority_decides_who_gets_a_slot_s42_s44(world: World) -> None:
 
 
 def test_of_equal_weight_the_earlier_date_goes_first_s43(world: World) -> None:
+    """S43."""
     world.pool("one", 1)
     world.pool("none", 0)
     world.store(dag("d", task("a", pool="one")))
@@ -99,6 +101,7 @@ def test_a_missing_pool_holds_its_tasks_only_s41(world: World) -> None:
 
 
 def test_a_pool_without_limit_s40(world: World) -> None:
+    """S40: -1 slots."""
     world.pool("all", -1)
     world.start(*[task(f"t{n}", pool="all", pool_slots=7) for n in range(5)])
     assert len(started(world)) == 5
@@ -292,6 +295,35 @@ def test_a_task_is_limited_over_all_runs_of_its_dag_h4(world: World) -> None:
         world.check()
     assert set(world.states().values()) == {"success"}
     assert world.fetch("SELECT used FROM task_usage")[0].used == 0
+
+
+def test_mapped_instances_are_limited_in_each_run_h4_h17(world: World) -> None:
+    """And however many wait for their limit, they keep no other task of the run from going."""
+    many = SerializedExpand([Length("literal", count=30)])
+    world.store(
+        dag(
+            "d",
+            task("m", expand=many, priority_weight=9, max_active_tis_per_dagrun=2),
+            task("other"),
+            max_active_tasks=4,
+        )
+    )
+    for _ in range(2):
+        world.trigger("d")
+    world.turns()
+    claimed = world.claim()
+    assert sorted(one.task_id for one in claimed) == ["m", "m", "m", "m", "other", "other"]
+    world.check()
+    left = 60 - 4
+    while claimed:
+        world.end_all({one.id: ok() for one in claimed})
+        world.turns()
+        claimed = world.claim()
+        assert len(claimed) <= 4
+        left -= len(claimed)
+        world.check()
+    assert left == 0
+    assert set(world.states().values()) == {"success"}
 
 
 def test_the_earliest_run_goes_first_to_a_limited_task_h4(world: World) -> None:

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from roost.cli.snapshot import classify_line
-from roost.dag.model import SerializedDag
+from roost.dag.model import Length, SerializedDag, SerializedExpand
 from roost.models.engine import read
 from roost.scheduler.line import Reason
 from tests.scheduler.hands import World, dag, deferred, ok, task
@@ -147,3 +147,15 @@ def test_each_limit_is_named_with_its_numbers_s39_s41_h5(world: World) -> None:
     assert found["full"] == []
     assert found["next"][0].kind == "max_active_tasks"
     assert [one.kind for one in found["big"]] == ["max_active_tasks"]
+
+
+def test_instances_of_a_mapped_task_each_have_their_reason_h17(world: World) -> None:
+    """Two of five go; the three others wait for the limit of their task."""
+    five = SerializedExpand([Length("literal", count=5)])
+    world.start(task("m", expand=five, max_active_tis_per_dagrun=2))
+    found = predicted(world, 0)
+    assert len(found) == 3
+    assert {reasons[0].kind for reasons in found.values()} == {"max_active_tis_per_dagrun"}
+    assert next(iter(found.values()))[0].numbers == {"active": 2, "limit": 2}
+    world.work()
+    assert len(predicted(world, 0)) == 1
