@@ -20,6 +20,7 @@ from roost.exceptions import DagError
 from roost.scheduler.parsing.folder import content, find_files, is_candidate
 from roost.support.clock import now_us
 from roost.support.config import Config, load_config
+from roost.support.masking import mask
 from roost.support.user_settings import for_user_code
 
 __all__ = ["test", "test_task"]
@@ -89,7 +90,7 @@ def test_task(
     outcome = run.run_task(task_id, run.place_of(task_id) if map_index is None else map_index)
     result = run.result(task_id)
     if result is not None:
-        click.echo(f"returned {result!r}")
+        click.echo(mask(f"returned {result!r}"))
     ctx.exit(1 if outcome.kind == "failed" else 0)
 
 
