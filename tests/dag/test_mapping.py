@@ -235,6 +235,16 @@ def test_h17_what_cannot_be_mapped_is_refused_in_one_line(name: str) -> None:
     assert "\n" not in str(refused.value)
 
 
+def test_h17_a_partial_that_is_never_expanded_is_refused() -> None:
+    with a_dag() as dag:
+        begun = BashOperator.partial(task_id="t")
+    with pytest.raises(DagError, match=r"task 't': partial\(\) makes no task"):
+        serialize_dag(dag)
+    with dag:
+        begun.expand(bash_command=["a"])
+    assert factors(dag, "t") == [Length("literal", count=1)]
+
+
 def test_h17_a_missing_argument_is_refused() -> None:
     with a_dag(), pytest.raises(TypeError, match=r"add\(\): missing a required argument: 'x'"):
         add.expand(y=[1])

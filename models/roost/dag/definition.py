@@ -151,6 +151,8 @@ class DAG:
         self.jinja_environment_kwargs = dict(jinja_environment_kwargs or {})
         self.render_template_as_native_obj = render_template_as_native_obj
         self.task_dict: dict[str, BaseOperator] = {}
+        # What partial() began and no expand() has made a task of.
+        self.unexpanded: dict[object, str] = {}
         #: The DAG in which a SubDagOperator runs this one (S95).
         self.parent_dag: DAG | None = None
         self.group_dict: dict[str, TaskGroup] = {}
@@ -273,6 +275,10 @@ class DAG:
         Raises:
             DagError: the tasks form a cycle, which the message spells out (S11).
         """
+        for told in self.unexpanded.values():
+            raise DagError(
+                f"{told}: partial() makes no task; expand() or expand_kwargs() has to follow"
+            )
         for task in self.tasks:
             task.link_arguments()
         for group in self.group_dict.values():

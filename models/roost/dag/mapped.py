@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, NoReturn
 
 from roost.dag import defaults, scope
+from roost.dag.definition import DAG
 from roost.dag.expansion import Expansion, KwargsExpansion, ProductExpansion
 from roost.dag.operator import BaseOperator
 from roost.dag.xcom_arg import XComArg, find_arguments
@@ -38,6 +39,10 @@ class OperatorPartial:
         _check_known(operator, constant, "partial")
         self._operator = operator
         self._constant = dict(constant)
+        group = constant.get("task_group")
+        self._dag = constant.get("dag") or (group.dag if group else scope.current_dag())
+        if isinstance(self._dag, DAG):
+            self._dag.unexpanded[self] = self._told()
 
     def expand(self, *args: object, **arguments: Any) -> MappedOperator:
         """A task with an instance for every combination of the values of ``arguments``.
@@ -73,7 +78,10 @@ class OperatorPartial:
         return self._make(expansion)
 
     def _make(self, expansion: Expansion) -> MappedOperator:
-        return MappedOperator(self._operator, self._constant, expansion)
+        made = MappedOperator(self._operator, self._constant, expansion)
+        if isinstance(self._dag, DAG):
+            self._dag.unexpanded.pop(self, None)
+        return made
 
     def _told(self) -> str:
         return f"task {self._constant['task_id']!r}"
