@@ -21,7 +21,7 @@ __all__ = ["assets", "details", "emit_", "list_"]
 
 _COMMANDS = {
     "list": Lazy("roost.cli.assets:list_", "List the assets that DAGs make or wait for."),
-    "details": Lazy("roost.cli.assets:details", "Show the events of an asset."),
+    "details": Lazy("roost.cli.assets:details", "Show the newest events of an asset."),
     "emit": Lazy("roost.cli.assets:emit_", "Say that an asset was made anew."),
 }
 _COLUMNS = ("uri", "made_by", "awaited_by", "events", "last_event")
