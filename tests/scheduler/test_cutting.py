@@ -63,6 +63,7 @@ def test_a_run_that_takes_too_long_fails_h11(world: World) -> None:
     world.turns()
     assert ending(world, key) == ("failed", TIMED_OUT)
     assert world.states()["runs"] == "skipped"
+    assert set(world.reasons("mark_skipped")) == {TIMED_OUT}
     assert world.work() == []
 
 

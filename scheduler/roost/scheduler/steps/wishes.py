@@ -14,6 +14,7 @@ import msgspec
 from roost.models.queries import inbox
 from roost.models.state_edits import CLEARED, MARK, MARKED
 from roost.models.states import Event, State
+from roost.scheduler.steps.cutting import ENDINGS
 from roost.scheduler.steps.ending import BY_DISPATCH, Batch, Ended
 from roost.scheduler.turn import Turn
 from roost.support.wire import Outcome
@@ -35,10 +36,7 @@ def take_back(turn: Turn) -> None:
 def grant_wishes(turn: Turn, items: list[Ended]) -> None:
     """Move task instances whose dispatches have ended with a wish."""
     cleared = Batch(Event.CLEAR, sets=("first_try", *CLEARED), guards=BY_DISPATCH)
-    marked = {
-        state: Batch(event, sets=("end_date", *MARKED), guards=BY_DISPATCH)
-        for state, event in MARK.items()
-    }
+    marked: dict[tuple[str, str], Batch] = {}  # by state and reason
     for item in items:
         ti_id, wish = item.dispatch.ti_id, item.dispatch.wish
         row: dict[str, Any] = {"if_dispatch_id": item.dispatch.id}
@@ -47,10 +45,15 @@ def grant_wishes(turn: Turn, items: list[Ended]) -> None:
             cleared.add(ti_id, row, _cleared(turn, item))
         else:
             row |= {"end_date": item.outcome.ended_at, **MARKED}
-            marked[str(wish)].add(ti_id, row, _marked(turn, item, State(str(wish))))
+            state = State(str(wish))
+            reason = ENDINGS.get(item.run.wish or "", _REASON)
+            if (state, reason) not in marked:
+                sets = ("end_date", *MARKED)
+                marked[state, reason] = Batch(MARK[state], sets=sets, guards=BY_DISPATCH)
+            marked[state, reason].add(ti_id, row, _marked(turn, item, state))
     cleared.flush(turn, _REASON)
-    for batch in marked.values():
-        batch.flush(turn, _REASON)
+    for (_, reason), batch in marked.items():
+        batch.flush(turn, reason)
 
 
 def _cleared(turn: Turn, item: Ended) -> Callable[[], None]:
