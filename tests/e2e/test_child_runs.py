@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+import pytest
+
+from tests.support import waiting
 from tests.support.daemons import Daemons
-from tests.support.waiting import wait_until
 
 DAGS = """
 from datetime import datetime
@@ -52,11 +55,16 @@ with DAG("watcher", schedule=None, start_date=start):
 FAMILY = ("parent", "parent.section")
 
 
+# Each look at the daemons is a process of its own.
+patiently = partial(waiting.wait_until, timeout=90)
+
+
 def states(daemons: Daemons, dag_id: str, run_id: str) -> dict[str, str]:
     rows: Any = daemons.json("tasks", "states-for-dag-run", dag_id, run_id)
     return {row["task_id"]: row["state"] for row in rows}
 
 
+@pytest.mark.timeout(240)
 def test_s95_s98_a_tree_of_runs_waits_without_slots_and_outlives_a_scheduler(
     daemons: Daemons,
 ) -> None:
@@ -65,13 +73,13 @@ def test_s95_s98_a_tree_of_runs_waits_without_slots_and_outlives_a_scheduler(
     (home / "dags" / "tree.py").write_text(DAGS)
     daemons.cli("pools", "set", "one", "1")
     scheduler, _triggerer, _worker = daemons.start_all()
-    wait_until(lambda: "watcher" in daemons.cli("dags", "list").stdout, what="the DAG file")
+    patiently(lambda: "watcher" in daemons.cli("dags", "list").stdout, what="the DAG file")
     daemons.cli("dags", "unpause", "parent")
     date = "2026-01-05T00:00:00+00:00"
     trigger = ("dags", "trigger", "--run-id", "r", "--logical-date", date)
     daemons.cli(*trigger, "parent", "--conf", '{"x": 5}')
     daemons.cli(*trigger, "watcher")
-    wait_until(
+    patiently(
         lambda: (
             states(daemons, "parent", "r").get("section") == "deferred"
             and states(daemons, "watcher", "r") == {"see": "deferred"}
@@ -84,16 +92,16 @@ def test_s95_s98_a_tree_of_runs_waits_without_slots_and_outlives_a_scheduler(
     (home / "flags" / "inner").touch()
     daemons.start("scheduler")
     child = "triggered__parent.other__r"
-    wait_until(
+    patiently(
         lambda: states(daemons, "parent", "r").get("other") == "deferred", what="the second wait"
     )
     assert daemons.cli("dags", "state", "parent.section", "r").stdout == "success\n"
     (home / "flags" / "other").touch()
-    wait_until(
+    patiently(
         lambda: daemons.cli("dags", "state", "parent", "r").stdout == "success\n",
         what="the end of the parent",
     )
-    wait_until(lambda: states(daemons, "watcher", "r") == {"see": "success"}, what="the watcher")
+    patiently(lambda: states(daemons, "watcher", "r") == {"see": "success"}, what="the watcher")
     assert states(daemons, "other", child) == {"wait": "success", "work": "success"}
     listed = {row["dag_id"]: row for row in daemons.json("dags", "list")}
     assert listed["parent.section"]["next_run"] is None
