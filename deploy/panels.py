@@ -159,6 +159,17 @@ PANELS = (
         unit="s",
     ),
     Panel(
+        "Deadlines and callbacks",
+        "Per minute; missed deadlines and callbacks that raised want a look.",
+        (
+            Query("deadline_alerts.deadline_created", "deadlines set", show="per minute"),
+            Query("deadline_alerts.deadline_missed", "missed", show="per minute"),
+            Query("deadline_alerts.deadline_not_missed", "met", show="per minute"),
+            Query("dag.callback_exceptions", "callbacks that raised", show="per minute"),
+        ),
+        width=24,
+    ),
+    Panel(
         "Lost metrics",
         "Metrics per minute that did not reach the statsd server.",
         (Query("statsd.dropped", "dropped", show="per minute"),),
