@@ -57,6 +57,7 @@ class Sql:
     Macros: ``{now}`` the database's clock in microseconds; ``{rows:r | id bigint, note text}`` the
     JSON parameter ``:rows`` as a table ``r``; ``{skip_locked}`` and ``{for_update}`` row locks
     where there are any (SQLite's writer is alone), ``{for_update:t}`` of table ``t`` only;
+    ``{indexed:name}`` the index that SQLite's planner would sometimes not take, after the table;
     ``{true}`` and ``{false}``.
     """
 
@@ -90,6 +91,8 @@ def _expand(dialect: str, match: re.Match[str]) -> str:
             return f"FOR UPDATE{of}" if postgres else ""
         case "for_share":
             return "FOR SHARE" if postgres else ""
+        case "indexed":
+            return "" if postgres else f"INDEXED BY {argument}"
         case "true":
             return "TRUE" if postgres else "1"
         case "false":

@@ -125,21 +125,22 @@ _DEACTIVATE = Sql(
     "UPDATE dag SET is_active = {false}, next_run_after = NULL, updated_at = {now} "
     "WHERE dag_id IN (SELECT r.dag_id FROM {rows:r | dag_id text})"
 )
-# The index is that of both kinds, word for word. The other condition is put so that SQLite cannot
-# see that it implies that one: it would drop it, and read every run.
-_SCHEDULED = "run_type || '' = 'scheduled' AND run_type IN ('scheduled', 'backfill')"
+# The index holds runs of the schedule and of backfills, and is so said word for word.
+_SCHEDULED = "run_type = 'scheduled' AND run_type IN ('scheduled', 'backfill')"
+_RUNS = "dag_run {indexed:uq_dag_run_interval}"
 _NEWEST_INTERVAL = Sql(
-    f"SELECT interval_start, interval_end FROM dag_run WHERE dag_id = :dag_id AND {_SCHEDULED} "
+    f"SELECT interval_start, interval_end FROM {_RUNS} WHERE dag_id = :dag_id AND {_SCHEDULED} "
     "ORDER BY interval_start DESC LIMIT 1"
 )
 _LAST_INTERVAL = Sql(
-    f"SELECT interval_end FROM dag_run WHERE dag_id = :dag_id AND {_SCHEDULED} "
+    f"SELECT interval_end FROM {_RUNS} WHERE dag_id = :dag_id AND {_SCHEDULED} "
     "ORDER BY interval_start DESC LIMIT 1"
 )
 _CUSTOM = Sql(
     "SELECT d.dag_id, d.fileloc, d.upcoming, r.interval_start, r.interval_end FROM dag d "
-    "LEFT JOIN dag_run r ON r.id = (SELECT l.id FROM dag_run l WHERE l.dag_id = d.dag_id "
-    "AND l.run_type || '' = 'scheduled' AND l.run_type IN ('scheduled', 'backfill') "
+    "LEFT JOIN dag_run r ON r.id = (SELECT l.id FROM dag_run l "
+    "{indexed:uq_dag_run_interval} WHERE l.dag_id = d.dag_id "
+    "AND l.run_type = 'scheduled' AND l.run_type IN ('scheduled', 'backfill') "
     "ORDER BY l.interval_start DESC LIMIT 1) "
     "WHERE d.is_active AND d.upcoming <> '[]'"
 )
