@@ -125,7 +125,13 @@ def _open_sqlite(url: str, synchronous: str) -> Engine:
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         reading = connection.get_execution_options().get("roost_reading", False)
-        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+        # To the driver itself: by SQLAlchemy it would take longer than many a statement inside. A
+        # database that is busy for too long raises here as anywhere.
+        try:
+            driver = connection.connection.driver_connection
+            driver.execute("BEGIN" if reading else "BEGIN IMMEDIATE")  # type: ignore[union-attr]
+        except sqlite3.Error as error:
+            raise OperationalError("BEGIN", {}, error) from error
 
     return engine
 
