@@ -126,6 +126,7 @@ def test_trigger_asks_for_a_value_that_has_no_default(seed: Seed) -> None:
     said = seed.cli("dags", "trigger", "sales")
     assert said.exit_code == 2
     assert said.stderr == (
-        "roost: param 'day' has no default; give a value with --conf '{\"day\": …}'\n"
+        "roost: param 'day' has no default; give a value in the run's conf, e.g. "
+        "--conf '{\"day\": …}'\n"
     )
     assert seed.cli("dags", "trigger", "sales", "--conf", '{"day": "2026-01-31"}').exit_code == 0

@@ -9,6 +9,7 @@ import pytest
 
 from roost.dag import DAG, Param, dag, task
 from roost.dag.operator import BaseOperator
+from roost.dag.param import param_scopes
 from roost.dag.param_check import check_conf
 from roost.dag.parse import parse_dag_file
 from roost.dag.serialize import serialize_dag
@@ -60,7 +61,7 @@ def test_a_value_that_breaks_a_rule_is_one_line(param: Param, value: Any, messag
     made = a_dag(params={"x": param}, schedule=None)
     show = probe("show", lambda context: None, dag=made)
     with pytest.raises(ParamError) as caught:
-        check_conf(serialize_dag(made), {"x": value})
+        check_conf(param_scopes(serialize_dag(made)), {"x": value})
     assert str(caught.value).startswith(f"param 'x' = {value!r}: ")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -94,9 +95,11 @@ def test_a_param_without_default_must_come_with_the_run(param: Param) -> None:
     """A schedule brings no value, so such a DAG is refused."""
     made = a_dag(params={"x": param}, schedule=None)
     show = probe("show", lambda context: context["params"]["x"], dag=made)
-    with pytest.raises(ParamError, match="param 'x' has no default; give a value with --conf"):
-        check_conf(serialize_dag(made), {})
-    check_conf(serialize_dag(made), {"x": "given"})
+    with pytest.raises(
+        ParamError, match="param 'x' has no default; give a value in the run's conf"
+    ):
+        check_conf(param_scopes(serialize_dag(made)), {})
+    check_conf(param_scopes(serialize_dag(made)), {"x": "given"})
     assert run(show, conf=raw({"x": "given"}))[1] == {"return_value": "given"}
     assert "param 'x' has no value" in (run(show)[0].error or "")
     daily = a_dag(params={"x": param}, schedule="@daily")
@@ -118,7 +121,7 @@ def test_a_task_keeps_the_schema_of_its_dag_and_may_have_its_own() -> None:
     own = a_dag(schedule=None)
     EmptyOperator(task_id="t", params={"y": Param(1, minimum=0)}, dag=own)
     with pytest.raises(ParamError, match="param 'y' = -1: y must be bigger than or equal to 0"):
-        check_conf(serialize_dag(own), {"y": -1})
+        check_conf(param_scopes(serialize_dag(own)), {"y": -1})
 
 
 def test_arguments_of_a_dag_function_are_params() -> None:
@@ -138,7 +141,7 @@ def test_arguments_of_a_dag_function_are_params() -> None:
     assert run(found.get_task("show"), conf=raw({"limit": 7}))[1] == {"return_value": [7, 2]}
     for conf in ({"limit": "x"}, {"size": 10}):
         with pytest.raises(ParamError):
-            check_conf(stored, conf)
+            check_conf(param_scopes(stored), conf)
 
 
 def test_what_is_stored_tells_the_whole_schema() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from roost.dag import DAG
+from roost.dag import DAG, Param
 from roost.operators import (
     EmptyOperator,
     PythonOperator,
@@ -152,6 +152,25 @@ def test_what_never_comes_times_out(simulate: Any) -> None:
     assert (hard.states, hard["see"].tries) == ({"see": "failed"}, 1)
     assert hard.end_date == START + timedelta(days=3)
     assert skipped.states == {"see": "skipped"}
+
+
+@pytest.mark.parametrize(
+    ("conf", "message"),
+    [({"day": 32}, "param 'day' = 32"), ({}, "param 'day' has no default"), ({"day": 3}, None)],
+)
+def test_a_conf_that_breaks_a_param_starts_no_run(
+    simulate: Any, conf: dict[str, Any], message: str | None
+) -> None:
+    child = a_dag("child", params={"day": Param(type="integer", maximum=31)})
+    EmptyOperator(task_id="only", dag=child)
+    parent = a_dag("p")
+    TriggerDagRunOperator(task_id="go", trigger_dag_id="child", conf=conf, dag=parent)
+    world = simulate(parent, child)
+    run = world.trigger("p")
+    world.run()
+    assert run.states == {"go": "success" if message is None else "failed"}
+    assert (message or "") in (run["go"].error or "")
+    assert [one.state for one in world.runs("child")] == ([] if message else ["success"])
 
 
 def test_a_wait_without_end_is_named_not_waited_for(simulate: Any) -> None:

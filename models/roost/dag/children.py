@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from roost.dag import runtime
 from roost.exceptions import NotFound, RoostException
+from roost.support import typedjson
 from roost.support.clock import to_us
+from roost.support.user_settings import conf_overrides_params
 from roost.support.wire import RunCreate, RunRecord
 
 if TYPE_CHECKING:
@@ -41,10 +45,19 @@ def start_run(request: RunCreate) -> tuple[str, RunRecord]:
 
     Raises:
         NotFound: there is no such DAG.
+        ParamError: its conf breaks the schema of a param of the DAG, or lacks a value.
         RoostException: it is paused, or the run cannot be made.
     """
     dag_id = request.dag_id
     reply = runtime.ask(request, f"run {request.run_id!r} of DAG {dag_id!r}")
+    if reply.text == "check":
+        # Here, not in the worker: whatever the schemas do, they do to this task alone.
+        from roost.dag.param_check import check_conf  # late: many DAG files have no params
+
+        conf: Any = typedjson.decode(request.conf)
+        check_conf(reply.params, conf, overrides=conf_overrides_params())
+        request = msgspec.structs.replace(request, checked=True)
+        reply = runtime.ask(request, f"run {request.run_id!r} of DAG {dag_id!r}")
     if reply.text == "paused":
         raise RoostException(f"DAG {dag_id!r} is paused: `roost dags unpause {dag_id}`")
     if reply.text == "inactive":

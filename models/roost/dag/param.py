@@ -10,9 +10,18 @@ from roost.exceptions import ParamError
 from roost.support.user_settings import conf_overrides_params
 
 if TYPE_CHECKING:
+    from roost.dag.model import SerializedDag
     from roost.dag.operator import BaseOperator
 
-__all__ = ["DagParam", "Param", "check_defaults", "defaults", "merged", "run_params"]
+__all__ = [
+    "DagParam",
+    "Param",
+    "check_defaults",
+    "defaults",
+    "merged",
+    "param_scopes",
+    "run_params",
+]
 
 
 class _NotGiven:
@@ -170,3 +179,9 @@ class DagParam(str):
     def resolve(self, context: dict[str, Any]) -> Any:
         """The value in this run."""
         return context["params"][self.name]
+
+
+def param_scopes(dag: SerializedDag) -> list[dict[str, Any]]:
+    """The params of a stored DAG and of each of its tasks, by name; none that are empty."""
+    scopes = [dag.extra.get("params"), *(task.extra.get("param_schemas") for task in dag.tasks)]
+    return [scope for scope in scopes if scope]

@@ -1,15 +1,17 @@
-"""Values of params against their JSON schemas: in the parser, a task, and on ``dags trigger``."""
+"""Values of params against their JSON schemas: in the parser, a task, and on ``dags trigger``.
+
+Never in a daemon: a schema is the user's, and one with a slow pattern takes as long as it likes.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, NoReturn
 
 import fastjsonschema
 
-from roost.dag.model import SerializedDag
 from roost.exceptions import ParamError
 
 __all__ = ["check", "check_conf", "check_schema"]
@@ -67,26 +69,27 @@ def _short(value: object) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
-def check_conf(dag: SerializedDag, conf: Mapping[str, Any], *, overrides: bool = True) -> None:
+def check_conf(
+    scopes: Iterable[Mapping[str, Any]], conf: Mapping[str, Any], *, overrides: bool = True
+) -> None:
     """Refuse a run's conf that breaks the schema of a param, or lacks one that has no default.
 
     Keys that are no params are welcome.
 
     Args:
-        dag: as it is stored.
+        scopes: of the DAG, by :func:`roost.dag.param.param_scopes`.
         conf: what the run is to get.
         overrides: ``core.dag_run_conf_overrides_params``.
 
     Raises:
         ParamError: one line with the name, the value and the rule.
     """
-    scopes: list[dict[str, Any]] = [dag.extra.get("params", {})]
-    scopes += [task.extra["param_schemas"] for task in dag.tasks if "param_schemas" in task.extra]
     for described in scopes:
         for name, about in described.items():
             if overrides and name in conf:
                 check(name, conf[name], about.get("schema") or {})
             elif about.get("required"):
                 raise ParamError(
-                    f"param {name!r} has no default; give a value with --conf '{{\"{name}\": …}}'"
+                    f"param {name!r} has no default; give a value in the run's conf, e.g. "
+                    f"--conf '{{\"{name}\": …}}'"
                 )

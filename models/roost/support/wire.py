@@ -8,7 +8,7 @@ Durations are microseconds; moments microseconds since the epoch, UTC.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -308,7 +308,8 @@ class RunCreate(msgspec.Struct, tag="run_create"):
 
     Answered by ``Reply.text`` and, for the first three, the run in ``Reply.runs``: ``created``
     (also by an earlier try of the same task instance), ``restarted``, or ``exists`` without this
-    task's doing; ``unknown``, ``inactive`` or ``paused`` (the DAG is).
+    task's doing; ``unknown``, ``inactive`` or ``paused`` (the DAG is). Where a run would be made
+    and the DAG has params, it is ``check``: hold ``conf`` against ``Reply.params`` and ask again.
 
     Attributes:
         dag_id: of which DAG.
@@ -323,6 +324,7 @@ class RunCreate(msgspec.Struct, tag="run_create"):
             (``restart``), when it has failed (``restart_failed``), or only what failed in it
             (``resume_failed``).
         refuse_paused: start nothing while the DAG is paused.
+        checked: ``conf`` was held against the DAG's params.
     """
 
     dag_id: str
@@ -334,6 +336,7 @@ class RunCreate(msgspec.Struct, tag="run_create"):
     conf: msgspec.Raw = msgspec.Raw(b"{}")
     on_exists: OnExists = "leave"
     refuse_paused: bool = False
+    checked: bool = False
 
 
 class RunStates(msgspec.Struct, tag="run_states"):
@@ -416,6 +419,7 @@ class Reply(msgspec.Struct, omit_defaults=True):
     connection: ConnectionRecord | None = None
     runs: list[RunRecord] = []
     dag: DagRecord | None = None
+    params: list[dict[str, Any]] = []
     smtp: Smtp | None = None
     events: list[AssetEvent] = []
 

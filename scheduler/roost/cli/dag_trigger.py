@@ -13,6 +13,7 @@ from roost.cli.output import emit, iso, output_option
 from roost.cli.session import database, ring
 from roost.cli.watch import follow_run
 from roost.cli.words import conf_of, moment_of
+from roost.dag.param import param_scopes
 from roost.dag.param_check import check_conf
 from roost.dag.timetable import infer_manual_interval
 from roost.exceptions import RoostException
@@ -134,7 +135,7 @@ def _create(
                 "put it back and wait a few seconds"
             )
         given: Any = typedjson.decode(conf)
-        check_conf(dag, given, overrides=config.core.dag_run_conf_overrides_params)
+        check_conf(param_scopes(dag), given, overrides=config.core.dag_run_conf_overrides_params)
         interval = infer_manual_interval(dag.timetable, at)
         new = NewRun(
             dag_id=dag_id,

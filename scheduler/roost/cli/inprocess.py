@@ -20,6 +20,7 @@ from roost.dag import xcom_value
 from roost.dag.deferral import timer_payload
 from roost.dag.expansion import max_map_length
 from roost.dag.loader import LoadedFile
+from roost.dag.param import param_scopes
 from roost.dag.param_check import check_conf
 from roost.dag.registry import resolve_trigger
 from roost.dag.run import run_task
@@ -72,7 +73,7 @@ class InProcessRun:
         self._interval = infer_manual_interval(self._dag.timetable, logical_date)
         self._conf = msgspec.Raw(conf.encode())
         given: Any = typedjson.decode(conf)
-        check_conf(self._dag, given, overrides=conf_overrides_params())
+        check_conf(param_scopes(self._dag), given, overrides=conf_overrides_params())
         self._began = now_us()
         self._say = say
         self._dispatches = 0

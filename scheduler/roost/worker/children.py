@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from roost.dag.model import SerializedDag
+from roost.dag.param import param_scopes
 from roost.dag.timetable import infer_manual_interval
 from roost.models import state_edits
 from roost.models.engine import Tx
@@ -42,7 +43,11 @@ def create(tx: Tx, job_id: int, spec: TaskSpec, request: RunCreate, *, now: int)
         return Reply(text="paused")
     there = listing.run_row(tx, request.dag_id, request.run_id)
     if there is None:
-        _create(tx, spec, request, row, now)
+        dag = msgspec.json.decode(row.data, type=SerializedDag)
+        params = param_scopes(dag)
+        if params and not request.checked:
+            return Reply(text="check", params=params)
+        _create(tx, spec, request, row.version_id, dag, now)
         did = "created"
     else:
         did = _come_back(tx, spec, request, there)
@@ -74,17 +79,18 @@ def _come_back(tx: Tx, spec: TaskSpec, request: RunCreate, run: Any) -> str:
     return "created" if mine else "exists"
 
 
-def _create(tx: Tx, spec: TaskSpec, request: RunCreate, row: Any, now: int) -> None:
+def _create(
+    tx: Tx, spec: TaskSpec, request: RunCreate, version_id: int, dag: SerializedDag, now: int
+) -> None:
     date = now if request.logical_date is None else request.logical_date
     start, end = request.interval_start, request.interval_end
     if start is None or end is None:
-        dag = msgspec.json.decode(row.data, type=SerializedDag)
         start, end = infer_manual_interval(dag.timetable, date)
     run = NewRun(
         dag_id=request.dag_id,
         run_id=request.run_id,
         run_type=request.run_type,
-        version_id=row.version_id,
+        version_id=version_id,
         logical_date=date,
         interval_start=start,
         interval_end=end,
