@@ -127,6 +127,40 @@ def test_ignoring_takes_effect_at_the_next_look(folder: Folder) -> None:
     assert set(folder.dags()) == {"a", "b"}
 
 
+@pytest.mark.parametrize(
+    "pattern", ["(a+)+$", "(a|aa)*$", "((a*)b){2,}", "(a?){40}$", r"(?:x|[)(*]y\))*z"]
+)
+def test_a_pattern_that_might_never_end_is_refused(folder: Folder, pattern: str) -> None:
+    """S16: it is matched in the scheduler, which nothing can interrupt."""
+    folder.good("a" * 60 + ".py")
+    folder.write(".roostignore", pattern + "\n")
+    folder.look()
+    (error,) = folder.errors().values()
+    assert ".roostignore:1: " in error
+    assert "it repeats a group" in error
+    assert set(folder.dags()) == {"a" * 60}
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"(old|older)/.*\.py",
+        "^a(bc)+$",
+        "(x.*)?z",
+        r"(a+\)[+)]*)b*",
+        "(?:skip|drop)_?$",
+        "[]()*]*z",
+    ],
+)
+def test_a_pattern_that_ends_is_taken(folder: Folder, pattern: str) -> None:
+    """S16: alternatives and repetitions are fine where they do not nest."""
+    folder.good("kept.py")
+    folder.write(".roostignore", pattern + "\n")
+    folder.look()
+    assert folder.errors() == {}
+    assert set(folder.dags()) == {"kept"}
+
+
 def test_a_bad_pattern_is_one_import_error(folder: Folder) -> None:
     """S16: it names the file and the line; the other lines hold."""
     folder.good("a.py")

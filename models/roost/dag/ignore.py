@@ -73,7 +73,43 @@ def _parse(path: str, data: bytes, syntax: IgnoreSyntax) -> Rules:
 
 def _regexp(line: str) -> _Pattern | None:
     text = _COMMENT.sub("", line).strip()
-    return _Pattern(re.compile(text), again=False, folders_only=False) if text else None
+    if not text:
+        return None
+    regex = re.compile(text)
+    if _may_explode(text):
+        raise re.error("it repeats a group in which something repeats or may differ")
+    return _Pattern(regex, again=False, folders_only=False)
+
+
+# Of a valid pattern: what is escaped or in brackets, how a group begins, its end, repetitions.
+_TOKEN = re.compile(
+    r"\\.|\[\^?\]?(?:\\.|[^]\\])*\]|\(\?<?[:=!]|\(|\)|[*+?]|\{\d*,?\d*\}|\||.", re.DOTALL
+)
+
+
+def _may_explode(text: str) -> bool:
+    """Whether matching may take time exponential in the path's length.
+
+    Paths are matched in the scheduler, and a match cannot be interrupted. Refused is any group
+    that repeats and in which something repeats, is optional or has alternatives, whether or not
+    these overlap. What is polynomial is let pass.
+    """
+    open_groups = [False]  # whether what was seen in it varies; the first is the whole pattern
+    closed = False  # whether the group that has just ended varies
+    for found in _TOKEN.finditer(text):
+        what = found[0]
+        repeats = what in ("*", "+") or (what[0] == "{" and len(what) > 2)
+        if repeats and closed:
+            return True
+        closed = False
+        if what.startswith("("):
+            open_groups.append(False)
+        elif what == ")":
+            closed = open_groups.pop()
+            open_groups[-1] |= closed
+        elif repeats or what in ("?", "|"):
+            open_groups[-1] = True
+    return False
 
 
 def _glob(line: str) -> _Pattern | None:
