@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from roost.dag.model import SerializedTask
+from roost.dag.model import Length, SerializedExpand, SerializedTask
 from tests.cli.seed import DAY_US, MOMENT, Seed, chain
 
 
@@ -65,6 +65,28 @@ def test_clear_chooses_by_name_place_and_state(
         f"r {name}" for name in cleared
     }
     assert seed.scalar("SELECT state FROM dag_run") == "queued"
+
+
+@pytest.mark.parametrize("command", ["clear", "mark"])
+def test_h17_an_instance_with_its_downstream_is_its_group_and_all_behind(
+    seed: Seed, command: str
+) -> None:
+    """H17: ``--map-index`` is about the mapped task and its group; what follows has no such one."""
+    dag = chain("a", "x", "y", "z")
+    dag.mapped_groups["g"] = SerializedExpand(factors=[Length("literal", count=2)])
+    for task in dag.tasks[:2]:
+        task.mapped_group = "g"
+    seed.dags(dag)
+    key = ended(seed, "a", "r", x="failed", y="failed", z="failed")
+    for task_id, map_index in (("x", 0), ("y", 1)):  # the others do not matter here
+        seed.instance(key, task_id, map_index=map_index)
+    options = ["-d", "--map-index", "0", "-y"]
+    if command == "clear":
+        done = seed.cli("tasks", "clear", "a", "--run-id", "r", "-t", "^x$", *options)
+    else:
+        done = seed.cli("tasks", "mark", "a", "r", "x", "success", *options)
+    assert done.exit_code == 0, done.stderr
+    assert [name for name, state in states(seed).items() if state != "failed"] == ["r x", "r z"]
 
 
 def test_runs_are_chosen_by_logical_date_both_ends_included(seed: Seed) -> None:

@@ -30,6 +30,7 @@ __all__ = [
     "choose",
     "family",
     "has_terminal",
+    "of_instance",
     "range_options",
     "runs_of",
     "states_of",
@@ -60,7 +61,7 @@ class Wanted(NamedTuple):
         task_regex: found anywhere in the task id; None: every task.
         upstream, downstream: also everything before, after those tasks.
         states: only task instances in these; empty: in any.
-        map_index: only this one of mapped tasks; None: all.
+        map_index: only this instance of those tasks, see :func:`of_instance`; None: all.
         subdags: with a SubDagOperator's task also the tasks of the run that it started (S97).
     """
 
@@ -155,15 +156,34 @@ def family(
     return found
 
 
+def of_instance(
+    dag: SerializedDag, named: Iterable[str], map_index: int | None
+) -> Callable[[Any], bool]:
+    """What says whether a task instance is meant by ``--map-index``.
+
+    Of the named tasks, and of those beside them in a mapped group, that instance is. What lies
+    before or after them elsewhere has no such instance, or another one by that number: all of it.
+    """
+    groups = {task.task_id: task.mapped_group for task in dag.tasks}
+    only = set(named)
+    inside = {groups.get(task_id) for task_id in only} - {None}
+
+    def meant(row: Any) -> bool:
+        bound = row.task_id in only or groups.get(row.task_id) in inside
+        return map_index is None or not bound or row.map_index == map_index
+
+    return meant
+
+
 def choose(tx: Tx, dag: SerializedDag, runs: Sequence[SelectedRun], wanted: Wanted) -> list[Chosen]:
     """The task instances of runs of one DAG that are to be cleared, those of sub-DAGs after them.
 
     Raises:
         UsageError: the regular expression is none, or no task matches it.
     """
-    names = family(
-        dag, _matching(dag, wanted), upstream=wanted.upstream, downstream=wanted.downstream
-    )
+    named = _matching(dag, wanted)
+    names = family(dag, named, upstream=wanted.upstream, downstream=wanted.downstream)
+    meant = of_instance(dag, named, wanted.map_index)
     run_ids = {run.id: run.run_id for run in runs}
     chosen = [
         Chosen(row.id, dag.dag_id, run_ids[row.dag_run_id], row.task_id, row.map_index, row.state,
@@ -172,7 +192,7 @@ def choose(tx: Tx, dag: SerializedDag, runs: Sequence[SelectedRun], wanted: Want
         if row.task_id in names
         and row.state not in (State.NONE, State.REMOVED)
         and (not wanted.states or row.state in wanted.states)
-        and (wanted.map_index is None or row.map_index == wanted.map_index)
+        and meant(row)
     ]  # fmt: skip
     if wanted.subdags:
         inner = Wanted(states=wanted.states)

@@ -77,7 +77,9 @@ def clear_dag(
 @click.option("-d", "--downstream", is_flag=True, help="Also all that comes after those tasks.")
 @_only_failed
 @_only_running
-@click.option("--map-index", type=int, help="Only this instance of mapped tasks.")
+@click.option(
+    "--map-index", type=int, help="Only this instance of the mapped tasks, and of their group."
+)
 @_exclude_subdags
 @_keep_version
 @ask_options

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import click
 
 from roost.cli.base import Command
-from roost.cli.choose import Chosen, agreed, ask_options, family, told
+from roost.cli.choose import Chosen, agreed, ask_options, family, of_instance, told
 from roost.cli.clear import ring_all
 from roost.cli.lookup import find_dag, find_instance, find_run, graph_of_run, hindrances
 from roost.cli.output import paint
@@ -29,7 +29,9 @@ __all__ = ["mark_run", "mark_task"]
 @click.argument("run_id")
 @click.argument("task_id")
 @click.argument("state", type=click.Choice(["success", "failed", "skipped"]))
-@click.option("--map-index", type=int, help="Only this instance of a mapped task.")
+@click.option(
+    "--map-index", type=int, help="Only this instance of the mapped task, and of its group."
+)
 @click.option("-u", "--upstream", is_flag=True, help="Also all that comes before the task.")
 @click.option("-d", "--downstream", is_flag=True, help="Also all that comes after the task.")
 @click.option("--past", is_flag=True, help="Also in every earlier run, by logical date.")
@@ -64,7 +66,8 @@ def mark_task(
                 find_instance(tx, run, task_id, -1 if map_index is None else map_index)
             runs = _runs(tx, run, past, future)
             names = family(dag, [task_id], upstream=upstream, downstream=downstream)
-            marked, cleared = _chosen(tx, dag, runs, names, state, map_index)
+            meant = of_instance(dag, [task_id], map_index)
+            marked, cleared = _chosen(tx, dag, runs, names, state, meant)
             warnings = hindrances(tx, config, row)
         if not marked:
             click.echo(f"nothing to mark: {task_id} is {state} already", err=True)
@@ -103,7 +106,7 @@ def _chosen(
     runs: Sequence[SelectedRun],
     names: set[str],
     state: Mark,
-    map_index: int | None,
+    meant: Callable[[Any], bool],
 ) -> tuple[list[Chosen], list[Chosen]]:
     """What is to be marked, and what is cleared along with it."""
     run_ids = {run.id: run.run_id for run in runs}
@@ -116,9 +119,7 @@ def _chosen(
     marked = [
         listed(row, state)
         for row in rows
-        if row.task_id in names
-        and row.state not in (state, State.REMOVED)
-        and (map_index is None or row.map_index == map_index)
+        if row.task_id in names and row.state not in (state, State.REMOVED) and meant(row)
     ]
     if state == "failed":
         return marked, []
@@ -126,7 +127,7 @@ def _chosen(
     return marked, [
         listed(row, State.NONE)
         for row in rows
-        if row.task_id in after and row.state == State.UPSTREAM_FAILED
+        if row.task_id in after and row.state == State.UPSTREAM_FAILED and meant(row)
     ]
 
 
