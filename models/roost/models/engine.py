@@ -46,19 +46,17 @@ _PLANNER_SETTINGS = (
     "jit=off",
     "timezone=UTC",
 )
+_STATEMENT_TIMEOUT_S = 30  # PostgreSQL gives up on a statement then
 _TRANSIENT_STATES = frozenset({"40001", "40P01", "55P03"})  # serialization, deadlock, lock wait
 
 
-def open_engine(
-    url: str, *, sqlite_synchronous: str = "FULL", pool_size: int = 4, statement_timeout_s: int = 30
-) -> Engine:
+def open_engine(url: str, *, sqlite_synchronous: str = "FULL", pool_size: int = 4) -> Engine:
     """An engine for ``sqlite:///path`` or ``postgresql://…`` (psycopg 3).
 
     Args:
         url: SQLAlchemy URL; ``postgresql://`` means psycopg 3.
         sqlite_synchronous: SQLite's ``PRAGMA synchronous``; FULL survives a power cut.
         pool_size: connections kept open.
-        statement_timeout_s: PostgreSQL gives up on a statement after this many seconds.
 
     Raises:
         ConfigError: the URL cannot be read, or names a database that Roost does not know.
@@ -78,7 +76,7 @@ def open_engine(
         )
     options = " ".join(
         f"-c {setting}"
-        for setting in (f"statement_timeout={statement_timeout_s * 1000}", *_PLANNER_SETTINGS)
+        for setting in (f"statement_timeout={_STATEMENT_TIMEOUT_S * 1000}", *_PLANNER_SETTINGS)
     )
     try:
         return create_engine(

@@ -11,7 +11,6 @@ from enum import StrEnum
 __all__ = [
     "FINISHED",
     "IN_FLIGHT",
-    "LIVE",
     "MOVES",
     "RUN_MOVES",
     "Event",
@@ -44,8 +43,6 @@ FINISHED = frozenset(
 
 IN_FLIGHT = frozenset({State.QUEUED, State.RUNNING})
 """States with a live dispatch: each holds pool slots and one of the executor's slots."""
-
-LIVE = frozenset(set(State) - FINISHED)
 
 
 class Event(StrEnum):

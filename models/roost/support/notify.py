@@ -57,10 +57,6 @@ class Notifier:
         """The daemon is alive; systemd kills and restarts it when this stops coming."""
         return self._say("WATCHDOG=1")
 
-    def main_pid(self, pid: int) -> bool:
-        """Another process is the main one of the service from now on."""
-        return self._say(f"MAINPID={pid}")
-
     def extend_timeout(self, seconds: float) -> bool:
         """Starting or stopping takes longer: do not give up within the next ``seconds``."""
         return self._say(f"EXTEND_TIMEOUT_USEC={int(seconds * 1_000_000)}")
