@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from roost.cli.base import Command
-from roost.cli.connections import warn_of_shadow
 from roost.cli.secret_files import (
     env_text,
     parse_env,
@@ -19,6 +18,7 @@ from roost.cli.secret_files import (
     write_private,
 )
 from roost.cli.session import database, reading
+from roost.cli.words import warn_of_shadow
 from roost.dag.connection import Connection
 from roost.exceptions import RoostException
 from roost.models.engine import Tx, transact
@@ -76,7 +76,7 @@ def import_(file: str, overwrite: bool, file_format: str | None) -> None:
             err=True,
         )
     for conn_id in given:
-        warn_of_shadow(conn_id)
+        warn_of_shadow("CONN", conn_id)
 
 
 def _parsed(conn_id: str, entry: Any) -> Iterator[Connection]:

@@ -11,7 +11,7 @@ from roost.cli.base import Command, Lazy, LazyGroup
 from roost.cli.output import emit, output_option
 from roost.cli.secret_files import from_stdin
 from roost.cli.session import database, reading
-from roost.cli.words import not_found
+from roost.cli.words import not_found, warn_of_shadow
 from roost.dag.connection import Connection
 from roost.dag.environ import lookup
 from roost.exceptions import DecryptionError, RoostException
@@ -22,7 +22,7 @@ from roost.support.config import Config
 from roost.support.crypto import keyring_of
 from roost.support.wire import ConnectionRecord
 
-__all__ = ["add", "connections", "delete", "get", "list_", "warn_of_shadow"]
+__all__ = ["add", "connections", "delete", "get", "list_"]
 
 _COMMANDS = {
     "list": Lazy("roost.cli.connections:list_", "List the Connections."),
@@ -164,7 +164,7 @@ def add(conn_id: str, duplicate: bool, **given: Any) -> None:
 
         transact(engine, step)
     click.echo(f"Connection {conn_id} added")
-    warn_of_shadow(conn_id)
+    warn_of_shadow("CONN", conn_id)
 
 
 def _wanted(conn_id: str, given: dict[str, Any]) -> ConnectionRecord:
@@ -195,17 +195,6 @@ def _wanted(conn_id: str, given: dict[str, Any]) -> ConnectionRecord:
     for name, value in parts.items():
         setattr(one, name, value)
     return one.as_record()
-
-
-def warn_of_shadow(conn_id: str) -> None:
-    """Say so when the environment has a connection of the same id."""
-    if lookup("CONN", conn_id) is not None:
-        click.echo(
-            f"roost: the environment has ROOST_CONN_{conn_id.upper()} or "
-            f"AIRFLOW_CONN_{conn_id.upper()}, which is used instead; unset it where the daemons "
-            "start",
-            err=True,
-        )
 
 
 @click.command(cls=Command)

@@ -19,7 +19,7 @@ from roost.cli.secret_files import (
     write_private,
 )
 from roost.cli.session import database, reading
-from roost.cli.words import not_found
+from roost.cli.words import not_found, warn_of_shadow
 from roost.dag.environ import lookup
 from roost.exceptions import DecryptionError, RoostException
 from roost.models.engine import Tx, transact
@@ -135,12 +135,7 @@ def set_(key: str, value: str, description: str | None, as_json: bool) -> None:
         keys = keyring_of(config)
         transact(engine, lambda tx: set_variable(tx, key, value, keys, description))
     click.echo(f"Variable {key} set")
-    if lookup("VAR", key) is not None:
-        click.echo(
-            f"roost: the environment has ROOST_VAR_{key.upper()} or AIRFLOW_VAR_{key.upper()}, "
-            "which is read first; unset it where the daemons start",
-            err=True,
-        )
+    warn_of_shadow("VAR", key)
 
 
 @click.command(cls=Command)

@@ -12,11 +12,12 @@ from zoneinfo import ZoneInfo
 import click
 
 from roost.cli.output import paint
+from roost.dag.environ import lookup
 from roost.exceptions import NotFound
 from roost.support import typedjson
 from roost.support.clock import to_us
 
-__all__ = ["conf_of", "counted", "moment_of", "not_found"]
+__all__ = ["conf_of", "counted", "moment_of", "not_found", "warn_of_shadow"]
 
 
 def conf_of(_ctx: click.Context, _param: click.Parameter, text: str | None) -> str:
@@ -57,3 +58,14 @@ def not_found(what: str, name: str, known: Iterable[str], remedy: str) -> NotFou
     nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     hint = f"did you mean {nearest[0]!r}?" if nearest else remedy
     return NotFound(f"there is no {what} {name!r}; {hint}")
+
+
+def warn_of_shadow(kind: str, name: str) -> None:
+    """Say so when the environment has a Variable (``VAR``) or Connection (``CONN``) of the name."""
+    if lookup(kind, name) is not None:
+        variable = f"{kind}_{name.upper()}"
+        click.echo(
+            f"roost: the environment has ROOST_{variable} or AIRFLOW_{variable}, which is read "
+            "first; unset it where the daemons start",
+            err=True,
+        )
