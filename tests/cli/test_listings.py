@@ -1,4 +1,4 @@
-"""The listings' shapes, as design.md section 5 promises them, on both databases."""
+"""The listings' shapes that scripts rely on, on both databases."""
 
 from __future__ import annotations
 

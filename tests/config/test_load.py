@@ -1,4 +1,4 @@
-"""How a value is found, which place wins, and what a mistake says (design.md section 5)."""
+"""How a value is found, which place wins, and what a mistake says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The systemd units: what they say, and what systemd itself says of them (reliability.md 4)."""
+"""The systemd units: what they say, and what systemd itself says of them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_worker_is_given_more_time_to_stop_than_its_tasks_are() -> None:
 
 
 def test_tasks_are_not_in_the_unit_of_the_scheduler() -> None:
-    """Restarting it neither kills them nor waits for them (reliability.md 0.7)."""
+    """Restarting it neither kills them nor waits for them."""
     assert "worker" not in unit("scheduler")["Service"]["ExecStart"]
     assert "BindsTo" not in unit("worker")["Unit"]
     assert "Requires" not in unit("worker")["Unit"]

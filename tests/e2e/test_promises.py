@@ -1,4 +1,4 @@
-"""What Roost promises, shown with real processes on both databases (design.md section 1)."""
+"""What Roost promises, shown with real processes on both databases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The database refuses the bug first: indexes and CHECKs (design.md section 4 rule 4)."""
+"""The database refuses the bug first: indexes and CHECKs."""
 
 from __future__ import annotations
 

@@ -229,7 +229,7 @@ def test_a_task_that_says_when_to_try_again_is_obeyed_h13(world: World) -> None:
 
 
 def test_what_a_worker_stored_and_nobody_can_read_fails_that_task_only(world: World) -> None:
-    """A corrupt row is that task's failure; the loop goes on (reliability.md 2b)."""
+    """A corrupt row is that task's failure; the loop goes on."""
     bad = ["", "{", '{"kind":"weird"}', '{"kind":"deferred","started_at":1,"ended_at":1}', "[]"]
     world.start(*[task(f"t{n}", retries=0) for n in range(len(bad))], task("good"))
     claimed = {one.task_id: one.id for one in world.claim()}

@@ -1,4 +1,4 @@
-"""Judges a database by the invariants of reliability.md section 3, whatever happened before.
+"""Judges a database by the invariants of the metadata, whatever happened before.
 
 Everything is read in one snapshot, so the checker may be asked at any moment, also while daemons
 are at work. It reads the event log, the tables, and the DAG versions that the runs executed.

@@ -3,7 +3,7 @@
 What neither is queued nor runs is moved at once, and its run's scheduler reads the run again.
 What is queued or runs has a live dispatch, so only a *wish* is noted on that: the scheduler takes
 back what no worker has claimed, a worker kills what it runs, and when the dispatch has ended the
-scheduler does as wished. So two copies of a task never live (S1 of reliability.md section 3).
+scheduler does as wished. So two copies of a task never live.
 
 Locks are taken in one order: the schedulers' jobs, runs, task instances, pools.
 """

@@ -1,7 +1,7 @@
 """States of task instances and runs, and the one table of moves between them.
 
 A move is ``event -> (from-states, to)``. :mod:`roost.models.transitions` is the only code that
-writes a state, and it writes only what this table allows (design.md section 4, rule 1).
+writes a state, and it writes only what this table allows.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A move says from where: ``UPDATE … WHERE id = … AND state IN from [AND guard]``, and gives back
 the rows that really moved. A lost race is an absent row, never an exception; callers act only on
-what is returned (design.md section 4 rule 1; S2, S4 of reliability.md section 3).
+what is returned.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a triggerer reads and writes: due timers, claims, events.
 
 Every claim of a poll trigger has an epoch, and an event is accepted only from the claim that is
-still in force (design.md section 4, rule 3). A trigger has at most one event (S3): the unique
+still in force. A trigger has at most one event (S3): the unique
 index on ``trigger_event.trigger_id`` decides races, whoever takes part in them. ``fired_at`` takes
 a trigger out of the partial indexes below, so waiting rows are all that these statements meet.
 """

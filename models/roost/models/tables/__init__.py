@@ -1,8 +1,8 @@
 """The metadata schema. Alembic's migrations must equal it; a test compares them.
 
-Every moment is a BIGINT of microseconds since the epoch, UTC. The invariants of
-design.md section 4 rule 4 stand here as partial unique indexes and CHECKs, so that the database
-refuses the bug first (S1, S3, S8, S9, S12 of reliability.md section 3).
+Every moment is a BIGINT of microseconds since the epoch, UTC. What
+must never be true of the rows of one table stands here as partial unique indexes and CHECKs, so
+that the database refuses the bug first; tests/support/checker.py has all of the invariants.
 """
 
 from __future__ import annotations
