@@ -197,6 +197,14 @@ def test_python_sensor_gives_context_and_keeps_a_value() -> None:
         task_id="p", python_callable=ready, op_kwargs={"wanted": "{{ ds }}"}, dag=a_dag()
     )
     assert run(sensor)[1] == {"return_value": ["2026-01-31"]}
+
+    def after(prev_start_date_success: datetime | None, templates_dict: dict[str, str]) -> bool:
+        return prev_start_date_success is None and templates_dict == {"day": "2026-01-31"}
+
+    named = PythonSensor(
+        task_id="n", python_callable=after, templates_dict={"day": "{{ ds }}"}, dag=a_dag()
+    )
+    assert run(named)[0].kind == "success"
     plain = PythonSensor(task_id="q", python_callable=lambda: 1, dag=a_dag())
     assert run(plain)[1] == {}
 

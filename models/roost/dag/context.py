@@ -1,4 +1,4 @@
-"""The context: what templates and Python functions see of the run (design section 5)."""
+"""The context: what templates and Python functions see of the run."""
 
 from __future__ import annotations
 

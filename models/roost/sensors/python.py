@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from roost.dag.past import Context
 from roost.dag.python import context_arguments
 from roost.exceptions import DagError
 from roost.sensors.base import BaseSensorOperator, PokeReturnValue
@@ -52,7 +53,7 @@ class PythonSensor(BaseSensorOperator):
     def poke(self, context: dict[str, Any]) -> bool | PokeReturnValue:
         """Call the function."""
         if self.templates_dict is not None:
-            context = {**context, "templates_dict": self.templates_dict}
+            context = Context({**context, "templates_dict": self.templates_dict})
         given = context_arguments(self.python_callable, self.op_args, self.op_kwargs, context)
         found = self.python_callable(*self.op_args, **given)
         return found if isinstance(found, PokeReturnValue) else bool(found)

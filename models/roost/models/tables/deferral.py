@@ -42,7 +42,7 @@ trigger = Table(
     Column("on_timeout", String(10), nullable=False, server_default="retry"),
     Column("external_key", Text),
     Column("job_id", KEY),  # the triggerer that runs it
-    Column("epoch", Integer, nullable=False, server_default="0"),  # one per claim (rule 3)
+    Column("epoch", Integer, nullable=False, server_default="0"),  # one per claim
     Column("fired_at", BigInteger),  # an event row exists; settled soon
     UniqueConstraint("ti_id"),  # S6: one trigger per deferred task instance
     CheckConstraint("lane IN ('timer', 'external', 'poll')", name="lane"),
