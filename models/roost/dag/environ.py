@@ -4,14 +4,7 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["default_deferrable", "lookup"]
-
-_NO = ("false", "no", "off", "0")
-
-
-def default_deferrable() -> bool:
-    """``core.default_deferrable`` as the process that started this one passed it on (D24)."""
-    return os.environ.get("ROOST__CORE__DEFAULT_DEFERRABLE", "true").lower() not in _NO
+__all__ = ["lookup"]
 
 
 def lookup(kind: str, name: str) -> str | None:

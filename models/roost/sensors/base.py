@@ -7,11 +7,11 @@ from datetime import timedelta
 from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 from roost.dag import knobs
-from roost.dag.environ import default_deferrable
 from roost.dag.operator import BaseOperator
 from roost.dag.trigger import BaseTrigger
 from roost.exceptions import DagError, FailTask, SensorTimeout, SkipTask, TaskTimeout
 from roost.support.clock import SECOND, duration_us, from_us, now_us
+from roost.support.user_settings import default_deferrable
 from roost.triggers.temporal import DateTimeTrigger
 
 __all__ = ["BaseSensorOperator", "PokeReturnValue", "SensorMode"]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "conf_overrides_params",
+    "default_deferrable",
     "for_user_code",
     "ignore_syntax",
     "local_settings",
@@ -24,6 +25,8 @@ __all__ = [
 _SYNTAX = "ROOST__CORE__DAG_IGNORE_FILE_SYNTAX"
 _OVERRIDES = "ROOST__CORE__DAG_RUN_CONF_OVERRIDES_PARAMS"
 _LOCAL = "ROOST__CORE__LOCAL_SETTINGS"
+_DEFERRABLE = "ROOST__CORE__DEFAULT_DEFERRABLE"
+_NO = ("false", "no", "off", "0")
 
 _XCOM_SIZE = "ROOST__CORE__MAX_XCOM_SIZE"
 _XCOM_PICKLING = "ROOST__CORE__XCOM_PICKLING"
@@ -36,7 +39,7 @@ def for_user_code(config: Config) -> dict[str, str]:
         "ROOST__CORE__DEFAULT_TIMEZONE": config.core.default_timezone,
         "ROOST__CORE__DEFAULT_TASK_RETRIES": str(config.core.default_task_retries),
         "ROOST__SECURITY__SENSITIVE_NAMES": ",".join(config.security.sensitive_names),
-        "ROOST__CORE__DEFAULT_DEFERRABLE": str(config.core.default_deferrable).lower(),
+        _DEFERRABLE: str(config.core.default_deferrable).lower(),
         "ROOST__CORE__MAX_MAP_LENGTH": str(config.core.max_map_length),
         _XCOM_SIZE: str(config.core.max_xcom_size),
         _XCOM_PICKLING: str(config.core.xcom_pickling).lower(),
@@ -54,6 +57,11 @@ def ignore_syntax() -> Literal["regexp", "glob"]:
 def conf_overrides_params() -> bool:
     """``core.dag_run_conf_overrides_params``."""
     return os.environ.get(_OVERRIDES) != "false"
+
+
+def default_deferrable() -> bool:
+    """``core.default_deferrable`` (D24)."""
+    return os.environ.get(_DEFERRABLE, "true").lower() not in _NO
 
 
 def local_settings() -> str:
