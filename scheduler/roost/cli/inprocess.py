@@ -3,6 +3,9 @@
 Decisions, the task's life and the triggers are those of the daemons (board, ``execute_task``, the
 triggerer's ``live``); only the waiting in between is left out: a retry follows at once, and a
 deferral is waited for here.
+
+``roost.testing`` runs DAGs on a clock that jumps. Here what tasks wait for is real: a sensor on
+that clock would time out before its file can come, and a ``sleep`` for a server would not wait.
 """
 
 from __future__ import annotations
