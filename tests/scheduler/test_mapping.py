@@ -422,11 +422,59 @@ def test_h17_a_task_may_be_mapped_in_one_version_and_not_in_the_next_s26(world: 
     world.work()
     world.work()
     assert world.run_state(key) == "success"
+    assert (states(world)["m"], states(world)["m.0"]) == ("success", "removed")
     world.clear("m", "z")
     world.turns()
-    world.work()
-    world.work()
+    assert [len(world.work()), world.work()] == [3, ["z"]]
+    assert states(world) == {
+        "m": "removed", "m.0": "success", "m.1": "success", "m.2": "success",
+        "z": "success", "z.0": "removed",
+    }  # fmt: skip
     assert world.run_state(key) == "success"
+    world.store(dag("d", task("m", "z"), task("z")))
+    world.clear("z")
+    world.turns()
+    assert [world.work(), world.work()] == [["m"], ["z"]], "it does not follow what is removed"
+    assert world.run_state(key) == "success"
+
+
+def finish(world: World) -> None:
+    """Work until nothing is left to do."""
+    world.turns()
+    while world.work():
+        pass
+
+
+def test_h17_a_mapped_group_may_be_a_plain_one_in_between_s26(world: World) -> None:
+    tasks = (
+        task("x", "y", mapped_group="g"), task("y", "z", mapped_group="g"), task("z"),
+    )  # fmt: skip
+    key = world.start(*tasks, mapped_groups={"g": literal(2)})
+    finish(world)
+    world.store(dag("d", task("x", "y"), task("y", "z"), task("z")))
+    world.clear("x", "y", "z")
+    finish(world)
+    assert states(world)["x"] == "success"
+    world.store(dag("d", *tasks, mapped_groups={"g": literal(2)}))
+    world.clear("z")
+    finish(world)
+    found = states(world)
+    assert {found[name] for name in ("x.0", "x.1", "y.0", "y.1", "z")} == {"success"}
+    assert (found["x"], found["y"]) == ("removed", "removed")
+    assert world.run_state(key) == "success"
+
+
+def test_s26_a_task_that_is_in_the_dag_again_runs_again(world: World) -> None:
+    world.start(task("a", "b"), task("b"))
+    finish(world)
+    world.store(dag("d", task("a")))
+    world.clear("a")
+    finish(world)
+    assert states(world) == {"a": "success", "b": "removed"}
+    world.store(dag("d", task("a", "b"), task("b")))
+    world.clear("a")
+    finish(world)
+    assert states(world) == {"a": "success", "b": "success"}
 
 
 def test_h17_what_cannot_be_expanded_fails_fast_and_calls_back_h12_h23(world: World) -> None:

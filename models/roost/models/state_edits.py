@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
-from roost.dag.model import SerializedDag
+from roost.dag.model import SerializedDag, SerializedTask
 from roost.models.engine import Tx
 from roost.models.queries import handoffs, inbox, user_edits
 from roost.models.queries.user_edits import EditableInstance, EditableRun
@@ -201,14 +201,40 @@ def _renew(tx: Tx, runs: Sequence[EditableRun], actor: str) -> None:
     if not older:
         return
     user_edits.use_versions(tx, {run.id: newest[run.dag_id][0] for run in older})
-    known: dict[str, set[str]] = defaultdict(set)
-    for dag_id in {run.dag_id for run in older}:
-        dag = msgspec.json.decode(newest[dag_id][1], type=SerializedDag)
-        known[dag_id] = {task.task_id for task in dag.tasks}
+    tasks = {
+        dag_id: {one.task_id: one for one in msgspec.json.decode(data, type=SerializedDag).tasks}
+        for dag_id, (_, data) in newest.items()
+    }
     dag_of = {run.id: run.dag_id for run in older}
-    gone = [
-        {"id": row.id}
-        for row in user_edits.instances_of_runs(tx, dag_of)
-        if row.task_id not in known[dag_of[row.dag_run_id]]
+    gone: list[EditableInstance] = []
+    kept: dict[tuple[int, str], list[EditableInstance]] = defaultdict(list)
+    for row in user_edits.instances_of_runs(tx, dag_of):
+        if row.task_id in tasks[dag_of[row.dag_run_id]]:
+            kept[row.dag_run_id, row.task_id].append(row)
+        else:
+            gone.append(row)
+    reason = "the DAG has no such task any more"
+    move(tx, Event.REMOVE, [{"id": row.id} for row in gone], actor=actor, reason=reason)
+    back = [
+        found
+        for (run_key, task_id), rows in kept.items()
+        if (found := _comes_back(tasks[dag_of[run_key]][task_id], rows)) is not None
     ]
-    move(tx, Event.REMOVE, gone, actor=actor, reason="the DAG has no such task any more")
+    inbox.clear_xcoms(tx, [row.id for row in back])
+    again = [{"id": row.id, "first_try": row.try_number, **CLEARED} for row in back]
+    sets = ("first_try", *CLEARED)
+    move(tx, Event.CLEAR, again, actor=actor, sets=sets, reason="the DAG has its task again")
+
+
+def _comes_back(task: SerializedTask, rows: Sequence[EditableInstance]) -> EditableInstance | None:
+    """What stands for a task again of which all that this version can use had been removed.
+
+    Of a mapped task the first instance: it asks for the length, and so for the others.
+    """
+    mapped = task.expand is not None or task.mapped_group is not None
+    usable = [row for row in rows if (row.map_index >= 0) == mapped]
+    if mapped and not usable:
+        usable = list(rows)
+    if any(row.state != State.REMOVED for row in usable):
+        return None
+    return min(usable, key=lambda row: row.map_index, default=None)
