@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from roost.dag import DAG, TaskGroup
+from roost.dag import DAG, TaskGroup, TriggerRule
+from roost.dag.model import TriggerRule as TriggerRuleText
 from roost.dag.operator import BaseOperator
 from roost.dag.serialize import serialize_dag
 from roost.exceptions import DagError
@@ -203,3 +204,34 @@ def test_an_unknown_argument_is_refused_where_the_task_is_made() -> None:
 def test_h25_an_executor_of_its_own_is_refused_with_the_remedy() -> None:
     with pytest.raises(DagError, match=r"'t': executor='other' is not available.*queue="):
         EmptyOperator(task_id="t", executor="other")
+
+
+@pytest.mark.parametrize("name", ["executor_config", "resources"])
+def test_h25_what_only_other_executors_heed_is_refused_unless_it_is_empty(name: str) -> None:
+    empty: dict[str, Any] = {name: {}}
+    asking: dict[str, Any] = {name: {"a": 1}}
+    assert EmptyOperator(task_id="t", **empty).task_id == "t"
+    with pytest.raises(DagError, match=rf"'t': {name}=\{{'a': 1\}} has no effect here; .*queue="):
+        EmptyOperator(task_id="t", **asking)
+
+
+def test_a_dag_takes_the_older_names_of_its_limits_and_what_is_for_web_pages() -> None:
+    made = a_dag(
+        concurrency=8,
+        fail_stop=True,
+        orientation="LR",
+        default_view="graph",
+        access_control={"team": {"can_read"}},
+        owner_links={"ann": "mailto:ann@example.org"},
+        dag_display_name="The DAG",
+    )
+    assert (made.max_active_tasks, made.fail_fast) == (8, True)
+    with pytest.raises(DagError, match="concurrency"):
+        a_dag(concurrency=0)
+
+
+def test_s77_every_rule_has_a_constant_and_is_kept_as_text() -> None:
+    assert {str(rule) for rule in TriggerRule} == set(get_args(TriggerRuleText))
+    made = EmptyOperator(task_id="t", trigger_rule=TriggerRule.NONE_FAILED_OR_SKIPPED)
+    assert made.trigger_rule == "none_failed_min_one_success"
+    assert type(made.trigger_rule) is str

@@ -233,6 +233,7 @@ def parsed(tmp_path: Path, data: bytes) -> str:
     [
         ("1 / 0", "ZeroDivisionError"),
         ("import nothing_like_it", "No module named 'nothing_like_it'"),
+        ("from airflow.models import DAG", "'airflow'; what Airflow has there is in roost.dag, "),
         ("def f(:", "SyntaxError"),
         ("import sys; sys.exit(3)", "SystemExit: 3"),
         ("from roost.dag import DAG\nd = DAG('a b')", "dag_id 'a b' must be"),

@@ -70,6 +70,12 @@ def test_s64_macros(text: str, expected: str) -> None:
     assert rendered(text, params={"p": 1}) == expected
 
 
+def test_s64_the_date_after_a_manual_run_is_its_own() -> None:
+    task = Show(task_id="t", value="{{ next_ds }} {{ next_execution_date }}", dag=a_dag())
+    _, values = run(task, run_type="manual")
+    assert values["return_value"] == "2026-01-31 2026-01-31 03:00:00+00:00"
+
+
 def test_s64_containers_are_traversed() -> None:
     class Point(NamedTuple):
         x: str

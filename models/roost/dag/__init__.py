@@ -2,6 +2,7 @@
 
 from roost.dag.asset import Asset, AssetAll, AssetAny, AssetOrTimeSchedule
 from roost.dag.connection import Connection
+from roost.dag.constants import TriggerRule
 from roost.dag.deadline import DeadlineAlert, DeadlineReference
 from roost.dag.decorators import dag, task
 from roost.dag.definition import DAG
@@ -32,6 +33,7 @@ __all__ = [
     "PriorityWeightStrategy",
     "RetryPolicy",
     "TaskGroup",
+    "TriggerRule",
     "Variable",
     "XComArg",
     "chain",

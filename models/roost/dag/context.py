@@ -141,7 +141,9 @@ def build_context(task: BaseOperator, spec: TaskSpec) -> dict[str, Any]:
         }
     )
     if dag_run.logical_date is not None:
-        context.update(_dates(dag_run.logical_date, end))
+        # A manual run stands outside the schedule: the date before and after it is its own.
+        then = dag_run.logical_date if dag_run.external_trigger else end
+        context.update(_dates(dag_run.logical_date, then))
     return context
 
 
@@ -174,7 +176,7 @@ def _day(moment: datetime) -> str:
     return moment.isoformat()[:10]
 
 
-def _dates(logical: datetime, end: datetime | None) -> dict[str, Any]:
+def _dates(logical: datetime, then: datetime | None) -> dict[str, Any]:
     yesterday, tomorrow = _day(logical - _ONE_DAY), _day(logical + _ONE_DAY)
     dates: dict[str, Any] = {
         "logical_date": logical,
@@ -185,9 +187,9 @@ def _dates(logical: datetime, end: datetime | None) -> dict[str, Any]:
         "tomorrow_ds": tomorrow,
         "tomorrow_ds_nodash": tomorrow.replace("-", ""),
     }
-    if end is not None:
+    if then is not None:
         # The next run of a schedule begins where this one's interval ends.
-        dates["next_execution_date"] = end
-        dates["next_ds"] = next_ds = _day(end)
+        dates["next_execution_date"] = then
+        dates["next_ds"] = next_ds = _day(then)
         dates["next_ds_nodash"] = next_ds.replace("-", "")
     return dates

@@ -50,10 +50,12 @@ class DAG:
         catchup: create the runs between ``start_date`` and now, too.
         default_args: arguments of every task that it does not give itself (S6).
         max_active_runs: runs of this DAG at the same time; always 1 with ``@continuous``.
-        max_active_tasks: task instances of one run at the same time.
+        max_active_tasks: task instances of one run at the same time; ``concurrency`` is its older
+            name.
         dagrun_timeout: a run that takes longer, from its start, fails; what is unfinished is
             skipped (H11).
-        fail_fast: a task that fails for good skips all that is unfinished, teardowns aside (H12).
+        fail_fast: a task that fails for good skips all that is unfinished, teardowns aside (H12);
+            ``fail_stop`` is its older name.
         max_consecutive_failed_dag_runs: so many failed runs in a row pause the DAG; 0: never.
         on_success_callback: called in a task process after a run succeeded; a function or a list
             of functions, each with the context as its argument.
@@ -70,6 +72,8 @@ class DAG:
         user_defined_filters: more filters for templates.
         jinja_environment_kwargs: passed to the Jinja environment as they are (S68).
         render_template_as_native_obj: a template of one expression yields its Python value.
+        orientation: taken and without effect, as ``default_view``, ``access_control``,
+            ``owner_links`` and ``dag_display_name`` are: they are about Airflow's web pages.
 
     Raises:
         DagError: an argument is wrong; the message names it.
@@ -105,6 +109,13 @@ class DAG:
         jinja_environment_kwargs: Mapping[str, Any] | None = None,
         render_template_as_native_obj: bool = False,
         schedule_interval: Schedule | type[_Unset] = _Unset,
+        concurrency: int | None = None,
+        fail_stop: bool = False,
+        orientation: object = None,
+        default_view: object = None,
+        access_control: object = None,
+        owner_links: object = None,
+        dag_display_name: object = None,
     ) -> None:
         self.dag_id = check_id(dag_id, "dag_id")
         self.description = description or ""
@@ -122,9 +133,12 @@ class DAG:
         _check_moments(dag_id, self.start_date, self.end_date)
         self.catchup = catchup
         self.max_active_runs = _positive(dag_id, "max_active_runs", max_active_runs)
-        self.max_active_tasks = _positive(dag_id, "max_active_tasks", max_active_tasks)
+        name, limit = "max_active_tasks", max_active_tasks
+        if concurrency is not None:
+            name, limit = "concurrency", concurrency
+        self.max_active_tasks = _positive(dag_id, name, limit)
         self.dagrun_timeout = dagrun_timeout
-        self.fail_fast = fail_fast
+        self.fail_fast = fail_fast or fail_stop
         self.max_consecutive_failed_dag_runs = knobs.whole(
             f"DAG {dag_id!r}",
             "max_consecutive_failed_dag_runs",

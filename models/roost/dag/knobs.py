@@ -24,6 +24,7 @@ __all__ = [
     "retry_policy",
     "text",
     "trigger_rule",
+    "unheeded",
     "weight_rule",
     "whole",
 ]
@@ -101,6 +102,16 @@ def per_dag_limit(of: str, value: object, alias: object) -> int | None:
 def per_run_limit(of: str, value: object) -> int | None:
     """``max_active_tis_per_dagrun`` (H4)."""
     return None if value is None else whole(of, "max_active_tis_per_dagrun", value, least=1)
+
+
+def unheeded(of: str, **given: object) -> None:
+    """Refuse what only executors of Airflow's heed; an empty one asks for nothing (H25)."""
+    for name, value in given.items():
+        if value:
+            raise DagError(
+                f"{of}: {name}={value!r} has no effect here; choose workers by queue=…, bound load "
+                f"by pool=…, and leave {name} out"
+            )
 
 
 def text(of: str, name: str, value: object) -> str:

@@ -80,6 +80,9 @@ class BaseOperator(TaskNode):
         email_on_retry: tell them when a try failed.
         start_date: skipped in runs whose logical date is before this.
         end_date: skipped in runs whose logical date is after this.
+        executor_config: refused unless empty, and so is ``resources``: there is no executor that
+            would heed them.
+        task_display_name: taken and without effect.
         map_index_template: text that names an instance of a mapped task, rendered when it has
             run (H17).
         doc: documentation as plain text; ``doc_md``, ``doc_json``, ``doc_yaml`` and ``doc_rst``
@@ -145,6 +148,9 @@ class BaseOperator(TaskNode):
         email_on_retry: bool = True,
         start_date: datetime | None = None,
         end_date: datetime | None = None,
+        executor_config: Mapping[str, Any] | None = None,
+        resources: Mapping[str, Any] | None = None,
+        task_display_name: str | None = None,
         map_index_template: str | None = None,
         doc: str | None = None,
         doc_md: str | None = None,
@@ -168,6 +174,7 @@ class BaseOperator(TaskNode):
                 f"{of}: executor={executor!r} is not available: every task goes to core.executor; "
                 "choose its workers by queue=…"
             )
+        knobs.unheeded(of, executor_config=executor_config, resources=resources)
         self.queue = knobs.text(of, "queue", queue)
         self.priority_weight = knobs.whole(of, "priority_weight", priority_weight)
         self.weight_rule, self.weight_strategy = knobs.weight_rule(of, weight_rule)

@@ -97,7 +97,11 @@ def _explain(error: BaseException, path: str) -> str:
     inner = error.__traceback__
     for _ in range(first):
         inner = inner.tb_next if inner is not None else None
-    return mask("".join(traceback.format_exception(error.with_traceback(inner))).rstrip())
+    text = mask("".join(traceback.format_exception(error.with_traceback(inner))).rstrip())
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] == "airflow":
+        # On the last line, which is the one that listings of errors in brief show.
+        text += "; what Airflow has there is in roost.dag, .operators, .sensors: docs/airflow.md"
+    return text
 
 
 def _is_ours(file: str) -> bool:
