@@ -22,7 +22,10 @@ from tests.support.mail_server import mail_server
 DATE = datetime(2026, 1, 31, tzinfo=UTC)
 DETAIL = {
     "missed": [["a", to_us(DATE), to_us(DATE) + 5], ["b", to_us(DATE), to_us(DATE) + 5]],
-    "blocking": [["a", -1, "running", 1, "scheduled__x", to_us(DATE)]],
+    "blocking": [
+        ["a", -1, "running", 1, "scheduled__x", to_us(DATE)],
+        ["b", 3, "deferred", 1, "scheduled__x", to_us(DATE)],
+    ],
 }
 
 
@@ -47,10 +50,13 @@ def test_s103_five_arguments() -> None:
     ((of, tasks, blocking, slas, blocking_tis),) = seen
     assert of is dag
     assert tasks == "a on 2026-01-31T00:00:00+00:00\nb on 2026-01-31T00:00:00+00:00"
-    assert blocking == "a on 2026-01-31T00:00:00+00:00"
+    assert blocking == "a on 2026-01-31T00:00:00+00:00\nb[3] on 2026-01-31T00:00:00+00:00"
     assert slas[1] == SlaMiss("b", "d", DATE, DATE + timedelta(microseconds=5))
     assert slas[1].execution_date == DATE
-    assert blocking_tis == [BlockingTask("a", "d", "scheduled__x", -1, "running", 1, DATE)]
+    assert blocking_tis == [
+        BlockingTask("a", "d", "scheduled__x", -1, "running", 1, DATE),
+        BlockingTask("b", "d", "scheduled__x", 3, "deferred", 1, DATE),
+    ]
     assert blocking_tis[0].execution_date == DATE
 
 

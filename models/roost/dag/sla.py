@@ -53,7 +53,8 @@ def sla_arguments(
 ) -> tuple[DAG, str, str, list[SlaMiss], list[BlockingTask]]:
     """What ``sla_miss_callback`` is called with (S103).
 
-    The two lists of tasks are texts, a line for each: ``task_id on logical date``.
+    The two lists of tasks are texts, a line for each: ``task_id on logical date``; of a mapped
+    task that blocks ``task_id[map_index] on logical date`` (H17).
     """
     data: dict[str, list[Any]] = msgspec.json.decode(detail)
     slas = [
@@ -68,7 +69,13 @@ def sla_arguments(
 
 
 def _lines(items: list[SlaMiss] | list[BlockingTask]) -> str:
-    return "\n".join(f"{one.task_id} on {one.logical_date.isoformat()}" for one in items)
+    return "\n".join(f"{_name(one)} on {one.logical_date.isoformat()}" for one in items)
+
+
+def _name(one: SlaMiss | BlockingTask) -> str:
+    if isinstance(one, BlockingTask) and one.map_index >= 0:
+        return f"{one.task_id}[{one.map_index}]"
+    return one.task_id
 
 
 def sla_mail(
