@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,9 +46,10 @@ def test_s60_the_commands_of_the_page_do_what_it_says(
             assert result.exit_code == 0, result.stderr
             shown = result.stdout
         else:
+            path = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"
             done = subprocess.run(
                 ["bash", "-c", command], capture_output=True, text=True, check=True,
-                env={**os.environ, **seed.env},
+                env={**os.environ, **seed.env, "PATH": path},
             )  # fmt: skip
             shown = done.stdout
         assert shown.replace(str(home), "~/roost") == output, command

@@ -8,7 +8,9 @@ import pytest
 
 from roost.cli import watch
 from roost.models.engine import open_engine, read
+from roost.models.queries import listing
 from roost.models.queries.event_tail import EventTail
+from roost.support.config import load_config
 from tests.cli.seed import MOMENT, Seed, chain
 from tests.support.daemons import Daemons
 from tests.support.waiting import wait_until
@@ -123,3 +125,30 @@ def test_a_lost_task_is_shown_with_its_reason(seed: Seed) -> None:
         assert line.split()[1:] == ["x", "lost", "its", "template", "died"]
     finally:
         engine.dispose()
+
+
+def test_waiting_for_a_run_that_does_not_move_names_the_command_that_says_why(
+    seed: Seed, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Said once, and the waiting goes on to the end of the run."""
+    seed.dags(chain("a", "x"))
+    seed.run("a", "mine", state="queued")
+    monkeypatch.setattr(watch, "_STILL_S", 0.0)
+    engine = open_engine(seed.url)
+    looks = iter(range(9))
+
+    def wait(_pace: watch.Pace) -> None:
+        if next(looks) == 5:
+            seed.sql("UPDATE dag_run SET state = 'failed', end_date = 1")
+
+    monkeypatch.setattr(watch.Pace, "wait", wait)
+    try:
+        with read(engine) as tx:
+            tail = EventTail(tx)
+            run = listing.run_row(tx, "a", "mine")
+        config = load_config(seed.env)
+        watch.follow_run(config, engine, run, tail, err=True)
+    finally:
+        engine.dispose()
+    said = capsys.readouterr().err
+    assert said.count("nothing moves; `roost tasks why a mine TASK` says why") == 1

@@ -33,6 +33,13 @@ def clean_environment(home: Path, **more: str) -> dict[str, str]:
     return {**kept, "ROOST_HOME": str(home), "PYTHONUNBUFFERED": "1", **more}
 
 
+def _as_from_a_terminal(parent: int) -> None:
+    """Ctrl-C is heard, though the suite may run in the background of a shell that ignores it; and
+    however the test ends, its daemons are asked to stop."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    die_with_parent(parent, signal.SIGTERM)
+
+
 class Daemon:
     """One ``roost`` process with a notify socket that the test listens on.
 
@@ -62,8 +69,7 @@ class Daemon:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                # However the test ends, its daemons are asked to stop.
-                preexec_fn=partial(die_with_parent, os.getpid(), signal.SIGTERM),
+                preexec_fn=partial(_as_from_a_terminal, os.getpid()),
             )
 
     @property

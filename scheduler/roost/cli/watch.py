@@ -26,6 +26,8 @@ from roost.support.doorbell import Doorbell, drain
 __all__ = ["ImportErrors", "Pace", "event_line", "follow_run"]
 
 _FIRST_S = 0.03
+# So long without any news, and one wants to know what is being waited for.
+_STILL_S = 10.0
 _ERRORS_S = 1.0
 # States that a person waits for; scheduled and queued are passed through in between.
 _SHOWN = frozenset(
@@ -136,6 +138,7 @@ def follow_run(config: Config, engine: Engine, run: Any, tail: EventTail, *, err
         tail: made before the run was created, so that it misses nothing.
         err: print to stderr, for stdout carries data.
     """
+    moved_at: float | None = time.monotonic()  # None: it was said that nothing moves
     with Pace(config.run_dir, 1.0) as pace:
         while True:
             began = time.monotonic()
@@ -150,7 +153,12 @@ def follow_run(config: Config, engine: Engine, run: Any, tail: EventTail, *, err
             if now.end_date is not None:
                 break
             if events:
-                pace.moved(time.monotonic() - began)
+                moved_at = time.monotonic()
+                pace.moved(moved_at - began)
+            elif moved_at is not None and began - moved_at > _STILL_S:
+                moved_at = None
+                command = f"roost tasks why {run.dag_id} {run.run_id} TASK"
+                click.echo(f"run {paint(now.state)}, nothing moves; `{command}` says why", err=True)
             pace.wait()
     with read(engine) as tx:
         rows = listing.instance_rows(tx, run.id)
