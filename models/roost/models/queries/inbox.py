@@ -79,7 +79,8 @@ class NewTrigger(NamedTuple):
 # A callback is anybody's, for its run may have ended, and its scheduler with it. It is taken once:
 # of two schedulers the later one finds the row settled.
 _TAKE_ENDED = Sql(
-    "UPDATE dispatch SET settled = {true} WHERE NOT settled AND id IN ("
+    # Said so that PostgreSQL does not walk the inbox once for each row that is to be taken.
+    "UPDATE dispatch SET settled = {true} WHERE settled IS NOT TRUE AND id IN ("
     "SELECT d.id FROM dispatch d LEFT JOIN dag_run r ON r.id = d.dag_run_id "
     "WHERE d.ended_at IS NOT NULL AND NOT d.settled "
     "AND (d.ti_id IS NULL OR (r.job_id = :me AND NOT r.changed)) "
