@@ -255,7 +255,7 @@ def check_notes(home: Path) -> None:
     found = bodies(home / "witness")
     assert overlapping(found) == []
     ran = {(body.task_id, body.phase) for body in found if body.ended is not None}
-    listening = {name for name, _ in ran if name.startswith("listener/work/-1/")}
+    listening = {name for name, _ in ran if name.split("/")[:3] == ["listener", "work", "-1"]}
     assert listening
     assert {one for one in ran if one[0] not in listening} == expected_bodies()
     told = set((home / "callbacks").read_text().splitlines())
