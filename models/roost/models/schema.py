@@ -16,7 +16,7 @@ from roost.exceptions import SchemaError
 
 __all__ = ["HEAD", "REVISIONS", "create", "current_revision", "is_empty", "require_schema"]
 
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003")
 HEAD = REVISIONS[-1]
 VERSION_TABLE = "alembic_version"
 DEFAULT_POOL = {

@@ -86,7 +86,7 @@ _LOOK = Sql(
     f"WITH {_OWNER} SELECT "
     "(SELECT min(due_at) FROM trigger WHERE lane = 'timer' AND fired_at IS NULL) AS next_due, "
     "(SELECT id FROM trigger WHERE lane = 'poll' AND fired_at IS NULL AND job_id IS NULL "
-    "ORDER BY job_id, id LIMIT 1) AS waiting, "
+    "ORDER BY job_id, rank, id LIMIT 1) AS waiting, "
     "(SELECT count(*) FROM ownerless) AS ownerless, "
     "(SELECT min(lease_until) - {now} FROM job WHERE ended_at IS NULL AND kind = 'triggerer' "
     "AND id <> :job_id) AS rivals_left, "
@@ -99,7 +99,7 @@ _LOOK = Sql(
 _CLAIM = (
     "WITH pick AS ("
     "SELECT id FROM trigger WHERE lane = 'poll' AND fired_at IS NULL AND {owner} {queues}"
-    "ORDER BY job_id, id LIMIT :batch {{skip_locked}}) "
+    "ORDER BY job_id, rank, id LIMIT :batch {{skip_locked}}) "
     "UPDATE trigger SET job_id = :job_id, epoch = epoch + 1 "
     "WHERE id IN (SELECT id FROM pick) RETURNING id, epoch"
 )

@@ -19,7 +19,13 @@ from roost.models.tables.dags import (
     dag_version,
     task_usage,
 )
-from roost.models.tables.deferral import trigger, trigger_event
+from roost.models.tables.deferral import (
+    external_event,
+    trigger,
+    trigger_code,
+    trigger_event,
+    trigger_kill,
+)
 from roost.models.tables.limits import deadline, sla_miss
 from roost.models.tables.runs import dag_run, dispatch, event_log, task_instance
 from roost.models.tables.stores import connection, pool, variable, xcom
@@ -40,6 +46,7 @@ __all__ = [
     "deadline",
     "dispatch",
     "event_log",
+    "external_event",
     "id_block",
     "job",
     "metadata",
@@ -48,7 +55,9 @@ __all__ = [
     "task_instance",
     "task_usage",
     "trigger",
+    "trigger_code",
     "trigger_event",
+    "trigger_kill",
     "variable",
     "xcom",
 ]

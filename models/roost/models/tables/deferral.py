@@ -1,4 +1,4 @@
-"""Triggers of deferred tasks and the events that end them."""
+"""Triggers of deferred tasks, the events that end them, and what is left to do for killed ones."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    SmallInteger,
     String,
     Table,
     Text,
@@ -18,7 +19,7 @@ from sqlalchemy import (
 
 from roost.models.tables.base import ID, KEY, metadata
 
-__all__ = ["trigger", "trigger_event"]
+__all__ = ["external_event", "trigger", "trigger_code", "trigger_event", "trigger_kill"]
 
 trigger = Table(
     "trigger",
@@ -44,6 +45,12 @@ trigger = Table(
     Column("job_id", KEY),  # the triggerer that runs it
     Column("epoch", Integer, nullable=False, server_default="0"),  # one per claim
     Column("fired_at", BigInteger),  # an event row exists; settled soon
+    Column("rank", BigInteger, nullable=False, server_default="0"),  # minus the weight: D16
+    Column("bundle_hash", String(64)),  # trigger_code: the helper modules its code came with
+    Column("start", Text),  # start_from_trigger: what its kwargs are rendered with (D12)
+    Column("strikes", SmallInteger, nullable=False, server_default="0"),
+    Column("trouble", Text),  # how it last blocked or ended its runner
+    Column("trouble_at", BigInteger),
     UniqueConstraint("ti_id"),  # S6: one trigger per deferred task instance
     CheckConstraint("lane IN ('timer', 'external', 'poll')", name="lane"),
     CheckConstraint("lane <> 'timer' OR due_at IS NOT NULL", name="timer_has_due"),
@@ -56,6 +63,7 @@ trigger = Table(
     Index(
         "ix_trigger_poll",
         "job_id",
+        "rank",
         "id",
         sqlite_where=text("lane = 'poll' AND fired_at IS NULL"),
         postgresql_where=text("lane = 'poll' AND fired_at IS NULL"),
@@ -86,6 +94,62 @@ trigger_event = Table(
     Column("error", Text),
     Column("created_at", BigInteger, nullable=False),
     UniqueConstraint("trigger_id"),  # S3: the first event wins
-    CheckConstraint("kind IN ('fired', 'failed', 'timeout')", name="kind"),
+    Column("xcoms", Text),  # of a task that ends in its trigger: XComWrites as JSON (D11)
+    CheckConstraint(
+        "kind IN ('fired', 'failed', 'timeout', 'end_success', 'end_failed', 'end_skipped')",
+        name="kind",
+    ),
     sqlite_autoincrement=True,  # an id is never given twice
+)
+
+external_event = Table(  # somebody's word, on its way to the triggers that wait for its key
+    "external_event",
+    metadata,
+    Column("id", KEY, primary_key=True),
+    Column("external_key", Text, nullable=False),
+    Column("payload", Text, nullable=False),
+    Column("sender", String(250), nullable=False),
+    Column("nonce", String(64), unique=True),  # of the token that sent it: each is good for one
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("taken_at", BigInteger),  # it woke somebody
+    Column("woken", Integer, nullable=False, server_default="0"),
+    Index(
+        "ix_external_event_open",
+        "external_key",
+        "id",
+        sqlite_where=text("taken_at IS NULL"),
+        postgresql_where=text("taken_at IS NULL"),
+    ),
+    Index("ix_external_event_expires_at", "expires_at"),
+    sqlite_autoincrement=True,  # an id is never given twice
+)
+
+trigger_code = Table(  # the modules below the DAGs folder that trigger classes came from
+    "trigger_code",
+    metadata,
+    Column("hash", String(64), primary_key=True),
+    Column("files", Text, nullable=False),  # source by path relative to the DAGs folder, as JSON
+)
+
+trigger_kill = Table(  # a user ended the wait: on_kill() is still to be called (D10)
+    "trigger_kill",
+    metadata,
+    Column("id", KEY, primary_key=True, autoincrement=False),  # of the trigger that was
+    Column("classpath", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("kwargs", Text, nullable=False),
+    Column("code_hash", String(64), nullable=False),
+    Column("bundle_hash", String(64)),
+    Column("fileloc", Text, nullable=False),
+    Column("queue", ID, nullable=False),
+    Column("dag_id", ID, nullable=False),
+    Column("run_id", ID, nullable=False),
+    Column("task_id", ID, nullable=False),
+    Column("map_index", Integer, nullable=False),
+    Column("try_number", SmallInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("job_id", KEY),  # the triggerer that kills it
+    Column("epoch", Integer, nullable=False),
+    Index("ix_trigger_kill_job_id", "job_id", "id"),
 )

@@ -1,0 +1,119 @@
+"""Events from outside, ends without a worker, kills, strikes, helper modules of triggers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0003"
+down_revision = "0002"
+
+_KEY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+_KIND = "ck_trigger_event_kind"
+_KINDS = "'fired', 'failed', 'timeout'"
+_ENDS = "'end_success', 'end_failed', 'end_skipped'"
+_POLL = "lane = 'poll' AND fired_at IS NULL"
+
+
+def _where(condition: str) -> dict[str, Any]:
+    """A partial index, said to both dialects."""
+    return {"sqlite_where": sa.text(condition), "postgresql_where": sa.text(condition)}
+
+
+def upgrade() -> None:
+    _upgrade_triggers()
+    with op.batch_alter_table(
+        "trigger_event", table_kwargs={"sqlite_autoincrement": True}
+    ) as batch:
+        batch.add_column(sa.Column("xcoms", sa.Text()))
+        batch.drop_constraint(op.f(_KIND), type_="check")
+        batch.create_check_constraint(op.f(_KIND), f"kind IN ({_KINDS}, {_ENDS})")
+    _create_external_events()
+    op.create_table(
+        "trigger_code",
+        sa.Column("hash", sa.String(length=64), nullable=False),
+        sa.Column("files", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("hash", name="pk_trigger_code"),
+    )
+    _create_kills()
+
+
+def _upgrade_triggers() -> None:
+    op.add_column("trigger", sa.Column("rank", sa.BigInteger(), server_default="0", nullable=False))
+    op.add_column("trigger", sa.Column("bundle_hash", sa.String(length=64)))
+    op.add_column("trigger", sa.Column("start", sa.Text()))
+    op.add_column(
+        "trigger", sa.Column("strikes", sa.SmallInteger(), server_default="0", nullable=False)
+    )
+    op.add_column("trigger", sa.Column("trouble", sa.Text()))
+    op.add_column("trigger", sa.Column("trouble_at", sa.BigInteger()))
+    op.drop_index("ix_trigger_poll", "trigger")
+    op.create_index("ix_trigger_poll", "trigger", ["job_id", "rank", "id"], **_where(_POLL))
+
+
+def _create_external_events() -> None:
+    op.create_table(
+        "external_event",
+        sa.Column("id", _KEY, nullable=False),
+        sa.Column("external_key", sa.Text(), nullable=False),
+        sa.Column("payload", sa.Text(), nullable=False),
+        sa.Column("sender", sa.String(length=250), nullable=False),
+        sa.Column("nonce", sa.String(length=64)),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.Column("taken_at", sa.BigInteger()),
+        sa.Column("woken", sa.Integer(), server_default="0", nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_external_event"),
+        sa.UniqueConstraint("nonce", name="uq_external_event_nonce"),
+        sqlite_autoincrement=True,
+    )
+    op.create_index(
+        "ix_external_event_open",
+        "external_event",
+        ["external_key", "id"],
+        **_where("taken_at IS NULL"),
+    )
+    op.create_index("ix_external_event_expires_at", "external_event", ["expires_at"])
+
+
+def _create_kills() -> None:
+    op.create_table(
+        "trigger_kill",
+        sa.Column("id", _KEY, autoincrement=False, nullable=False),
+        sa.Column("classpath", sa.Text(), nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("kwargs", sa.Text(), nullable=False),
+        sa.Column("code_hash", sa.String(length=64), nullable=False),
+        sa.Column("bundle_hash", sa.String(length=64)),
+        sa.Column("fileloc", sa.Text(), nullable=False),
+        sa.Column("queue", sa.String(length=250), nullable=False),
+        sa.Column("dag_id", sa.String(length=250), nullable=False),
+        sa.Column("run_id", sa.String(length=250), nullable=False),
+        sa.Column("task_id", sa.String(length=250), nullable=False),
+        sa.Column("map_index", sa.Integer(), nullable=False),
+        sa.Column("try_number", sa.SmallInteger(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("job_id", _KEY),
+        sa.Column("epoch", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_trigger_kill"),
+    )
+    op.create_index("ix_trigger_kill_job_id", "trigger_kill", ["job_id", "id"])
+
+
+def downgrade() -> None:
+    op.drop_table("trigger_kill")
+    op.drop_table("trigger_code")
+    op.drop_table("external_event")
+    op.execute(f"DELETE FROM trigger_event WHERE kind IN ({_ENDS})")
+    with op.batch_alter_table(
+        "trigger_event", table_kwargs={"sqlite_autoincrement": True}
+    ) as batch:
+        batch.drop_constraint(op.f(_KIND), type_="check")
+        batch.create_check_constraint(op.f(_KIND), f"kind IN ({_KINDS})")
+        batch.drop_column("xcoms")
+    op.drop_index("ix_trigger_poll", "trigger")
+    op.create_index("ix_trigger_poll", "trigger", ["job_id", "id"], **_where(_POLL))
+    for column in ("trouble_at", "trouble", "strikes", "start", "bundle_hash", "rank"):
+        op.drop_column("trigger", column)
