@@ -15,7 +15,7 @@ def test_list_counts_slots_by_state(seed: Seed) -> None:
     key = seed.run("a", "r")
     for task, state in (("w", "running"), ("x", "queued"), ("y", "deferred"), ("z", "scheduled")):
         seed.instance(key, task, state=state, pool_slots=2)
-    seed.sql("UPDATE pool SET used = 4")
+    seed.sql("UPDATE pool SET used = 400")
     assert seed.json("pools", "list") == [
         {
             "pool": "default_pool",
@@ -27,6 +27,7 @@ def test_list_counts_slots_by_state(seed: Seed) -> None:
             "scheduled": 2,
             "open": 124,
             "description": "Tasks that name no pool",
+            "deferred_percent": 0,
         }
     ]
 
@@ -47,10 +48,10 @@ def test_a_pool_may_shrink_below_what_it_uses(seed: Seed) -> None:
     key = seed.run("a", "r")
     for task in ("x", "y"):
         seed.instance(key, task, state="running", pool_slots=3)
-    seed.sql("UPDATE pool SET used = 6")
+    seed.sql("UPDATE pool SET used = 600")
     assert seed.cli("pools", "set", "default_pool", "4").exit_code == 0
     assert seed.json("pools", "get", "default_pool")[0]["open"] == 0
-    assert seed.scalar("SELECT used FROM pool") == 6
+    assert seed.scalar("SELECT used FROM pool") == 600
     assert seed.scalar("SELECT shrinking FROM pool") in (1, True)
 
 
@@ -62,16 +63,22 @@ def test_including_deferred_counts_them_anew(seed: Seed) -> None:
     seed.instance(key, "y", state="scheduled", next_method="execute_complete", pool_slots=5)
     seed.instance(key, "z", state="scheduled", pool_slots=7)
     seed.cli("pools", "set", "default_pool", "20", "--include-deferred")
-    assert seed.scalar("SELECT used FROM pool") == 9
+    assert seed.scalar("SELECT used FROM pool") == 900
     seed.cli("pools", "set", "default_pool", "20", "--exclude-deferred")
-    assert seed.scalar("SELECT used FROM pool") == 1
+    assert seed.scalar("SELECT used FROM pool") == 100
+    seed.cli("pools", "set", "default_pool", "20", "--deferred-percent", "30")
+    assert seed.scalar("SELECT used FROM pool") == 100 + 8 * 30
+    (row,) = seed.json("pools", "list")
+    assert (row["open"], row["include_deferred"], row["deferred_percent"]) == (16, True, 30)
+    both = seed.cli("pools", "set", "p", "1", "--deferred-percent", "3", "--include-deferred")
+    assert (both.exit_code, "give --deferred-percent, or" in both.stderr) == (2, True)
 
 
 def test_delete(seed: Seed) -> None:
     """S37: a pool in use stays."""
     seed.cli("pools", "set", "w", "5")
-    seed.sql("UPDATE pool SET used = 1 WHERE pool = 'w'")
-    assert "1 slots of pool w are in use" in seed.cli("pools", "delete", "w").stderr
+    seed.sql("UPDATE pool SET used = 150 WHERE pool = 'w'")
+    assert "1.5 slots of pool w are in use" in seed.cli("pools", "delete", "w").stderr
     seed.sql("UPDATE pool SET used = 0")
     assert seed.cli("pools", "delete", "w").stdout == "pool w deleted\n"
     assert "there is no pool 'w'" in seed.cli("pools", "delete", "w").stderr
@@ -111,6 +118,7 @@ def test_s37_export_is_what_import_reads(seed: Seed, tmp_path: Path) -> None:
         "slots": 5,
         "description": "the wärehouse",
         "include_deferred": True,
+        "deferred_percent": 100,
     }
     seed.cli("pools", "delete", "w")
     seed.cli("pools", "set", "default_pool", "1")

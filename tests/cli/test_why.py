@@ -68,7 +68,7 @@ def test_a_full_pool_tells_the_place_in_line(seed: Seed) -> None:
     seed.cli("pools", "set", "default_pool", "2")
     seed.instance(key, "w", state="scheduled")
     seed.instance(key, "x", state="scheduled")
-    seed.sql("UPDATE pool SET used = 2")
+    seed.sql("UPDATE pool SET used = 200")
     assert why(seed) == (
         "pool default_pool has no room: 2 of 2 slots in use, it needs 1; number 2 in line"
     )

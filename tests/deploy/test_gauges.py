@@ -19,7 +19,7 @@ BUSY = Snapshot(
     tasks={ETL: {"queued": 2, "running": 3, "success": 90}, WAIT: {"deferred": 40, "scheduled": 1}},
     pools=[
         PoolUse("default_pool", 128, running=3, queued=2, deferred=38, scheduled=1, starving=4),
-        PoolUse("counts", 5, True, running=1, deferred=2, scheduled=3, resumed=1, starving=5),
+        PoolUse("counts", 5, 100, running=1, deferred=2, scheduled=3, resumed=1, starving=5),
     ],
     executable=7,
     dagruns_running=2,

@@ -94,14 +94,15 @@ def test_an_over_full_pool_invariant_s8(engine: Engine) -> None:
     def change(by: int) -> None:
         transact(engine, lambda tx: handoffs.change_pools(tx, {"p": by}))
 
-    change(2)
-    for by in (1, -3):
+    change(200)
+    for by in (1, -201):
         with pytest.raises(IntegrityError):
             change(by)
+    used = sa.select(tables.pool.c.used).where(tables.pool.c.pool == "p")
     with engine.begin() as db:
-        assert (
-            db.execute(sa.select(tables.pool.c.used).where(tables.pool.c.pool == "p")).scalar() == 2
-        )
+        assert db.execute(used).scalar() == 200
+    insert(engine, tables.pool, pool="most", slots=2**31 - 1)
+    transact(engine, lambda tx: handoffs.change_pools(tx, {"most": 2**31}))
     insert(engine, tables.pool, pool="all", slots=-1)
     transact(engine, lambda tx: handoffs.change_pools(tx, {"all": 10**6}))
 

@@ -19,6 +19,7 @@ from roost.models.backfill import Reprocess
 from roost.models.engine import Tx, open_engine, read, transact
 from roost.models.queries import dispatches, edits, handoffs, jobs, runs, xcoms
 from roost.models.queries.dispatches import Claimed
+from roost.models.slots import as_slots
 from roost.models.state_edits import Edited, Mark
 from roost.models.transitions import NewRun, create_run
 from roost.scheduler.loop import Report, Scheduler
@@ -225,10 +226,10 @@ class World:
         """Pause or unpause."""
         self.transact(lambda tx: edits.pause_dag(tx, dag_id, paused))
 
-    def pool(self, name: str, slots: int, *, include_deferred: bool | None = None) -> None:
+    def pool(self, name: str, slots: int, *, deferred_percent: int | None = None) -> None:
         """Create or change a pool."""
         self.transact(
-            lambda tx: edits.set_pool(tx, name, slots=slots, include_deferred=include_deferred)
+            lambda tx: edits.set_pool(tx, name, slots=slots, deferred_percent=deferred_percent)
         )
 
     def ids(self, *names: str, run_key: int | None = None) -> list[int]:
@@ -479,9 +480,9 @@ class World:
         rows = self.fetch("SELECT event, reason FROM event_log WHERE ti_id IS NOT NULL ORDER BY id")
         return [row.reason for row in rows if row.event in events]
 
-    def used(self, pool: str = "default_pool") -> int:
+    def used(self, pool: str = "default_pool") -> int | float:
         """Slots in use, as the pool's row counts them."""
-        return int(self.fetch("SELECT used FROM pool WHERE pool = :p", p=pool)[0].used)
+        return as_slots(int(self.fetch("SELECT used FROM pool WHERE pool = :p", p=pool)[0].used))
 
     def check(self) -> None:
         """Fail when the database breaks a promise."""

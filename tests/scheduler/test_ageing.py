@@ -32,9 +32,9 @@ class Hall:
         self.size, self.lasts = size, lasts
         self.ready = Ready()
         self.ready.ages.after_us = 0
-        self.crowd = active(1, [("a", 1, 9)] * _CROWD, 10**6, 0, set())
+        self.crowd = active(1, [("a", 1, 9)] * _CROWD, 10**6, 0, {})
         made = [("a", guest.slots, guest.weight) for guest in guests]
-        self.guests = active(2, made or [("a", 1, 1)], 10**6, 1, set())
+        self.guests = active(2, made or [("a", 1, 1)], 10**6, 1, {})
         self.crowd.waiting, self.guests.waiting = {}, {}
         self.arrivals = 0
         self.came: dict[tuple[int, int], int] = {}
@@ -55,8 +55,8 @@ class Hall:
         self.ready.ages.now = now
         self.inside = [(end, one) for end, one in self.inside if end > now]
         used = sum(self.slots(one) for _, one in self.inside)
-        free = {"a": self.size - used}
-        for one in self.ready.admit(10**6, free, {"a": self.size}).candidates:
+        free = {"a": 100 * (self.size - used)}
+        for one in self.ready.admit(10**6, free, {"a": 100 * self.size}).candidates:
             self.go(one, now)
         assert sum(self.slots(one) for _, one in self.inside) <= self.size
 
@@ -121,15 +121,15 @@ def test_a_busy_pool_does_not_starve_another_of_executor_slots_h4() -> None:
     """Pool b has room, but the executor never has a slot left when it comes to b."""
     ready = Ready()
     ready.ages.after_us = 0
-    crowd = active(1, [("a", 1, 9)] * 200, 10**6, 0, set())
-    guest = active(2, [("b", 1, 1)], 10**6, 1, set())
+    crowd = active(1, [("a", 1, 9)] * 200, 10**6, 0, {})
+    guest = active(2, [("b", 1, 1)], 10**6, 1, {})
     for run in (crowd, guest):
         for index in run.waiting:
             ready.add(run, index)
     gone = []
     for now in range(PASSES + 2):
         ready.ages.now = now
-        for one in ready.admit(1, {"a": 9, "b": 9}, {"a": 9, "b": 9}).candidates:
+        for one in ready.admit(1, {"a": 900, "b": 900}, {"a": 900, "b": 900}).candidates:
             del one.run.waiting[one.task]
             gone.append(one.pool)
     assert gone.count("b") == 1
@@ -138,12 +138,12 @@ def test_a_busy_pool_does_not_starve_another_of_executor_slots_h4() -> None:
 def test_one_that_can_never_fit_keeps_nobody_out_h5() -> None:
     ready = Ready()
     ready.ages.after_us = 0
-    run = active(1, [("a", 5, 9)] + [("a", 1, 1)] * 100, 10**6, 0, set())
+    run = active(1, [("a", 5, 9)] + [("a", 1, 1)] * 100, 10**6, 0, {})
     for index in run.waiting:
         ready.add(run, index)
     for now in range(50):
         ready.ages.now = now
-        (one,) = ready.admit(1, {"a": 2}, {"a": 2}).candidates
+        (one,) = ready.admit(1, {"a": 200}, {"a": 200}).candidates
         del run.waiting[one.task]
     assert next(iter(run.waiting)) == 0
 

@@ -25,7 +25,7 @@ def ending(world: World, run_key: int) -> tuple[str, str | None]:
 
 def test_a_run_that_takes_too_long_fails_h11(world: World) -> None:
     """Whatever has not ended is skipped, in every state that there is."""
-    world.pool("kept", 1, include_deferred=True)
+    world.pool("kept", 1, deferred_percent=100)
     world.pool("none", 0)
     key = world.start(
         task("done", "never"),

@@ -249,7 +249,7 @@ def test_a_time_out_does_what_the_task_asked_for_d6_d24(
     world: World, wish: str, state: str, forgets: bool
 ) -> None:
     """A sensor's time-out is not tried again; with soft_fail it skips. No slot is needed."""
-    world.pool("few", 1, include_deferred=True)
+    world.pool("few", 1, deferred_percent=100)
     world.start(task("a", "b", pool="few", retries=3), task("b", trigger_rule="all_done"))
     world.work(a=deferred(timeout_s=30, on_timeout=wish))
     assert world.used("few") == 1

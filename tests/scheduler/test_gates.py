@@ -49,7 +49,7 @@ def runs_of(limits: list[Limits], weights: list[int], room: list[int]) -> list[A
             InstanceRow(key * 100 + n, f"t{n}", -1, State.SCHEDULED, 1, 0, None, None, None, None)
             for n in range(_TASKS)
         ]
-        run = ActiveRun(row, Version(1, "d", "c", "f", Plan.compile(one)), rows, frozenset())
+        run = ActiveRun(row, Version(1, "d", "c", "f", Plan.compile(one)), rows, {})
         run.waiting = {n: Waiting((), {}) for n in range(_TASKS)}
         made.append(run)
     return made
@@ -82,7 +82,7 @@ class Line:
         told = {key: int(n) for key, n in rooms.items() if n != math.inf}
         assert set(self.ready.shared) <= set(told)
         self.ready.let_in(told)
-        admitted = self.ready.admit(slots, {"default_pool": free}).candidates
+        admitted = self.ready.admit(slots, {"default_pool": 100 * free}).candidates
         for one in admitted:
             self.went[one.run.key, one.task] += 1
             del one.run.waiting[one.task]

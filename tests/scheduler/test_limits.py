@@ -167,7 +167,7 @@ def test_whoever_waits_for_a_slot_is_looked_after_without_a_ring(world: World) -
 
 
 def test_a_pool_that_counts_deferral_keeps_the_slot_h5(world: World) -> None:
-    world.pool("p", 1, include_deferred=True)
+    world.pool("p", 1, deferred_percent=100)
     world.start(task("a", pool="p", priority_weight=2), task("b", pool="p"))
     assert world.work(a=deferred()) == ["a"]
     assert world.used("p") == 1
@@ -182,7 +182,7 @@ def test_a_pool_that_counts_deferral_keeps_the_slot_h5(world: World) -> None:
 
 def test_a_resumed_task_holds_its_slot_while_it_waits_for_an_executor_h5(world: World) -> None:
     world.schedulers[0]._parallelism = world.parallelism = 1
-    world.pool("p", 1, include_deferred=True)
+    world.pool("p", 1, deferred_percent=100)
     world.start(task("a", pool="p", priority_weight=9), task("b"), task("c", pool="p"))
     world.work(a=deferred())
     (b,) = world.claim()
@@ -204,7 +204,7 @@ def test_a_resumed_task_holds_its_slot_while_it_waits_for_an_executor_h5(world: 
 
 def test_a_lost_resume_holds_its_slot_while_it_waits_again_h5(world: World) -> None:
     world.schedulers[0]._parallelism = world.parallelism = 1
-    world.pool("p", 1, include_deferred=True)
+    world.pool("p", 1, deferred_percent=100)
     world.start(task("b", priority_weight=9), task("a", pool="p", priority_weight=8), task("c"))
     world.work()
     world.work(a=deferred())
@@ -233,7 +233,7 @@ def test_a_lost_resume_holds_its_slot_while_it_waits_again_h5(world: World) -> N
 
 @pytest.mark.parametrize("ending", ["failed", "timeout"])
 def test_a_deferral_that_fails_gives_its_kept_slot_back_h5(world: World, ending: str) -> None:
-    world.pool("p", 1, include_deferred=True)
+    world.pool("p", 1, deferred_percent=100)
     world.start(task("a", pool="p", priority_weight=2), task("b", pool="p"))
     world.work(a=deferred(timeout_s=5))
     if ending == "failed":
@@ -245,14 +245,41 @@ def test_a_deferral_that_fails_gives_its_kept_slot_back_h5(world: World, ending:
     assert world.used("p") == 0
 
 
+def test_deferred_tasks_may_share_a_slot_h5(world: World) -> None:
+    """At 50 per cent two that wait leave one slot of two to others; a resume goes before them."""
+    world.pool("p", 2, deferred_percent=50)
+    tasks = [task(name, pool="p", priority_weight=n) for n, name in enumerate("fedcba")]
+    world.start(*tasks)
+    assert world.work(a=deferred(), b=deferred()) == ["a", "b"]
+    assert world.used("p") == 2  # both wait, each with half a slot, and c runs
+    world.check()
+    (c,) = world.claim()
+    world.fire("b")
+    world.turns()
+    assert world.states()["b"] == "scheduled"  # it needs another half
+    world.end(c, ok())
+    world.turns()
+    (b,) = world.claim()  # and none that has not begun: half a slot is left
+    assert b.task_id == "b"
+    assert world.used("p") == 1.5
+    world.end(b, failed())
+    world.turns()
+    world.check()
+    world.fire("a")
+    world.turns()
+    while world.work():
+        world.check()
+    assert world.used("p") == 0
+
+
 @pytest.mark.parametrize("counts", [True, False])
 def test_a_pool_that_changes_its_mind_about_deferral_counts_right_h5(
     world: World, counts: bool
 ) -> None:
-    world.pool("p", 2, include_deferred=not counts)
+    world.pool("p", 2, deferred_percent=0 if counts else 100)
     world.start(task("a", pool="p", priority_weight=3), task("b", pool="p", priority_weight=2))
     world.work(a=deferred())
-    world.pool("p", 2, include_deferred=counts)
+    world.pool("p", 2, deferred_percent=100 if counts else 0)
     world.turns()
     world.check()
     world.fire("a")

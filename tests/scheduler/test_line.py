@@ -99,7 +99,7 @@ def test_what_is_foretold_is_done_h4_h5(database_url: str, database_kind: str) -
         world = World(database_url, schedulers=schedulers, parallelism=4)
         try:
             world.pool("small", data.draw(st.integers(0, 2)))
-            world.pool("holding", 2, include_deferred=True)
+            world.pool("holding", 2, deferred_percent=data.draw(st.sampled_from([50, 100])))
             world.store(first, second)
             for _ in range(data.draw(st.integers(1, 4))):
                 world.trigger(data.draw(st.sampled_from(["one", "two"])))

@@ -112,7 +112,7 @@ class Machine(RuleBasedStateMachine):
     @initialize(first=dags("one"), second=dags("two"))
     def begin(self, first: SerializedDag, second: SerializedDag) -> None:
         self.world.pool("small", 2)
-        self.world.pool("holding", 3, include_deferred=True)
+        self.world.pool("holding", 3, deferred_percent=60)
         self.world.store(first, second)
 
     def _scheduler(self, number: int) -> int:
@@ -265,10 +265,10 @@ class Machine(RuleBasedStateMachine):
     def resize(self, slots: int, pool: str) -> None:
         self.world.pool(pool, slots)
 
-    @rule(counts=st.booleans())
-    def count_deferral(self, counts: bool) -> None:
+    @rule(percent=st.sampled_from([0, 40, 100]))
+    def count_deferral(self, percent: int) -> None:
         if self.schedulers == 1:  # others notice with their next turn only
-            self.world.pool("small", 2, include_deferred=counts)
+            self.world.pool("small", 2, deferred_percent=percent)
 
     @invariant()
     def no_promise_is_broken(self) -> None:

@@ -20,7 +20,7 @@ from tests.support.statements import watching
 
 def busy(world: World) -> None:
     """A world in which the next turn does everything a turn can do."""
-    world.pool("p", 2, include_deferred=True)
+    world.pool("p", 2, deferred_percent=100)
     world.store(
         dag(
             "d",
@@ -287,7 +287,7 @@ def test_a_passing_conflict_costs_a_turn_and_nothing_else(world: World) -> None:
 
 def test_counters_that_are_wrong_are_counted_anew_at_a_start_invariant_s8_s9(world: World) -> None:
     """Whatever spoilt them: they would keep tasks and runs out, or let too many in, for ever."""
-    world.pool("p", 2, include_deferred=True)
+    world.pool("p", 2, deferred_percent=100)
     world.store(dag("d", task("a", pool="p"), task("b", pool="p"), max_active_runs=2))
     world.trigger("d")
     world.turns()

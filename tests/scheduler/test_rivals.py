@@ -28,7 +28,7 @@ def rivals(database_url: str) -> Iterator[World]:
 def load(world: World) -> None:
     """Twelve runs of four DAGs that compete for pools and for their limits."""
     world.pool("small", 2)
-    world.pool("holding", 3, include_deferred=True)
+    world.pool("holding", 3, deferred_percent=100)
     for n in range(4):
         world.store(
             dag(

@@ -78,7 +78,7 @@ def test_xcoms_and_marks_of_a_former_try_are_forgotten(world: World) -> None:
 
 
 def test_a_deferred_task_leaves_its_trigger_and_its_slots(world: World) -> None:
-    world.pool("p", 2, include_deferred=True)
+    world.pool("p", 2, deferred_percent=100)
     world.start(task("a", pool="p", pool_slots=2))
     world.work(a=deferred())
     assert world.states() == {"a": "deferred"}
@@ -91,7 +91,7 @@ def test_a_deferred_task_leaves_its_trigger_and_its_slots(world: World) -> None:
 
 
 def test_a_resumed_task_that_waits_for_a_slot_gives_back_what_it_holds(world: World) -> None:
-    world.pool("p", 1, include_deferred=True)
+    world.pool("p", 1, deferred_percent=100)
     world.parallelism = 32
     world.start(task("a", pool="p"))
     world.work(a=deferred())

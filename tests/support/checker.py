@@ -197,25 +197,27 @@ def _triggers(found: Snapshot) -> Iterator[str]:
         yield "S3: an event without its trigger"
 
 
-def _holds(task: Any, include_deferred: bool) -> bool:
+def _held(task: Any, deferred_percent: int) -> int:
+    """Hundredths of its pool that a task instance holds."""
     if task.state in IN_FLIGHT:
-        return True
+        return int(task.pool_slots) * 100
     resumed = task.state == State.SCHEDULED and task.next_method is not None
-    return include_deferred and (task.state == State.DEFERRED or resumed)
+    waits = task.state == State.DEFERRED or resumed
+    return int(task.pool_slots) * deferred_percent if waits else 0
 
 
 def _pools(found: Snapshot) -> Iterator[str]:
     """S8: what a pool counts is what its task instances hold, and within its slots."""
     for pool in found.pools:
         held = sum(
-            task.pool_slots
+            _held(task, pool.deferred_percent)
             for task in found.tasks.values()
-            if task.pool == pool.pool and _holds(task, bool(pool.include_deferred))
+            if task.pool == pool.pool
         )
         if held != pool.used:
             yield f"S8: pool {pool.pool} counts {pool.used}, its task instances hold {held}"
-        if 0 <= pool.slots < held and not pool.shrinking:
-            yield f"S8: pool {pool.pool} of {pool.slots} slots has {held} in use"
+        if 0 <= pool.slots * 100 < held and not pool.shrinking:
+            yield f"S8: pool {pool.pool} of {pool.slots} slots has {held} hundredths in use"
 
 
 def _usage(found: Snapshot) -> Iterator[str]:

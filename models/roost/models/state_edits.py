@@ -20,6 +20,7 @@ from roost.dag.model import SerializedDag, SerializedTask
 from roost.models.engine import Tx
 from roost.models.queries import handoffs, inbox, user_edits
 from roost.models.queries.user_edits import EditableInstance, EditableRun
+from roost.models.slots import share
 from roost.models.states import FINISHED, IN_FLIGHT, Event, RunEvent, RunState, State
 from roost.models.transitions import move, move_runs
 from roost.support.clock import now_us
@@ -190,8 +191,8 @@ def _let_go(tx: Tx, rows: Sequence[EditableInstance]) -> None:
             held[row.pool] += row.pool_slots
     if held:
         pools = handoffs.lock_pools(tx, list(held))
-        counting = {pool.pool for pool in pools if pool.include_deferred}
-        handoffs.change_pools(tx, {pool: -n for pool, n in held.items() if pool in counting})
+        back = {pool.pool: -share(held[pool.pool], pool.deferred_percent) for pool in pools}
+        handoffs.change_pools(tx, back)
 
 
 def _renew(tx: Tx, runs: Sequence[EditableRun], actor: str) -> None:

@@ -28,12 +28,13 @@ class PoolUse:
         slots: -1 for a pool without limit (S40).
         resumed: those of the ``scheduled`` slots whose task comes back from a deferral; they
             count as used in a pool that counts deferred tasks (H5).
+        deferred_percent: how much of its slots a deferred or resumed task holds.
         starving: task instances (not slots) that lack only a slot of this pool.
     """
 
     pool: str
     slots: int
-    include_deferred: bool = False
+    deferred_percent: int = 0
     running: int = 0
     queued: int = 0
     deferred: int = 0
@@ -43,13 +44,13 @@ class PoolUse:
 
     @property
     def open(self) -> int:
-        """Free slots; 0 while a pool that was made smaller holds more than it has; -1: no limit."""
+        """Slots that are wholly free; 0 while a pool that was made smaller holds more than it has;
+        -1: no limit."""
         if self.slots < 0:
             return -1
-        used = self.running + self.queued
-        if self.include_deferred:
-            used += self.deferred + self.resumed
-        return max(0, self.slots - used)
+        used = (self.running + self.queued) * 100
+        used += (self.deferred + self.resumed) * self.deferred_percent
+        return max(0, (self.slots * 100 - used) // 100)
 
 
 @dataclass(frozen=True, slots=True)

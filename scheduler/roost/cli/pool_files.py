@@ -15,6 +15,7 @@ from roost.exceptions import RoostException
 from roost.models.engine import Tx, transact
 from roost.models.queries.edits import set_pool
 from roost.models.queries.listing import pool_rows
+from roost.models.slots import WHOLE
 
 __all__ = ["MAX_NAME", "MAX_SLOTS", "export", "import_", "is_pool_name"]
 
@@ -31,6 +32,14 @@ class _Pool(msgspec.Struct, forbid_unknown_fields=True):
     slots: Annotated[int, msgspec.Meta(ge=-1, le=MAX_SLOTS)]
     description: str = ""
     include_deferred: bool | None = None
+    deferred_percent: Annotated[int, msgspec.Meta(ge=0, le=WHOLE)] | None = None
+
+    @property
+    def percent(self) -> int | None:
+        """How much of its slots a deferred task holds; None: as the pool has it."""
+        if self.deferred_percent is not None or self.include_deferred is None:
+            return self.deferred_percent
+        return WHOLE if self.include_deferred else 0
 
 
 @click.command("import", cls=Command)
@@ -39,8 +48,8 @@ def import_(file: str) -> None:
     """Create and change pools from a JSON file.
 
     {"pool": {"slots": 5, "description": "…", "include_deferred": false}}, as `roost pools export`
-    and Airflow write it; a pool that the file does not name stays as it is. All or nothing. FILE
-    - is standard input.
+    and Airflow write it; "deferred_percent": 25 says how much of its slots a deferred task holds.
+    A pool that the file does not name stays as it is. All or nothing. FILE - is standard input.
     """
     given = {name: _read(file, name, one) for name, one in _entries(file).items()}
     with database() as (config, engine):
@@ -51,7 +60,7 @@ def import_(file: str) -> None:
                     tx,
                     name,
                     slots=one.slots,
-                    include_deferred=one.include_deferred,
+                    deferred_percent=one.percent,
                     description=one.description,
                 )
                 for name, one in given.items()
@@ -92,7 +101,8 @@ def export(file: str) -> None:
             pool.pool: {
                 "slots": pool.slots,
                 "description": pool.description,
-                "include_deferred": bool(pool.include_deferred),
+                "include_deferred": pool.deferred_percent > 0,
+                "deferred_percent": pool.deferred_percent,
             }
             for pool, _ in pool_rows(tx)
         }

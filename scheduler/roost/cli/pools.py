@@ -15,6 +15,7 @@ from roost.exceptions import RoostException
 from roost.models.engine import Tx, transact
 from roost.models.queries.edits import delete_pool, set_pool
 from roost.models.queries.listing import pool_rows
+from roost.models.slots import WHOLE, as_slots, share
 
 __all__ = ["delete", "get", "list_", "pools", "set_"]
 
@@ -28,7 +29,7 @@ _COMMANDS = {
 }
 _COLUMNS = (
     "pool", "slots", "include_deferred", "running", "queued", "deferred", "scheduled", "open",
-    "description",
+    "description", "deferred_percent",
 )  # fmt: skip
 
 
@@ -41,14 +42,15 @@ def _row(pool: Any, states: dict[str, int]) -> dict[str, Any]:
     return {
         "pool": pool.pool,
         "slots": pool.slots,
-        "include_deferred": bool(pool.include_deferred),
+        "include_deferred": pool.deferred_percent > 0,
         "running": states.get("running", 0),
         "queued": states.get("queued", 0),
         "deferred": states.get("deferred", 0),
         "scheduled": states.get("scheduled", 0),
         # -1 has no limit (S40); a pool that was made smaller may be over its own for a while.
-        "open": -1 if pool.slots < 0 else max(0, pool.slots - pool.used),
+        "open": -1 if pool.slots < 0 else max(0, (share(pool.slots) - pool.used) // WHOLE),
         "description": pool.description,
+        "deferred_percent": pool.deferred_percent,
     }
 
 
@@ -90,12 +92,28 @@ def _no_pool(tx: Tx, pool: str) -> Exception:
     default=None,
     help="Whether deferred tasks hold their slots too; a new pool excludes them.",
 )
-def set_(pool: str, slots: int, description: str | None, include_deferred: bool | None) -> None:
+@click.option(
+    "--deferred-percent",
+    type=click.IntRange(0, 100),
+    help="How much of its slots a deferred task holds: 0 not at all, 100 wholly.",
+)
+def set_(
+    pool: str,
+    slots: int,
+    description: str | None,
+    include_deferred: bool | None,
+    deferred_percent: int | None,
+) -> None:
     """Create a pool, or change one.
 
     SLOTS -1 is without limit. With fewer slots than are in use nothing new starts until enough
-    are free.
+    are free. --include-deferred is --deferred-percent 100, --exclude-deferred is 0; with 25, four
+    deferred tasks hold one slot.
     """
+    if include_deferred is not None:
+        if deferred_percent is not None:
+            raise click.UsageError("give --deferred-percent, or --include/--exclude-deferred")
+        deferred_percent = WHOLE if include_deferred else 0
     if not pool.strip():
         raise click.UsageError("a pool needs a name")
     if not is_pool_name(pool):
@@ -104,7 +122,7 @@ def set_(pool: str, slots: int, description: str | None, include_deferred: bool 
         new = transact(
             engine,
             lambda tx: set_pool(
-                tx, pool, slots=slots, include_deferred=include_deferred, description=description
+                tx, pool, slots=slots, deferred_percent=deferred_percent, description=description
             ),
         )
         ring(config, engine)
@@ -125,7 +143,7 @@ def delete(pool: str) -> None:
             found = pool_rows(tx, pool)
             if not found:
                 raise _no_pool(tx, pool)
-            used = found[0][0].used
+            used = as_slots(found[0][0].used)
             raise RoostException(
                 f"{used} slots of pool {pool} are in use; delete it when its tasks have ended"
             )

@@ -88,7 +88,7 @@ def take(tx: Tx, config: Config, run: Any, task_id: str, row: Any | None) -> Sna
     jobs = listing.live_jobs(tx)
     kept, owner = line.run_of(tx, run.id)
     version = Book().version(runs.version(tx, run.version_id))
-    active = ActiveRun(kept, version, runs.instances(tx, run.id), frozenset())
+    active = ActiveRun(kept, version, runs.instances(tx, run.id), {})
     slots = why.run_slots(tx, run.dag_id)
     state = None if row is None else row.state
     index = None if row is None else active.board.index_of(row.id)
@@ -135,7 +135,7 @@ def classify_line(tx: Tx, owner: int | None, parallelism: int) -> dict[int, list
         parallelism: slots of its executor.
     """
     pools = line.pools(tx)
-    holding = frozenset(pool.pool for pool in pools if pool.include_deferred)
+    holding = {pool.pool: pool.deferred_percent for pool in pools}
     paused = line.paused_dags(tx)
     book = Book()
     waiting = []

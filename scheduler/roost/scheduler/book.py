@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -108,7 +108,7 @@ class ActiveRun:
         row: RunRow,
         version: Version,
         instances: Sequence[InstanceRow],
-        holding_pools: frozenset[str],
+        holding_pools: Mapping[str, int],
     ) -> None:
         self.serial = next(_SERIALS)
         self.key = row.id
@@ -138,7 +138,8 @@ class ActiveRun:
         self.parked: dict[str, list[Candidate]] = {}
         self.waiting: dict[int, Waiting] = {}
         self.fresh: list[int] = []
-        self.holding: set[int] = set()
+        # What each keeps of its pool slots until it runs again, in per cent (H5).
+        self.holding: dict[int, int] = {}
         self.resumed: set[int] = set()  # goes on after a deferral, in this try
         self.losses: dict[int, int] = {}
         self.first_tries: dict[int, int] = {}  # tries before a user's clear: retries count anew
@@ -147,7 +148,7 @@ class ActiveRun:
         for instance in instances:
             self._restore(instance, holding_pools)
 
-    def _restore(self, instance: InstanceRow, holding_pools: frozenset[str]) -> None:
+    def _restore(self, instance: InstanceRow, holding_pools: Mapping[str, int]) -> None:
         index = self.board.index_of(instance.id)
         if index is None:
             return
@@ -170,8 +171,9 @@ class ActiveRun:
         holds = instance.state == State.DEFERRED or (
             instance.state == State.SCHEDULED and index in self.resumed
         )
-        if holds and self.board.tasks[index].pool in holding_pools:
-            self.holding.add(index)
+        percent = holding_pools.get(self.board.tasks[index].pool, 0)
+        if holds and percent:
+            self.holding[index] = percent
 
     def has_started(self, index: int) -> bool:
         """Whether a body of this task instance has begun, in this try or in one before (H28)."""

@@ -7,18 +7,17 @@ one left which limit has no room for it. So what it says is what the next turn d
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from roost.dag.model import SerializedTask
+from roost.models.slots import as_slots, share
 from roost.scheduler.book import ActiveRun
 from roost.scheduler.gates import TaskKey
-from roost.scheduler.ready import Ready
+from roost.scheduler.ready import UNLIMITED, Ready, lane_of, need_of
 
 __all__ = ["GOES", "Limits", "Reason", "classify"]
-
-_UNLIMITED = 1 << 40
 
 
 class Reason(NamedTuple):
@@ -45,7 +44,7 @@ class Limits:
     Attributes:
         parallelism: executor slots of the scheduler.
         in_flight: how many its task instances take.
-        pools: ``(slots, used)`` by pool; -1 slots are without limit.
+        pools: ``(slots, used)`` by pool; -1 slots are without limit, ``used`` is in hundredths.
         tasks: ``(max_active_tis_per_dag, used)`` by task.
     """
 
@@ -55,10 +54,15 @@ class Limits:
     tasks: Mapping[TaskKey, tuple[int, int]] = field(default_factory=dict)
 
     def free(self) -> dict[str, int]:
-        """Free slots by pool."""
+        """Free hundredths of slots by pool."""
+        sizes = self.sizes()
+        return {pool: max(0, sizes[pool] - used) for pool, (_, used) in self.pools.items()}
+
+    def sizes(self) -> dict[str, int]:
+        """All hundredths of slots by pool."""
         return {
-            pool: _UNLIMITED if slots < 0 else max(0, slots - used)
-            for pool, (slots, used) in self.pools.items()
+            pool: UNLIMITED if slots < 0 else share(slots)
+            for pool, (slots, _) in self.pools.items()
         }
 
 
@@ -79,15 +83,12 @@ def classify(runs: Iterable[ActiveRun], limits: Limits) -> dict[int, list[Reason
     free = limits.free()
     if slots > 0:
         ready.let_in(room)
-    gone = ready.admit(slots, free).candidates
+    gone, _, kept = ready.admit(slots, free, limits.sizes())
     for one in gone:
         task = one.run.board.tasks[one.task]
-        if one.task not in one.run.holding:
-            free[task.pool] -= task.pool_slots
-        room[one.run.dag_id, task.task_id] = (
-            room.get((one.run.dag_id, task.task_id), _UNLIMITED) - 1
-        )
-    left = _Left(limits, free, room, slots - len(gone), len(gone))
+        free[one.pool] -= one.need
+        room[one.run.dag_id, task.task_id] = room.get((one.run.dag_id, task.task_id), UNLIMITED) - 1
+    left = _Left(limits, free, room, slots - len(gone), len(gone), kept)
     went = {(one.run.serial, one.task) for one in gone}
     found: dict[int, list[Reason]] = {}
     for place, run, index in _in_line(runs):
@@ -98,11 +99,12 @@ def classify(runs: Iterable[ActiveRun], limits: Limits) -> dict[int, list[Reason
 
 def _in_line(runs: list[ActiveRun]) -> Iterable[tuple[int, ActiveRun, int]]:
     """Everybody who waits, with the place in the line of the pool, from 1."""
-    lines: dict[str, list[tuple[tuple[int, int, int, int, int], ActiveRun]]] = defaultdict(list)
+    lines: dict[str, list[tuple[tuple[int, ...], ActiveRun]]] = defaultdict(list)
     for run in runs:
         board = run.board
         for index in run.waiting:
-            rank = (
+            rank: tuple[int, ...] = (
+                lane_of(run, index),
                 -board.weights[index],
                 run.logical_date,
                 run.serial,
@@ -123,16 +125,18 @@ class _Left(NamedTuple):
     room: Mapping[TaskKey, int]
     slots: int
     gone: int
+    kept: Collection[str]
 
     def reasons(self, run: ActiveRun, index: int, place: int) -> list[Reason]:
         task = run.board.tasks[index]
-        holds = index in run.holding
+        need = need_of(run, index)
         found = [
             self._paused(run),
-            None if holds else self._pool(task, place),
+            self._pool(task, need, place) if need else None,
             self._task(run, task),
             self._run(run),
             self._executor(place),
+            self._kept(task, need, place),
         ]
         reasons = [reason for reason in found if reason is not None]
         return reasons or [
@@ -149,26 +153,36 @@ class _Left(NamedTuple):
         text = f"DAG {run.dag_id} is paused; `roost dags unpause {run.dag_id}`"
         return Reason("paused", text, {"dag_id": run.dag_id})
 
-    def _pool(self, task: SerializedTask, place: int) -> Reason | None:
-        pool, need = task.pool, task.pool_slots
+    def _pool(self, task: SerializedTask, need: int, place: int) -> Reason | None:
+        pool = task.pool
         if pool not in self.limits.pools:  # S41
             text = f"there is no pool {pool!r}; `roost pools set {pool} SLOTS`"
             return Reason("pool_missing", text, {"pool": pool})
         slots, used = self.limits.pools[pool]
         numbers: dict[str, object] = {
-            "pool": pool, "slots": slots, "used": used, "needs": need, "place": place,
-            "ahead": place - 1,
+            "pool": pool, "slots": slots, "used": as_slots(used), "needs": as_slots(need),
+            "place": place, "ahead": place - 1,
         }  # fmt: skip
-        if 0 <= slots < need:  # H5
-            text = f"it needs {need} slots of pool {pool}, which has {slots} in all"
+        if 0 <= slots < task.pool_slots:  # H5
+            text = f"it needs {task.pool_slots} slots of pool {pool}, which has {slots} in all"
             return Reason("pool_too_small", text, numbers)
         if slots < 0 or need <= self.free[pool]:
             return None
         text = (
-            f"pool {pool} has no room: {used} of {slots} slots in use, it needs {need}; "
+            f"pool {pool} has no room: {as_slots(used)} of {slots} slots in use, it needs "
+            f"{as_slots(need)}; "
             f"number {place} in line"
         )
         return Reason("pool_full", text, numbers)
+
+    def _kept(self, task: SerializedTask, need: int, place: int) -> Reason | None:
+        if not need or task.pool not in self.kept:
+            return None
+        text = (
+            f"pool {task.pool} keeps its free slots for one that goes first and needs more of "
+            f"them; number {place} in line"
+        )
+        return Reason("pool_kept", text, {"pool": task.pool, "place": place})
 
     def _task(self, run: ActiveRun, task: SerializedTask) -> Reason | None:
         most = task.max_active_tis_per_dagrun

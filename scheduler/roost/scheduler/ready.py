@@ -4,30 +4,41 @@ Pure: no clock, no database. A heap per pool holds candidates by effective prior
 logical date, then order in the DAG (S42-S44, H4); a pool without room never hides another's
 candidates. Of one run at most ``max_active_tasks`` stand in each heap: the rest are parked with
 the run, so that a run of 10,000 ready tasks costs what fits, not what waits.
+
+Those that come back from a deferral have a lane of their own at the head of every line, whatever
+their weight: what has begun is finished before anything new begins. While the first of them does
+not fit into its pool, the pool keeps what comes free for it. New ones are not starved for that:
+ageing lets one in eleven go before everybody (:mod:`roost.scheduler.ageing`).
+
+Slots of pools are counted in hundredths here (:mod:`roost.models.slots`).
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from roost.dag.model import SerializedTask
+from roost.models.slots import WHOLE, share
 from roost.scheduler.ageing import Ages
 from roost.scheduler.book import ActiveRun
 from roost.scheduler.gates import Gates, TaskKey, is_limited
 
-__all__ = ["Admitted", "Candidate", "Ready"]
+__all__ = ["UNLIMITED", "Admitted", "Candidate", "Ready", "lane_of", "need_of"]
+
+UNLIMITED = 1 << 48
+"""Room in a pool without limit, in hundredths of slots."""
 
 _MOST_TOO_BIG = 200  # candidates too big for what is left, looked at in one admission
-_RESUME_LANE = ""
-"""Candidates that hold their pool slots already (deferred in a pool that counts deferral)."""
+_RESUMED, _NEW = 0, 1
 
 
 class Candidate(NamedTuple):
     """A waiting task instance; compares by who goes first."""
 
+    lane: int  # 0: comes back from a deferral; 1: begins
     rank: int  # negative effective weight
     logical_date: int
     run_serial: int
@@ -35,14 +46,17 @@ class Candidate(NamedTuple):
     task: int  # index on the run's board: of the task, or of one of its mapped instances
     run: ActiveRun
     pool: str
+    need: int  # what it takes of its pool besides what it holds of it already
     limited: SerializedTask | None = None  # the task, if it has a limit of its own
 
 
 class Admitted(NamedTuple):
-    """What one admission let through, and what it left for want of pool slots."""
+    """What one admission let through, what it left for want of pool slots, and the pools that keep
+    their free slots for somebody who does not fit yet."""
 
     candidates: list[Candidate]
     starving: dict[str, int]
+    kept: Collection[str] = ()
 
 
 class Ready:
@@ -50,7 +64,7 @@ class Ready:
 
     def __init__(self) -> None:
         self._heaps: dict[str, list[Candidate]] = {}
-        self._wanted: Counter[str] = Counter()  # pool slots of all in line, kept up to date
+        self._wanted: Counter[str] = Counter()  # what all in line need, kept up to date
         self._gates = Gates()
         self.ages = Ages()
         self._gone: set[tuple[int, int]] = set()  # in this admission: serial, index
@@ -79,8 +93,9 @@ class Ready:
         """Let a task instance that its run's board scheduled stand in line."""
         board = run.board
         task = board.tasks[index]
-        pool = _RESUME_LANE if index in run.holding else task.pool
+        pool = task.pool
         candidate = Candidate(
+            lane_of(run, index),
             -board.weights[index],
             run.logical_date,
             run.serial,
@@ -88,6 +103,7 @@ class Ready:
             index,
             run,
             pool,
+            need_of(run, index),
         )
         if is_limited(task):
             candidate = candidate._replace(limited=task)
@@ -115,16 +131,16 @@ class Ready:
             self._push(heapq.heappop(parked))
 
     def wanted(self, slots: int) -> dict[str, int]:
-        """Pool slots that could be taken at most, by pool, where any is wanted at all.
+        """What could be taken of each pool at most, in hundredths, where anything is wanted.
 
         Args:
             slots: free slots of the executor: no more candidates than that can go.
         """
         most = {}
         for pool, heap in self._heaps.items():
-            if heap and pool != _RESUME_LANE and slots > 0:
-                every_one_slot = self._wanted[pool] == len(heap)
-                most[pool] = min(len(heap), slots) if every_one_slot else self._wanted[pool]
+            if heap and slots > 0:
+                every_one_slot = self._wanted[pool] == share(len(heap))
+                most[pool] = share(min(len(heap), slots)) if every_one_slot else self._wanted[pool]
         return most
 
     def admit(
@@ -134,50 +150,58 @@ class Ready:
 
         Args:
             slots: free slots of the executor.
-            free: free slots by pool; a pool that is absent does not exist and admits nobody.
-            sizes: slots in all of the pools of :attr:`elder_pools`; -1 is without limit.
+            free: free hundredths of slots by pool; a pool that is absent does not exist and
+                admits nobody who needs any.
+            sizes: all hundredths of the pools that were looked up, those of :attr:`elder_pools`
+                among them.
 
         Returns:
             Who may be enqueued, best first. Each run's ``in_flight`` counts them already.
         """
-        room = dict(free)
-        room[_RESUME_LANE] = len(self)
+        room, sizes = dict(free), sizes or {}
         self._gone.clear()
-        admitted = self._admit_elders(slots, room, sizes or {})
+        admitted = self._admit_elders(slots, room, sizes)
         slots -= len(admitted)
-        heads = [heap[0] for pool, heap in self._heaps.items() if heap and room.get(pool, 0) > 0]
+        heads = [heap[0] for pool, heap in self._heaps.items() if _is_open(heap, room.get(pool, 0))]
         heapq.heapify(heads)
         too_big: list[Candidate] = []
+        kept = set(self.ages.elders)
         while heads and slots > 0:
             head = heapq.heappop(heads)
             heap = self._heaps[head.pool]
             candidate = heapq.heappop(heap)
             run, pool = candidate.run, candidate.pool
             run.in_line[pool] -= 1
-            self._wanted[pool] -= run.board.tasks[candidate.task].pool_slots
+            self._wanted[pool] -= candidate.need
             if self._may_go(candidate):
-                need = run.board.tasks[candidate.task].pool_slots
-                if pool == _RESUME_LANE:
-                    need = 0
-                if need <= room[pool]:
-                    room[pool] -= need
+                if candidate.need <= room.get(pool, 0):
+                    room[pool] = room.get(pool, 0) - candidate.need
                     self._go(candidate)
                     admitted.append(candidate)
                     slots -= 1
                 else:
                     too_big.append(candidate)
+                    if candidate.lane == _RESUMED and self._fits(candidate, sizes):
+                        room[pool] = 0  # what is free now, and comes free, is kept for it
+                        kept.add(pool)
             if len(too_big) < _MOST_TOO_BIG:
                 self._refill(run, pool)  # who did not go must not hide who stands behind
-            if heap and room[head.pool] > 0:
+            if _is_open(heap, room.get(pool, 0)):
                 heapq.heappush(heads, heap[0])
         self._send_back(too_big)
         self._count_passes(admitted, slots, room)
-        return Admitted(admitted, self._starving(room) if slots > 0 else {})
+        return Admitted(admitted, self._starving(room) if slots > 0 else {}, kept)
 
     @property
     def elder_pools(self) -> list[str]:
         """Pools in which somebody has been passed over too long: their sizes are asked for."""
-        return [pool for pool in self.ages.elders if pool != _RESUME_LANE]
+        return list(self.ages.elders)
+
+    @staticmethod
+    def _fits(candidate: Candidate, sizes: Mapping[str, int]) -> bool:
+        """Whether its pool has as many slots as it needs in all, as far as that is known."""
+        task = candidate.run.board.tasks[candidate.task]
+        return share(task.pool_slots) <= sizes.get(candidate.pool, UNLIMITED)
 
     def _admit_elders(
         self, slots: int, room: dict[str, int], sizes: Mapping[str, int]
@@ -187,13 +211,11 @@ class Ready:
         admitted: list[Candidate] = []
         for pool, elder in sorted(self.ages.elders.items(), key=lambda item: item[1].since):
             one = elder.candidate
-            size = -1 if pool == _RESUME_LANE else sizes.get(pool)
-            need = 0 if pool == _RESUME_LANE else one.run.board.tasks[one.task].pool_slots
-            fits = size is not None and (size < 0 or need <= size)
+            fits = pool in sizes and self._fits(one, sizes)
             if not fits or not self.ages.waits(elder) or not self._could_go(one):
                 del self.ages.elders[pool]
-            elif need <= room.get(pool, 0) and len(admitted) < slots:
-                room[pool] -= need
+            elif one.need <= room.get(pool, 0) and len(admitted) < slots:
+                room[pool] -= one.need
                 self._go(one)
                 admitted.append(one)
             else:
@@ -240,8 +262,12 @@ class Ready:
         if not run.alive or candidate.task not in run.waiting:
             return False
         # An elder goes from outside the line. What stands there for it is void, also when it is
-        # back, with slots of its own or without.
-        if (run.serial, candidate.task) in self._gone or candidate.pool != _lane(candidate):
+        # back from a deferral, with slots of its own or without.
+        if (run.serial, candidate.task) in self._gone:
+            return False
+        if candidate.lane != lane_of(run, candidate.task):
+            return False
+        if candidate.need != need_of(run, candidate.task):
             return False
         if candidate.limited is not None and not self._gates.may_go(candidate):
             return False
@@ -264,17 +290,28 @@ class Ready:
         if not run.in_line[pool] or run.last_in_line[pool] < candidate:
             run.last_in_line[pool] = candidate
         run.in_line[pool] += 1
-        self._wanted[pool] += run.board.tasks[candidate.task].pool_slots
+        self._wanted[pool] += candidate.need
         heapq.heappush(self._heaps.setdefault(pool, []), candidate)
 
     def _starving(self, room: Mapping[str, int]) -> dict[str, int]:
         return {
             pool: len(heap)
             for pool, heap in self._heaps.items()
-            if heap and pool != _RESUME_LANE and room.get(pool, 0) <= 0
+            if heap and room.get(pool, 0) < WHOLE
         }
 
 
-def _lane(candidate: Candidate) -> str:
-    run, index = candidate.run, candidate.task
-    return _RESUME_LANE if index in run.holding else run.board.tasks[index].pool
+def lane_of(run: ActiveRun, index: int) -> int:
+    """0: it comes back from a deferral, or its worker was lost after it had; 1: it begins."""
+    return _RESUMED if index in run.resumed else _NEW
+
+
+def need_of(run: ActiveRun, index: int) -> int:
+    """What a task instance takes of its pool when it goes, in hundredths of slots."""
+    slots: int = run.board.tasks[index].pool_slots
+    return share(slots, WHOLE - run.holding.get(index, 0))
+
+
+def _is_open(heap: Sequence[Candidate], room: int) -> bool:
+    """Whether the first in a pool's line may find room: any at all, or it needs none."""
+    return bool(heap) and (room > 0 or heap[0].need == 0)

@@ -18,6 +18,7 @@ from roost.models.engine import Tx
 from roost.models.queries.assets import NewEvent
 from roost.models.queries.handoffs import Handoff
 from roost.models.queries.runs import mark_changed
+from roost.models.slots import share
 from roost.models.states import Event
 from roost.models.transitions import Moved, move
 from roost.scheduler.book import ActiveRun, Book
@@ -70,7 +71,7 @@ class Memory:
     paused: frozenset[str] = frozenset()
     may_start: bool = True  # something changed since queued runs were last looked at
     start_at: int | None = None  # look at them again then, whatever happens
-    holding_pools: frozenset[str] = frozenset()
+    holding_pools: dict[str, int] = field(default_factory=dict)  # per cent of a slot (H5)
     sweep_at: int = 0  # look then at all triggers that wait for runs
     swept: int = 0  # where the last look at them stopped
 
@@ -91,7 +92,7 @@ class Turn:
         now: wall clock in microseconds, read once; decides what is due.
         batch: most rows that a step takes at once, so that a turn stays short.
         more: a step left work behind; the next turn follows at once.
-        released: pool slots given back in this turn, by pool.
+        released: pool slots given back in this turn, by pool, in hundredths.
         let_go_of: ends of dispatches of tasks with ``max_active_tis_per_dag``, by task.
         deferred: triggers were created: the triggerer shall look.
         failing: runs with fail_fast in which a task failed for good.
@@ -199,22 +200,22 @@ class Turn:
         self.callbacks.append(Handoff(0, None, run_key, handed + 1, queue, FIRST, body))
 
     def let_go(self, run: ActiveRun, index: int, *, defers: bool = False) -> None:
-        """Count a dispatch of the run out: its executor slot, and its pool slots unless the
-        pool counts deferral and the task defers (H5)."""
+        """Count a dispatch of the run out: its executor slot, and its pool slots but for the part
+        that a task keeps which defers in a pool that counts deferral (H5)."""
         task = run.board.tasks[index]
         run.in_flight -= 1
         if is_limited(task):
             run.active[task.task_id] -= 1
             if task.max_active_tis_per_dag is not None:
                 self.let_go_of[run.dag_id, task.task_id] += 1
-        if defers and task.pool in self.memory.holding_pools:
-            run.holding.add(index)
-        else:
-            self.give_back(run, index)
+        self.released[task.pool] += share(task.pool_slots)
+        if defers and (percent := self.memory.holding_pools.get(task.pool)):
+            run.holding[index] = percent
+            self.released[task.pool] -= share(task.pool_slots, percent)
         self.memory.ready.unpark(run)
 
     def give_back(self, run: ActiveRun, index: int) -> None:
-        """Give a task instance's pool slots back."""
-        task = run.board.tasks[index]
-        run.holding.discard(index)
-        self.released[task.pool] += task.pool_slots
+        """Give back what a task instance holds of its pool while it waits, if anything."""
+        if percent := run.holding.pop(index, 0):
+            task = run.board.tasks[index]
+            self.released[task.pool] += share(task.pool_slots, percent)

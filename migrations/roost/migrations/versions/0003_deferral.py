@@ -22,6 +22,11 @@ def _where(condition: str) -> dict[str, Any]:
     return {"sqlite_where": sa.text(condition), "postgresql_where": sa.text(condition)}
 
 
+def _as_written() -> tuple[sa.Column[Any], ...]:
+    """What SQLite gives back in other words than it was given: a default that is empty."""
+    return (sa.Column("description", sa.Text(), server_default="", nullable=False),)
+
+
 def upgrade() -> None:
     _upgrade_triggers()
     with op.batch_alter_table(
@@ -38,6 +43,58 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("hash", name="pk_trigger_code"),
     )
     _create_kills()
+    _upgrade_pools()
+
+
+def _upgrade_pools() -> None:
+    """Count in hundredths of slots: a deferred task may hold a part of its own."""
+    with op.batch_alter_table("pool", reflect_args=_as_written()) as batch:
+        batch.drop_constraint(op.f("ck_pool_limit"), type_="check")
+        batch.alter_column(
+            "used",
+            existing_type=sa.Integer(),
+            type_=sa.BigInteger(),
+            existing_server_default="0",
+            server_default="0",
+        )
+        batch.add_column(
+            sa.Column("deferred_percent", sa.Integer(), server_default="0", nullable=False)
+        )
+    op.execute("UPDATE pool SET used = used * 100")
+    op.execute("UPDATE pool SET deferred_percent = 100 WHERE include_deferred")
+    with op.batch_alter_table("pool", reflect_args=_as_written()) as batch:
+        batch.create_check_constraint(
+            op.f("ck_pool_limit"),
+            "used >= 0 AND (slots < 0 OR used <= CAST(slots AS bigint) * 100 OR shrinking)",
+        )
+        batch.create_check_constraint(
+            op.f("ck_pool_deferred_percent"), "deferred_percent BETWEEN 0 AND 100"
+        )
+        batch.drop_column("include_deferred")
+
+
+def _downgrade_pools() -> None:
+    with op.batch_alter_table("pool", reflect_args=_as_written()) as batch:
+        batch.drop_constraint(op.f("ck_pool_deferred_percent"), type_="check")
+        batch.drop_constraint(op.f("ck_pool_limit"), type_="check")
+        batch.add_column(
+            sa.Column("include_deferred", sa.Boolean(), server_default=sa.false(), nullable=False)
+        )
+    # A part of a slot counts as a whole one; the scheduler counts anew when it starts.
+    op.execute("UPDATE pool SET used = (used + 99) / 100")
+    op.execute("UPDATE pool SET include_deferred = (deferred_percent > 0)")
+    with op.batch_alter_table("pool", reflect_args=_as_written()) as batch:
+        batch.alter_column(
+            "used",
+            existing_type=sa.BigInteger(),
+            type_=sa.Integer(),
+            existing_server_default="0",
+            server_default="0",
+        )
+        batch.create_check_constraint(
+            op.f("ck_pool_limit"), "used >= 0 AND (slots < 0 OR used <= slots OR shrinking)"
+        )
+        batch.drop_column("deferred_percent")
 
 
 def _upgrade_triggers() -> None:
@@ -103,10 +160,11 @@ def _create_kills() -> None:
 
 
 def downgrade() -> None:
+    _downgrade_pools()
     op.drop_table("trigger_kill")
     op.drop_table("trigger_code")
     op.drop_table("external_event")
-    op.execute(f"DELETE FROM trigger_event WHERE kind IN ({_ENDS})")
+    op.execute(f"DELETE FROM trigger_event WHERE kind IN ({_ENDS})")  # noqa: S608 - a constant
     with op.batch_alter_table(
         "trigger_event", table_kwargs={"sqlite_autoincrement": True}
     ) as batch:

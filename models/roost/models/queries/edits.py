@@ -23,21 +23,23 @@ _LAST_STATES = Sql(
     "SELECT state FROM dag_run WHERE dag_id = :dag_id AND end_date IS NOT NULL "
     "ORDER BY end_date DESC, id DESC LIMIT :limit"
 )
-_LOCK_POOL = Sql("SELECT include_deferred, description FROM pool WHERE pool = :pool {for_update}")
-# Counted anew, because include_deferred decides what counts: slots of what is queued or runs,
-# and with it also of what is deferred or resumed and not yet running (H5).
+_LOCK_POOL = Sql("SELECT deferred_percent, description FROM pool WHERE pool = :pool {for_update}")
+# Counted anew, because deferred_percent decides what counts: slots of what is queued or runs,
+# and a part of those of what is deferred or resumed and not yet running (H5).
 _SET_POOL = Sql(
-    "INSERT INTO pool (pool, slots, used, shrinking, include_deferred, description) "
-    "VALUES (:pool, :slots, 0, {false}, :include_deferred, :description) "
+    "INSERT INTO pool (pool, slots, used, shrinking, deferred_percent, description) "
+    "VALUES (:pool, :slots, 0, {false}, :deferred_percent, :description) "
     "ON CONFLICT (pool) DO UPDATE SET slots = excluded.slots, version = pool.version + 1, "
-    "include_deferred = excluded.include_deferred, description = excluded.description, "
-    "used = :used, shrinking = excluded.slots >= 0 AND :used > excluded.slots"
+    "deferred_percent = excluded.deferred_percent, description = excluded.description, "
+    "used = :used, shrinking = excluded.slots >= 0 "
+    "AND :used > CAST(excluded.slots AS bigint) * 100"
 )
 _USED = Sql(
-    "SELECT coalesce(sum(i.pool_slots), 0) FROM dag_run r "
-    "JOIN task_instance i ON i.dag_run_id = r.id WHERE r.end_date IS NULL AND i.pool = :pool "
-    "AND (i.state IN ('queued', 'running') OR (:include_deferred AND (i.state = 'deferred' "
-    "OR (i.state = 'scheduled' AND i.next_method IS NOT NULL))))"
+    "SELECT coalesce(sum(CAST(i.pool_slots AS bigint) * "
+    "CASE WHEN i.state IN ('queued', 'running') THEN 100 "
+    "WHEN i.state = 'deferred' OR (i.state = 'scheduled' AND i.next_method IS NOT NULL) "
+    "THEN :deferred_percent ELSE 0 END), 0) FROM dag_run r "
+    "JOIN task_instance i ON i.dag_run_id = r.id WHERE r.end_date IS NULL AND i.pool = :pool"
 )
 _DELETE_POOL = Sql("DELETE FROM pool WHERE pool = :pool AND used = 0")
 
@@ -76,28 +78,35 @@ def set_pool(
     pool: str,
     *,
     slots: int,
-    include_deferred: bool | None = None,
+    deferred_percent: int | None = None,
     description: str | None = None,
 ) -> bool:
     """Create a pool or change one; True when it is new. What is None stays as it is.
 
     Fewer slots than are used is allowed: nothing starts until enough are free (S39).
+
+    Args:
+        tx: the transaction.
+        pool: its name.
+        slots: how many; -1 is without limit.
+        deferred_percent: how much of its slots a deferred task holds (H5); 0 in a new pool.
+        description: for people.
     """
     # The lock stops schedulers from counting meanwhile.
     known = tx.first(_LOCK_POOL, pool=pool)
-    if include_deferred is None:
-        include_deferred = bool(known and known.include_deferred)
+    if deferred_percent is None:
+        deferred_percent = known.deferred_percent if known else 0
     if description is None:
         description = known.description if known else ""
     used = 0
     if known:
-        used = int(tx.scalar(_USED, pool=pool, include_deferred=include_deferred))
+        used = int(tx.scalar(_USED, pool=pool, deferred_percent=deferred_percent))
     tx.run(
         _SET_POOL,
         pool=pool,
         slots=slots,
         used=used,
-        include_deferred=include_deferred,
+        deferred_percent=deferred_percent,
         description=description,
     )
     return known is None

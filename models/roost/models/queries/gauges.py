@@ -35,7 +35,7 @@ class PoolCount(NamedTuple):
 
     pool: str
     slots: int
-    include_deferred: bool
+    deferred_percent: int
     state: str | None
     resumed: bool
     used: int
@@ -68,7 +68,7 @@ _TASKS = Sql(
     "GROUP BY t.queue, r.dag_id, t.task_id, t.state"
 )
 _POOLS = Sql(
-    "SELECT p.pool, p.slots, p.include_deferred, u.state, u.resumed, "
+    "SELECT p.pool, p.slots, p.deferred_percent, u.state, u.resumed, "
     "coalesce(u.used, 0) AS used FROM pool p LEFT JOIN ("
     "SELECT t.pool, t.state, t.next_method IS NOT NULL AS resumed, sum(t.pool_slots) AS used "
     "FROM dag_run r JOIN task_instance t ON t.dag_run_id = r.id "

@@ -37,12 +37,13 @@ class Handoff(NamedTuple):
 
 
 class PoolRow(NamedTuple):
-    """A pool and its counted slots; ``slots`` -1 is without limit (S40)."""
+    """A pool; ``slots`` -1 is without limit (S40), ``used`` is in hundredths of slots, and
+    ``deferred_percent`` is how much of its slots a deferred task holds (H5)."""
 
     pool: str
     slots: int
     used: int
-    include_deferred: bool
+    deferred_percent: int
 
 
 _FIRST_BLOCK = Sql(
@@ -59,13 +60,14 @@ _CREATE = Sql(
     "priority integer, callback text}"
 )
 _LOCK_POOLS = Sql(
-    "SELECT pool, slots, used, include_deferred FROM pool "
+    "SELECT pool, slots, used, deferred_percent FROM pool "
     "WHERE pool IN (SELECT r.pool FROM {rows:r | pool text}) ORDER BY pool {for_update}"
 )
 _CHANGE_POOLS = Sql(
     "UPDATE pool AS p SET used = p.used + r.change, version = p.version + 1, "
-    "shrinking = p.shrinking AND p.slots >= 0 AND p.used + r.change > p.slots "
-    "FROM {rows:r | pool text, change integer} WHERE p.pool = r.pool"
+    "shrinking = p.shrinking AND p.slots >= 0 "
+    "AND p.used + r.change > CAST(p.slots AS bigint) * 100 "
+    "FROM {rows:r | pool text, change bigint} WHERE p.pool = r.pool"
 )
 _LOCK_TASKS = Sql(
     "SELECT u.dag_id, u.task_id, u.max_used - u.used AS room FROM task_usage u "
@@ -109,11 +111,12 @@ def end_lost_dispatches(tx: Tx, outcome: str) -> list[int]:
 def lock_pools(tx: Tx, names: Sequence[str]) -> list[PoolRow]:
     """Pools locked to the end of the transaction, in one order, so that schedulers cannot
     deadlock; a limit shared by several must not be counted from unlocked rows."""
-    return [_pool(row) for row in tx.all(_LOCK_POOLS, rows=tx.rows([{"pool": n} for n in names]))]
+    rows = tx.rows([{"pool": name} for name in names])
+    return [PoolRow._make(row) for row in tx.all(_LOCK_POOLS, rows=rows)]
 
 
 def change_pools(tx: Tx, changes: Mapping[str, int]) -> None:
-    """Add to the used slots; the CHECK refuses what would exceed the pool (S8)."""
+    """Add hundredths to the used slots; the CHECK refuses what would exceed the pool (S8)."""
     rows = [{"pool": pool, "change": n} for pool, n in sorted(changes.items()) if n]
     if rows:
         tx.run(_CHANGE_POOLS, rows=tx.rows(rows))
@@ -135,8 +138,3 @@ def change_tasks(tx: Tx, changes: Mapping[tuple[str, str], int]) -> None:
     ]
     if rows:
         tx.run(_CHANGE_TASKS, rows=tx.rows(rows))
-
-
-def _pool(row: object) -> PoolRow:
-    pool = PoolRow._make(row)  # type: ignore[arg-type]
-    return pool._replace(include_deferred=bool(pool.include_deferred))

@@ -25,7 +25,7 @@ _IN_FLIGHT = Sql(
     "SELECT count(*) FROM dag_run r JOIN task_instance i ON i.dag_run_id = r.id "
     f"WHERE r.end_date IS NULL AND i.state IN ('queued', 'running') AND {_SAME_OWNER}"
 )
-_POOLS = Sql("SELECT pool, slots, used, include_deferred FROM pool")
+_POOLS = Sql("SELECT pool, slots, used, deferred_percent FROM pool")
 _TASKS = Sql("SELECT dag_id, task_id, max_used, used FROM task_usage")
 _PAUSED = Sql("SELECT dag_id FROM dag WHERE is_paused")
 
@@ -48,7 +48,7 @@ def in_flight(tx: Tx, job_id: int | None) -> int:
 
 
 def pools(tx: Tx) -> list[Any]:
-    """Every pool: name, slots, used slots, whether it counts deferral."""
+    """Every pool: name, slots, used hundredths of slots, per cent that deferred tasks hold."""
     return list(tx.all(_POOLS))
 
 

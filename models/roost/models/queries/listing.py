@@ -68,7 +68,7 @@ _TRIGGERS = Sql(
     "LEFT JOIN job j ON j.id = t.job_id ORDER BY t.id"
 )
 _POOLS = Sql(
-    "SELECT pool, slots, used, include_deferred, description FROM pool "
+    "SELECT pool, slots, used, deferred_percent, description FROM pool "
     "WHERE CAST(:pool AS text) IS NULL OR pool = :pool ORDER BY pool"
 )
 _POOL_STATES = Sql(

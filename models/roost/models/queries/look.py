@@ -21,7 +21,7 @@ class Look(NamedTuple):
         wished: users want dispatches to end that no worker has claimed.
         next_run_after: when the next scheduled run of any DAG is due, in microseconds, or None.
         paused: DAGs of which no new task may be queued (S13).
-        holding: pools that count what is deferred (H5).
+        holding: pools that count what is deferred, and how much of a slot, in per cent (H5).
         shrinking: pools with fewer slots than are used.
         assets: events of assets that nobody has looked at.
         awaited: triggers wait for what others will say, such as the end of a run.
@@ -33,7 +33,7 @@ class Look(NamedTuple):
     wished: bool
     next_run_after: int | None
     paused: frozenset[str]
-    holding: frozenset[str]
+    holding: dict[str, int]
     shrinking: frozenset[str]
     awaited: bool
     assets: bool
@@ -51,7 +51,8 @@ _LOOK = Sql(
     "AND job_id IS NULL) AS wished, "
     "(SELECT min(next_run_after) FROM dag WHERE NOT is_paused AND is_active) AS next_run_after, "
     "(SELECT {json_list:dag_id} FROM dag WHERE is_paused) AS paused, "
-    "(SELECT {json_list:pool} FROM pool WHERE include_deferred) AS holding, "
+    "(SELECT {json_list:CAST(deferred_percent AS text) || ':' || pool} FROM pool "
+    "WHERE deferred_percent > 0) AS holding, "
     "(SELECT {json_list:pool} FROM pool WHERE shrinking) AS shrinking, "
     "EXISTS (SELECT 1 FROM trigger WHERE external_key IS NOT NULL AND fired_at IS NULL) AS awaited "
     "FROM job WHERE id = :me AND ended_at IS NULL {for_share}"
@@ -74,7 +75,7 @@ def look(tx: Tx, job_id: int, *, lock: bool = True) -> Look | None:
         bool(row.wished),
         row.next_run_after,
         _names(row.paused),
-        _names(row.holding),
+        _percents(row.holding),
         _names(row.shrinking),
         bool(row.awaited),
         bool(row.assets),
@@ -83,3 +84,8 @@ def look(tx: Tx, job_id: int, *, lock: bool = True) -> Look | None:
 
 def _names(found: str | None) -> frozenset[str]:
     return frozenset(msgspec.json.decode(found or "[]"))
+
+
+def _percents(found: str | None) -> dict[str, int]:
+    pairs = (one.partition(":") for one in msgspec.json.decode(found or "[]"))
+    return {pool: int(percent) for percent, _, pool in pairs}

@@ -18,16 +18,21 @@ __all__ = ["recount"]
 
 _HELD_BY = (
     "FROM dag_run r JOIN task_instance i ON i.dag_run_id = r.id JOIN pool p ON p.pool = i.pool "
-    "WHERE r.end_date IS NULL AND (i.state IN ('queued', 'running') OR (p.include_deferred AND "
+    "WHERE r.end_date IS NULL AND (i.state IN ('queued', 'running') OR (p.deferred_percent > 0 AND "
     "(i.state = 'deferred' OR (i.state = 'scheduled' AND i.next_method IS NOT NULL)))) "
     "GROUP BY i.pool"
+)
+# In hundredths of slots: roost.models.slots.
+_SUM = (
+    "sum(CAST(i.pool_slots AS bigint) * CASE WHEN i.state IN ('queued', 'running') THEN 100 "
+    "ELSE p.deferred_percent END)"
 )
 # One statement, one snapshot: without locks, for a turn locks these rows late. As a rule all is
 # well, and a scheduler that starts need not wait for another.
 _ANY_WRONG = Sql(
     "WITH active AS MATERIALIZED (SELECT dag_id, count(*) AS n FROM dag_run "
     "WHERE end_date IS NULL AND state = 'running' AND backfill_id IS NULL GROUP BY dag_id), "
-    f"held AS MATERIALIZED (SELECT i.pool, sum(i.pool_slots) AS n {_HELD_BY}) "
+    f"held AS MATERIALIZED (SELECT i.pool, {_SUM} AS n {_HELD_BY}) "
     "SELECT 1 FROM dag_usage u LEFT JOIN active a ON a.dag_id = u.dag_id "
     "WHERE u.runs <> coalesce(a.n, 0) UNION ALL "
     "SELECT 1 FROM pool q LEFT JOIN held h ON h.pool = q.pool WHERE q.used <> coalesce(h.n, 0)"
@@ -58,11 +63,11 @@ _SET_TASKS = Sql(
     "WHERE u.dag_id = r.dag_id AND u.task_id = r.task_id"
 )
 _LOCK_POOLS = Sql("SELECT pool AS name, used AS n FROM pool ORDER BY pool {for_update}")
-_HELD = Sql(f"SELECT i.pool AS name, sum(i.pool_slots) AS n {_HELD_BY}")
+_HELD = Sql(f"SELECT i.pool AS name, {_SUM} AS n {_HELD_BY}")
 _SET_POOLS = Sql(
     "UPDATE pool AS p SET used = r.n, version = p.version + 1, "
-    "shrinking = p.slots >= 0 AND r.n > p.slots "
-    "FROM {rows:r | name text, n integer} WHERE p.pool = r.name"
+    "shrinking = p.slots >= 0 AND r.n > CAST(p.slots AS bigint) * 100 "
+    "FROM {rows:r | name text, n bigint} WHERE p.pool = r.name"
 )
 
 

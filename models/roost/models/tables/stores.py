@@ -24,12 +24,17 @@ pool = Table(
     metadata,
     Column("pool", ID, primary_key=True),
     Column("slots", Integer, nullable=False),  # -1: without limit (S40)
-    Column("used", Integer, nullable=False, server_default="0"),
+    Column("used", BigInteger, nullable=False, server_default="0"),  # hundredths of slots
     Column("shrinking", Boolean, nullable=False, server_default=false()),
-    Column("include_deferred", Boolean, nullable=False, server_default=false()),
     Column("description", Text, nullable=False, server_default=""),
     Column("version", BigInteger, nullable=False, server_default="0"),
-    CheckConstraint("used >= 0 AND (slots < 0 OR used <= slots OR shrinking)", name="limit"),
+    # How much of its slots a deferred task holds: 0 not at all, 100 wholly (H5).
+    Column("deferred_percent", Integer, nullable=False, server_default="0"),
+    CheckConstraint(
+        "used >= 0 AND (slots < 0 OR used <= CAST(slots AS bigint) * 100 OR shrinking)",
+        name="limit",
+    ),
+    CheckConstraint("deferred_percent BETWEEN 0 AND 100", name="deferred_percent"),
 )
 
 xcom = Table(

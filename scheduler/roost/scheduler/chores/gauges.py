@@ -92,7 +92,7 @@ def _pools(rows: list[PoolCount], starving: Mapping[str, int]) -> list[PoolUse]:
         PoolUse(
             pool=name,
             slots=pool.slots,
-            include_deferred=bool(pool.include_deferred),
+            deferred_percent=pool.deferred_percent,
             running=used[name]["running"],
             queued=used[name]["queued"],
             deferred=used[name]["deferred"],

@@ -79,7 +79,6 @@ def _cut(turn: Turn, run: ActiveRun, wish: str, spares: Callable[[SerializedTask
 def _skipped(turn: Turn, run: ActiveRun, index: int) -> None:
     run.waiting.pop(index, None)
     run.resumed.discard(index)
-    if index in run.holding:
-        turn.give_back(run, index)
+    turn.give_back(run, index)
     run.board.settle(index, State.SKIPPED)
     turn.ended[run.dag_id, run.board.tasks[index].task_id, str(State.SKIPPED)] += 1

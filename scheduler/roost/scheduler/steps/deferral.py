@@ -163,8 +163,7 @@ def _time_out(turn: Turn, run: ActiveRun, index: int, alarm: Alarm, trigger_id: 
     row = {"id": alarm.ti_id, "end_date": turn.now, "if_trigger_id": trigger_id}
     guards = ("trigger_id",)
     if turn.move(Event.END_SKIPPED, [row], sets=END, guards=guards, reason=reason):
-        if index in run.holding:
-            turn.give_back(run, index)
+        turn.give_back(run, index)
         run.board.settle(index, State.SKIPPED)
         task_id = run.board.tasks[index].task_id
         turn.ended[run.dag_id, task_id, str(State.SKIPPED)] += 1

@@ -114,7 +114,7 @@ def fail_or_retry(
         return False
     if held_dispatch:
         turn.let_go(run, index)
-    elif index in run.holding:
+    else:
         turn.give_back(run, index)
     # What a failed try left is for nobody: not for the next try, nor for tasks downstream (S16).
     inbox.clear_xcoms(turn.tx, [ti_id])

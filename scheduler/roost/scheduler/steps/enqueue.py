@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 from roost.dag.model import SerializedTask
 from roost.models.queries import handoffs
 from roost.models.queries.handoffs import Handoff
+from roost.models.slots import share
 from roost.models.states import Event
 from roost.scheduler.book import ActiveRun, Waiting
 from roost.scheduler.gates import TaskKey
+from roost.scheduler.ready import UNLIMITED
 from roost.scheduler.turn import IdBlock, Turn
 
 __all__ = ["enqueue"]
 
 _Group = tuple[tuple[Event, ...], tuple[str, ...], tuple[str, ...]]
+
+
+class _Item(NamedTuple):
+    """A task instance to move; ``need`` is what it takes of its pool, in hundredths."""
+
+    run: ActiveRun
+    task: int  # index on the run's board
+    row: dict[str, Any]
+    need: int = 0
 
 
 def enqueue(turn: Turn, shrinking: frozenset[str]) -> None:
@@ -37,23 +48,20 @@ def enqueue(turn: Turn, shrinking: frozenset[str]) -> None:
     if slots > 0:
         turn.memory.ready.let_in(room)
     free, sizes = _free_slots(turn, slots, shrinking)
-    admitted, turn.starving = turn.memory.ready.admit(slots, free, sizes)
+    admitted, turn.starving, _ = turn.memory.ready.admit(slots, free, sizes)
     needed = len(admitted) + len(turn.callbacks)
     if turn.memory.ids.left < needed:
         size = max(IdBlock.SIZE, needed)
         turn.memory.ids.refill(handoffs.allocate_ids(turn.tx, "dispatch", size), size)
-    groups: dict[_Group, list[tuple[ActiveRun, int, dict[str, Any]]]] = defaultdict(list)
+    groups: dict[_Group, list[_Item]] = defaultdict(list)
     for candidate in admitted:
         run, index = candidate.run, candidate.task
         waiting = run.waiting.pop(index)
         row = {"dispatch_id": turn.memory.ids.take(), "queued_at": turn.now}
         key, row = _row(run, index, waiting, Event.ENQUEUE, row)
-        groups[key].append((run, index, row))
-        if index in run.holding:
-            run.holding.discard(index)
-        else:
-            task = run.board.tasks[index]
-            changes[task.pool] = changes.get(task.pool, 0) + task.pool_slots
+        groups[key].append(_Item(run, index, row, candidate.need))
+        run.holding.pop(index, None)
+        changes[candidate.pool] = changes.get(candidate.pool, 0) + candidate.need
         if _is_counted(candidate.limited):
             tasks[run.dag_id, candidate.limited.task_id] += 1
     _note_waiting(turn, groups)
@@ -85,8 +93,8 @@ def _room_of_tasks(turn: Turn, slots: int) -> dict[TaskKey, int]:
 def _free_slots(
     turn: Turn, slots: int, shrinking: frozenset[str]
 ) -> tuple[dict[str, int], dict[str, int]]:
-    """Free slots by pool: those given back now, and those of the locked row where they may not
-    suffice. And the slots in all of the pools that were locked."""
+    """Free slots by pool, in hundredths: those given back now, and those of the locked row where
+    they may not suffice. And all slots of the pools that were locked, in hundredths, too."""
     wanted = turn.memory.ready.wanted(slots)
     free = {
         pool: slots for pool, slots in turn.released.items() if slots > 0 and pool not in shrinking
@@ -96,15 +104,9 @@ def _free_slots(
     sizes: dict[str, int] = {}
     if short:
         for row in handoffs.lock_pools(turn.tx, sorted(short)):
-            sizes[row.pool] = row.slots
-            given_back = turn.released.get(row.pool, 0)
-            free[row.pool] = (
-                _UNLIMITED if row.slots < 0 else max(0, row.slots - row.used + given_back)
-            )
+            sizes[row.pool] = UNLIMITED if row.slots < 0 else share(row.slots)
+            free[row.pool] = max(0, sizes[row.pool] - row.used + turn.released.get(row.pool, 0))
     return free, sizes
-
-
-_UNLIMITED = 1 << 40
 
 
 def _row(
@@ -120,32 +122,31 @@ def _row(
     return (path, sets, guards), row
 
 
-def _note_waiting(
-    turn: Turn, groups: dict[_Group, list[tuple[ActiveRun, int, dict[str, Any]]]]
-) -> None:
+def _note_waiting(turn: Turn, groups: dict[_Group, list[_Item]]) -> None:
     """Write ``scheduled`` for what became a candidate in this turn and was not admitted."""
     for run in turn.touched.values():
         if not run.alive:
             continue
         for index, waiting in run.unwritten():
             key, row = _row(run, index, waiting, None, {})
-            groups[key].append((run, index, row))
+            groups[key].append(_Item(run, index, row))
             run.waiting[index] = Waiting((), {})
 
 
 def _write(
     turn: Turn,
     key: _Group,
-    items: list[tuple[ActiveRun, int, dict[str, Any]]],
+    items: list[_Item],
     changes: dict[str, int],
     tasks: Counter[TaskKey],
 ) -> None:
     path, sets, guards = key
-    moved = turn.move(path, [row for _, _, row in items], sets=sets, guards=guards)
-    for run, index, row in items:
+    moved = turn.move(path, [item.row for item in items], sets=sets, guards=guards)
+    for item in items:
+        run, index, row, _ = item
         now = moved.get(row["id"])
         if now is None:
-            _doubt(turn, run, index, Event.ENQUEUE in path, changes, tasks)
+            _doubt(turn, item, Event.ENQUEUE in path, changes, tasks)
         elif Event.ENQUEUE in path:
             task = run.board.tasks[index]
             turn.handoffs.append(
@@ -162,16 +163,15 @@ def _write(
 
 def _doubt(
     turn: Turn,
-    run: ActiveRun,
-    index: int,
+    item: _Item,
     admitted: bool,
     changes: dict[str, int],
     tasks: Counter[TaskKey],
 ) -> None:
     """The book was wrong about a task instance: others moved it. Read its run again."""
     if admitted:
-        task = run.board.tasks[index]
-        changes[task.pool] = changes.get(task.pool, 0) - task.pool_slots
+        task = item.run.board.tasks[item.task]
+        changes[task.pool] = changes.get(task.pool, 0) - item.need
         if _is_counted(task):
-            tasks[run.dag_id, task.task_id] -= 1
-    turn.doubt(run)
+            tasks[item.run.dag_id, task.task_id] -= 1
+    turn.doubt(item.run)
