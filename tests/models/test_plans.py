@@ -14,7 +14,18 @@ from sqlalchemy.pool import NullPool
 
 from roost.models import transitions
 from roost.models.engine import Tx, open_engine, read, transact
-from roost.models.queries import awaited, dags, dispatches, handoffs, inbox, jobs, look, runs
+from roost.models.queries import (
+    awaited,
+    dags,
+    dispatches,
+    external,
+    handoffs,
+    inbox,
+    jobs,
+    look,
+    runs,
+    triggers,
+)
 from roost.models.states import Event, RunEvent
 from roost.support.processes import Process
 from tests.support.databases import Databases
@@ -22,7 +33,7 @@ from tests.support.statements import watching
 
 _ROWS = 50_000
 _ME = Process("host", "host", 1, 1, "t")
-_LARGE = {"dispatch", "task_instance", "dag_run", "trigger", "event_log"}
+_LARGE = {"external_event", "dispatch", "task_instance", "dag_run", "trigger", "event_log"}
 
 _FILL = """
 INSERT INTO dag_version (id, dag_id, hash, code_hash, fileloc, data, created_at)
@@ -52,8 +63,21 @@ CASE WHEN i > 49980 THEN NULL ELSE 1 END, CASE WHEN i > 49980 THEN NULL ELSE 1 E
 
 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 50000)
 INSERT INTO trigger (id, ti_id, dag_run_id, dispatch_id, lane, classpath, source, kwargs,
-next_kwargs, code_hash, fileloc, queue, created_at)
-SELECT i, i, (i - 1) / 10 + 1, i, 'poll', 'c', 's', '{}', '{}', 'c', 'f', 'q', 0 FROM n;
+next_kwargs, code_hash, fileloc, queue, created_at, external_key)
+SELECT i, i, (i - 1) / 10 + 1, i, CASE WHEN i > 30000 THEN 'poll' ELSE 'external' END, 'c',
+CASE WHEN i > 30000 THEN 's' WHEN i > 10000 THEN 'roost.triggers.external:ExternalTrigger'
+ELSE 'roost.triggers.runs:DagRunTrigger' END, '{}', '{}', 'c', 'f', 'q', 0,
+CASE WHEN i > 30000 THEN NULL WHEN i > 10000 THEN 'wait/' || i ELSE 'roost:run/d/r' || i END
+FROM n;
+
+WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 50000)
+INSERT INTO external_event (external_key, payload, sender, created_at, expires_at, taken_at)
+SELECT CASE WHEN i > 1000 THEN 'event/' || i ELSE 'x/' || i END, '1', 's', 0,
+CASE WHEN i > 49990 THEN 1 ELSE 9000000000000000 END, CASE WHEN i > 25000 THEN 1 ELSE NULL END
+FROM n;
+
+INSERT INTO external_event (external_key, payload, sender, created_at, expires_at)
+VALUES ('wait/20000', '1', 's', 0, 9000000000000000);
 
 INSERT INTO trigger_event (trigger_id, epoch, kind, payload, created_at)
 VALUES (50000, 0, 'fired', 'null', 0);
@@ -61,8 +85,9 @@ VALUES (50000, 0, 'fired', 'null', 0);
 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 50000)
 INSERT INTO event_log (at, actor, event, ti_id) SELECT i, 'a', 'start', i FROM n
 """
-"""Ten task instances a run; of the last ten runs all are running, ten outcomes are unsettled, and
-twenty dispatches wait for a worker."""
+"""Of the triggers 10,000 wait for runs and 20,000 for events, of which 25,000 are kept; one of them
+is for one of those. Ten task instances a run; of the last ten runs all are running, ten outcomes
+are unsettled, and twenty dispatches wait for a worker."""
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +171,10 @@ STEPS: dict[str, Callable[[Tx], object]] = {
         tx, [awaited.Target("d", "r1", None, ("t1",)), awaited.Target("d", None, 5, ("t1",))]
     ),
     "fire awaited": lambda tx: awaited.fire(tx, [awaited.Fired(_ROWS, "fired", "null")], 1),
+    "external look": lambda tx: triggers.look(tx, 1),
+    "external match": lambda tx: external.match(tx, lambda _id, payload: payload),
+    "external prune": lambda tx: external.prune(tx, 100),
+    "external waiting": lambda tx: external.waiting(tx, "wait/20000"),
     "forget triggers": lambda tx: inbox.delete_triggers(tx, [_ROWS]),
     "forget xcoms": lambda tx: inbox.clear_xcoms(tx, [_ROWS]),
     "move": lambda tx: transitions.move(
@@ -193,7 +222,10 @@ def test_the_guard_sees_a_scan(engine: Engine) -> None:
         assert reads_all_of("\n".join(str(row[-1]) for row in rows), tx.dialect) == {"event_log"}
 
 
-@pytest.mark.parametrize("name", ["look", "outcomes", "events", "claim", "move", "adopt"])
+@pytest.mark.parametrize(
+    "name",
+    ["look", "external look", "external match", "outcomes", "events", "claim", "move", "adopt"],
+)
 def test_what_is_read_is_what_matters_not_what_is_stored(engine: Engine, name: str) -> None:
     """PostgreSQL's own count of rows that each node of the plan looked at."""
     if engine.dialect.name == "sqlite":

@@ -2,6 +2,7 @@
 
 from roost.sensors.base import BaseSensorOperator, PokeReturnValue
 from roost.sensors.bash import BashSensor
+from roost.sensors.external_event import ExternalEventSensor
 from roost.sensors.external_task import ExternalTaskSensor
 from roost.sensors.filesystem import FileSensor
 from roost.sensors.http import HttpSensor
@@ -13,6 +14,7 @@ __all__ = [
     "BaseSensorOperator",
     "BashSensor",
     "DateTimeSensor",
+    "ExternalEventSensor",
     "ExternalTaskSensor",
     "FileSensor",
     "HttpSensor",

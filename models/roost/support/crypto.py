@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hmac
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -124,6 +125,20 @@ class Keyring:
         except InvalidToken:
             return False
         return True
+
+    def derived(self, purpose: str) -> list[bytes]:
+        """A key of 32 bytes from each of the keys, newest first, for something else than Fernet.
+
+        Nothing that is learnt of one tells of another, or of the key that it came from (one block
+        of HKDF-Expand; the keys are random already).
+
+        Raises:
+            ConfigError: there is no key, or it is none.
+        """
+        self._ready()
+        info = b"roost " + purpose.encode() + b"\x01"
+        keys = [base64.urlsafe_b64decode(part.strip()) for part in self._parts()]
+        return [hmac.digest(key, info, "sha256") for key in keys]
 
     def check(self) -> None:
         """Raise what :meth:`encrypt` would raise.

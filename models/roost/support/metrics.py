@@ -207,6 +207,7 @@ METRICS: tuple[Metric, ...] = (
         _TRIGGERER,
         "Times a trigger kept the others waiting.",
     ),
+    _counter("events.taken", "events", _TRIGGERER, "Events from outside that woke somebody."),
     # The client itself.
     _counter("statsd.dropped", "metrics", _EVERY, "Metrics that could not be sent."),
 )

@@ -240,6 +240,32 @@ class Triggerer(_Section, frozen=True):
         tuple[str, ...],
         Meta(description="Queues whose triggers a triggerer takes; empty: every queue."),
     ] = ()
+    event_retention: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=31_536_000,
+            description="Seconds for which an event from outside is kept while no task waits "
+            "for it.",
+        ),
+    ] = 86_400.0
+    callback_port: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=65535,
+            description="TCP port at which a triggerer takes events by `POST /events/TOKEN`; "
+            "0: none.",
+        ),
+    ] = 0
+    callback_host: Annotated[str, Meta(description="Address that it listens at.")] = "127.0.0.1"
+    callback_url_base: Annotated[
+        str,
+        Meta(
+            description="What URLs given to others begin with, e.g. `https://jobs.example.org`; "
+            "empty: `http://HOST:PORT` of the two settings before."
+        ),
+    ] = ""
 
 
 class Statsd(_Section, frozen=True):

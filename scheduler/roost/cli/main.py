@@ -18,6 +18,7 @@ _COMMANDS = {
     "dags": Lazy("roost.cli.dags:dags", "List, trigger, pause and test DAGs."),
     "tasks": Lazy("roost.cli.tasks:tasks", "Ask about tasks and their instances."),
     "triggers": Lazy("roost.cli.triggers:triggers", "Ask what deferred tasks wait for."),
+    "events": Lazy("roost.cli.events:events", "Tell waiting tasks what has happened outside."),
     "assets": Lazy("roost.cli.assets:assets", "What tasks make, and DAGs wait for."),
     "pools": Lazy("roost.cli.pools:pools", "List, change, import and export pools."),
     "variables": Lazy(

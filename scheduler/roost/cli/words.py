@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
@@ -15,9 +16,13 @@ from roost.cli.output import paint
 from roost.dag.environ import lookup
 from roost.exceptions import NotFound
 from roost.support import typedjson
-from roost.support.clock import to_us
+from roost.support.clock import SECOND, to_us
 
-__all__ = ["conf_of", "counted", "moment_of", "not_found", "warn_of_shadow"]
+__all__ = ["conf_of", "counted", "duration_of", "moment_of", "not_found", "warn_of_shadow"]
+
+_DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)([smhd]?)", re.ASCII)
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+_LONGEST_S = 366 * 86_400
 
 
 def conf_of(_ctx: click.Context, _param: click.Parameter, text: str | None) -> str:
@@ -46,6 +51,16 @@ def moment_of(text: str, zone: str) -> int:
     if not 1 < moment.year < 9999:
         raise click.UsageError(f"{text!r} is out of range; give a year from 2 to 9998")
     return to_us(moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(zone)))
+
+
+def duration_of(_ctx: click.Context, _param: click.Parameter, text: str | None) -> int | None:
+    """Callback of a time such as ``90s``, ``15m``, ``2h`` or ``7d``, in microseconds."""
+    if text is None:
+        return None
+    found = _DURATION.fullmatch(text.strip().lower())
+    if found is None or not 0 < float(found[1]) * _UNITS[found[2]] <= _LONGEST_S:
+        raise click.BadParameter(f"{text!r} is no time such as 90s, 15m, 2h or 7d")
+    return round(float(found[1]) * _UNITS[found[2]] * SECOND)
 
 
 def counted(states: Iterable[str]) -> str:

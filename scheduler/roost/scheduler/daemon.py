@@ -32,6 +32,8 @@ from roost.models.queries import jobs
 from roost.models.queries.jobs import Job
 from roost.models.schema import require_schema
 from roost.models.states import State
+from roost.scheduler.chores.external_events import INTERVAL_S as _EVENTS_INTERVAL_S
+from roost.scheduler.chores.external_events import prune_events
 from roost.scheduler.chores.gauges import report_gauges
 from roost.scheduler.chores.rescue import Rescued, Survey, rescue, survey
 from roost.scheduler.chores.sla import SlaWatch
@@ -132,6 +134,7 @@ class SchedulerDaemon:
             group.start_soon(self._rescue, group, name="rescue")
             group.start_soon(self._report_gauges, name="gauges")
             group.start_soon(self._check_slas, name="slas")
+            group.start_soon(self._prune_events, name="events")
             group.start_soon(feed_watchdog, self._notifier, name="watchdog")
             self._notifier.ready(f"job {job_id}")
             await self._stop.asked.wait()
@@ -312,6 +315,11 @@ class SchedulerDaemon:
             if told:
                 self._executor.submit(told)
             await anyio.sleep(_SLA_INTERVAL_S)
+
+    async def _prune_events(self) -> None:
+        while True:
+            await self._patience.until_done(partial(prune_events, self._engine))
+            await anyio.sleep(_EVENTS_INTERVAL_S)
 
     async def _report_gauges(self) -> None:
         if not self._config.statsd.enabled:

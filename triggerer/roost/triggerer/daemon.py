@@ -26,6 +26,7 @@ from roost.models.queries import jobs, triggers
 from roost.models.schema import require_schema
 from roost.support import osproc
 from roost.support.config import Config, user_environ
+from roost.support.crypto import keyring_of
 from roost.support.doorbell import BellSocket
 from roost.support.far_bell import FarDoorbell
 from roost.support.notify import Notifier
@@ -34,6 +35,7 @@ from roost.support.service import Stop, Wake, feed_watchdog, hear, set_up_loggin
 from roost.support.stats import Stats, open_stats
 from roost.support.wire import TriggerReport
 from roost.triggerer.database import Database
+from roost.triggerer.external import ExternalLane
 from roost.triggerer.keeper import Keeper
 from roost.triggerer.lanes import Lanes
 from roost.triggerer.messages import Blocked, Setup
@@ -115,6 +117,7 @@ class Triggerer:
         self._wake = Wake()
         self._stop = Stop("handing triggers over and stopping")
         self._keeper: Keeper | None = None
+        self._external = ExternalLane(database, keyring_of(config), stats, self._on_fired)
 
     async def serve(self, heard: BellSocket) -> None:
         """Live one incarnation after the other until asked to stop."""
@@ -145,6 +148,7 @@ class Triggerer:
             staff.start_soon(outbox.run, name="outbox")
             async with anyio.create_task_group() as workers:
                 workers.start_soon(lanes.run, name="lanes")
+                workers.start_soon(self._external.run, name="external lane")
                 workers.start_soon(self._cancel_when_stopping, workers, name="stop")
                 self._notifier.ready(f"triggerer job {job_id}")
                 log.info("triggerer job %d ready: %s", job_id, self._offer())
@@ -173,6 +177,7 @@ class Triggerer:
             queues=self._queues,
             wake=self._wake,
             on_fired=self._on_fired,
+            on_heard=self._external.look,
             on_failed=lambda report: outbox.put([report]),
         )
         outbox = Outbox(self._db, job_id, self._stats, partial(self._on_stored, lanes))

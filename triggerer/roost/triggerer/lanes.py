@@ -50,6 +50,7 @@ class Lanes:
         queues: queues it takes triggers of; empty: every queue.
         wake: set by whoever has news for this loop.
         on_fired: called after events were committed.
+        on_heard: called when an event from outside is there for a trigger that waits for it.
         on_failed: takes the failure of a trigger that ended or blocked its runner too often.
     """
 
@@ -64,6 +65,7 @@ class Lanes:
         queues: tuple[str, ...],
         wake: Wake,
         on_fired: Callable[[int], None],
+        on_heard: Callable[[], None],
         on_failed: Callable[[TriggerReport], None],
     ) -> None:
         self._db = database
@@ -74,6 +76,7 @@ class Lanes:
         self._queues = queues
         self._wake = wake
         self._on_fired = on_fired
+        self._on_heard = on_heard
         self._on_failed = on_failed
         self._strikes = Strikes()
         self._accused: list[tuple[int, int, str]] = []  # id, strikes, what became of the runner
@@ -95,6 +98,8 @@ class Lanes:
             while self._accused:
                 await self._judge(*self._accused.pop())
             look = await self._db.reading(partial(triggers.look, job_id=self._job_id))
+            if look.heard:
+                self._on_heard()
             if look.ownerless or look.rivals_left is not None:
                 await self._reap(look)
             due = look.next_due

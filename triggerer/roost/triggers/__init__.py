@@ -1,6 +1,7 @@
 """Triggers: what a deferred task waits for."""
 
 from roost.dag.trigger import BaseTrigger, TriggerEvent
+from roost.triggers.external import ExternalTrigger
 from roost.triggers.file import FileTrigger
 from roost.triggers.runs import DagRunTrigger
 from roost.triggers.temporal import DateTimeTrigger, TimeDeltaTrigger
@@ -9,6 +10,7 @@ __all__ = [
     "BaseTrigger",
     "DagRunTrigger",
     "DateTimeTrigger",
+    "ExternalTrigger",
     "FileTrigger",
     "TimeDeltaTrigger",
     "TriggerEvent",

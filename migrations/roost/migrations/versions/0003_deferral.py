@@ -15,6 +15,8 @@ _KIND = "ck_trigger_event_kind"
 _KINDS = "'fired', 'failed', 'timeout'"
 _ENDS = "'end_success', 'end_failed', 'end_skipped'"
 _POLL = "lane = 'poll' AND fired_at IS NULL"
+_WITH_KEY = "external_key IS NOT NULL"
+_AWAITED = "source = 'roost.triggers.runs:DagRunTrigger' AND fired_at IS NULL"
 
 
 def _where(condition: str) -> dict[str, Any]:
@@ -108,6 +110,14 @@ def _upgrade_triggers() -> None:
     op.add_column("trigger", sa.Column("trouble_at", sa.BigInteger()))
     op.drop_index("ix_trigger_poll", "trigger")
     op.create_index("ix_trigger_poll", "trigger", ["job_id", "rank", "id"], **_where(_POLL))
+    op.drop_index("ix_trigger_external_key", "trigger")
+    op.create_index(
+        "ix_trigger_external_key",
+        "trigger",
+        ["external_key"],
+        **_where(f"{_WITH_KEY} AND fired_at IS NULL"),
+    )
+    op.create_index("ix_trigger_awaited", "trigger", ["id"], **_where(_AWAITED))
 
 
 def _create_external_events() -> None:
@@ -118,6 +128,7 @@ def _create_external_events() -> None:
         sa.Column("payload", sa.Text(), nullable=False),
         sa.Column("sender", sa.String(length=250), nullable=False),
         sa.Column("nonce", sa.String(length=64)),
+        sa.Column("token_until", sa.BigInteger()),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
         sa.Column("taken_at", sa.BigInteger()),
@@ -171,6 +182,9 @@ def downgrade() -> None:
         batch.drop_constraint(op.f(_KIND), type_="check")
         batch.create_check_constraint(op.f(_KIND), f"kind IN ({_KINDS})")
         batch.drop_column("xcoms")
+    op.drop_index("ix_trigger_awaited", "trigger")
+    op.drop_index("ix_trigger_external_key", "trigger")
+    op.create_index("ix_trigger_external_key", "trigger", ["external_key"], **_where(_WITH_KEY))
     op.drop_index("ix_trigger_poll", "trigger")
     op.create_index("ix_trigger_poll", "trigger", ["job_id", "id"], **_where(_POLL))
     for column in ("trouble_at", "trouble", "strikes", "start", "bundle_hash", "rank"):

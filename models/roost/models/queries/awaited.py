@@ -41,12 +41,16 @@ class Fired(NamedTuple):
     error: str | None = None
 
 
-# The first condition names the partial index; NULL keys are other lanes.
+# The source tells them from those that wait for an event (see external.py); with it a partial
+# index leads to them alone.
 _WAITING = (
-    "SELECT t.id, t.dag_run_id, t.kwargs FROM trigger t WHERE t.external_key IS NOT NULL "
-    f"AND t.fired_at IS NULL AND t.source = '{_SOURCE}' AND "
+    "SELECT t.id, t.dag_run_id, t.kwargs FROM trigger t "
+    f"WHERE t.fired_at IS NULL AND t.source = '{_SOURCE}' AND "
 )
-_BY_KEY = Sql(_WAITING + "t.external_key IN (SELECT r.key FROM {rows:r | key text})")
+_BY_KEY = Sql(
+    _WAITING + "t.external_key IS NOT NULL "
+    "AND t.external_key IN (SELECT r.key FROM {rows:r | key text})"
+)
 _BY_ID = Sql(_WAITING + "t.id IN (SELECT r.id FROM {rows:r | id bigint})")
 _AFTER = Sql(_WAITING + "t.id > :after ORDER BY t.id LIMIT :limit")
 _RUN = "SELECT r.id, r.dag_id, r.run_id, r.logical_date, r.state FROM "

@@ -24,7 +24,7 @@ class Look(NamedTuple):
         holding: pools that count what is deferred, and how much of a slot, in per cent (H5).
         shrinking: pools with fewer slots than are used.
         assets: events of assets that nobody has looked at.
-        awaited: triggers wait for what others will say, such as the end of a run.
+        awaited: triggers wait for the end of runs.
     """
 
     unclaimed: bool
@@ -54,7 +54,8 @@ _LOOK = Sql(
     "(SELECT {json_list:CAST(deferred_percent AS text) || ':' || pool} FROM pool "
     "WHERE deferred_percent > 0) AS holding, "
     "(SELECT {json_list:pool} FROM pool WHERE shrinking) AS shrinking, "
-    "EXISTS (SELECT 1 FROM trigger WHERE external_key IS NOT NULL AND fired_at IS NULL) AS awaited "
+    "EXISTS (SELECT 1 FROM trigger WHERE source = 'roost.triggers.runs:DagRunTrigger' "
+    "AND fired_at IS NULL) AS awaited "
     "FROM job WHERE id = :me AND ended_at IS NULL {for_share}"
 )
 _GLANCE = Sql(_LOOK.source.replace(" {for_share}", ""))

@@ -15,6 +15,7 @@ import msgspec
 
 from roost.models.engine import Sql, Tx
 from roost.models.queries import jobs
+from roost.models.queries.external import ANY_HEARD
 from roost.models.sql import Row
 from roost.support.wire import TriggerReport, TriggerSpec
 
@@ -83,7 +84,8 @@ _OWNER = (
 )
 _OWNERLESS = Sql(f"WITH {_OWNER} SELECT id FROM ownerless")
 _LOOK = Sql(
-    f"WITH {_OWNER} SELECT "
+    f"WITH {_OWNER}, {ANY_HEARD} SELECT "
+    "(SELECT count(*) FROM leap WHERE key = before) AS heard, "
     "(SELECT min(due_at) FROM trigger WHERE lane = 'timer' AND fired_at IS NULL) AS next_due, "
     "(SELECT id FROM trigger WHERE lane = 'poll' AND fired_at IS NULL AND job_id IS NULL "
     "ORDER BY job_id, rank, id LIMIT 1) AS waiting, "
@@ -151,6 +153,7 @@ class Look(NamedTuple):
         ownerless: jobs own poll triggers although they have ended, or their row is gone.
         rivals_left: microseconds until the first lease of another triggerer lapses, negative
             when it has; None when there is no other.
+        heard: an event of a key is there for which a trigger waits.
     """
 
     next_due: int | None
@@ -159,6 +162,7 @@ class Look(NamedTuple):
     held_sum: int
     ownerless: bool
     rivals_left: int | None
+    heard: bool
 
 
 class SourceRow(NamedTuple):
@@ -181,6 +185,7 @@ def look(tx: Tx, job_id: int) -> Look:
         row.held_sum,
         row.ownerless > 0,
         row.rivals_left,
+        row.heard > 0,
     )
 
 

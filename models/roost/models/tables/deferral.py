@@ -21,6 +21,8 @@ from roost.models.tables.base import ID, KEY, metadata
 
 __all__ = ["external_event", "trigger", "trigger_code", "trigger_event", "trigger_kill"]
 
+_AWAITED = "source = 'roost.triggers.runs:DagRunTrigger' AND fired_at IS NULL"
+
 trigger = Table(
     "trigger",
     metadata,
@@ -77,8 +79,14 @@ trigger = Table(
     Index(
         "ix_trigger_external_key",
         "external_key",
-        sqlite_where=text("external_key IS NOT NULL"),
-        postgresql_where=text("external_key IS NOT NULL"),
+        sqlite_where=text("external_key IS NOT NULL AND fired_at IS NULL"),
+        postgresql_where=text("external_key IS NOT NULL AND fired_at IS NULL"),
+    ),
+    Index(  # those that the scheduler fires itself, among any number that wait for events
+        "ix_trigger_awaited",
+        "id",
+        sqlite_where=text(_AWAITED),
+        postgresql_where=text(_AWAITED),
     ),
     sqlite_autoincrement=True,  # an id is never given twice
 )
@@ -110,6 +118,7 @@ external_event = Table(  # somebody's word, on its way to the triggers that wait
     Column("payload", Text, nullable=False),
     Column("sender", String(250), nullable=False),
     Column("nonce", String(64), unique=True),  # of the token that sent it: each is good for one
+    Column("token_until", BigInteger),  # the token could be used till then: the row stays so long
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
     Column("taken_at", BigInteger),  # it woke somebody
