@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from roost.dag.registry import resolve_trigger
 from roost.exceptions import DagError, RoostException
-from roost.sensors import DateTimeSensor, FileSensor, TimeDeltaSensor
+from roost.sensors import (
+    CronSensor,
+    DateTimeSensor,
+    DateTimeSensorAsync,
+    FileSensor,
+    TimeDeltaSensor,
+    TimeDeltaSensorAsync,
+    TimeSensorAsync,
+)
 from roost.support import typedjson
 from roost.support.clock import from_us, now_us, to_us
 from roost.support.wire import DeferSpec
-from roost.triggers import BaseTrigger, DateTimeTrigger, FileTrigger, TimeDeltaTrigger, TriggerEvent
+from roost.triggers import (
+    BaseTrigger,
+    CronTrigger,
+    DateTimeTrigger,
+    FileTrigger,
+    TimeDeltaTrigger,
+    TriggerEvent,
+)
 from tests.dag.case import LOGICAL, a_dag, raw, run
 
 FAR = datetime(2100, 1, 1, tzinfo=UTC)
@@ -155,3 +171,71 @@ def test_a_trigger_moment_needs_a_zone(wrong: Any) -> None:
 def test_sensor_knobs_are_checked() -> None:
     with pytest.raises(DagError, match="poke_interval"):
         FileSensor(task_id="f", filepath="x", poke_interval="often")  # type: ignore[arg-type]
+
+
+def test_h14_a_cron_is_waited_for_as_a_schedule_of_it_would_run() -> None:
+    berlin = "Europe/Berlin"
+    before_gap = datetime(2026, 3, 29, 0, 0, tzinfo=UTC)  # 01:00; 02:30 does not exist that day
+    assert CronTrigger("30 2 * * *", berlin, before_gap).moment == before_gap + timedelta(hours=1)
+    first = CronTrigger("30 2 * * *", berlin, datetime(2026, 10, 25, tzinfo=UTC)).moment
+    assert first == datetime(2026, 10, 25, 0, 30, tzinfo=UTC)  # the first of two
+    assert CronTrigger("30 2 * * *", berlin, first).moment == first + timedelta(days=1, hours=1)
+    assert CronTrigger("@hourly", berlin, first).moment == datetime(2026, 10, 25, 1, tzinfo=UTC)
+    assert CronTrigger("* * * * * */2").moment > from_us(now_us())
+
+
+def test_a_cron_trigger_is_stored_as_the_moment_it_amounts_to() -> None:
+    trigger = CronTrigger("0 0 1 1 *", "Europe/Berlin", FAR)
+    kind, kwargs = trigger.serialize()
+    assert (kind, kwargs) == ("roost.triggers.DateTimeTrigger", {"moment": trigger.moment})
+    assert DateTimeTrigger(**kwargs).due_at == trigger.due_at
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("every day",), "'every day' has 2 fields"),
+        (("0 0 30 2 *",), "never occurs"),
+        (("@once",), "needs a cron expression"),
+        (("* * * * *", "Mars/Base"), "unknown time zone 'Mars/Base'"),
+        (("* * * * *", "UTC", datetime(2026, 1, 1)), "datetime with a time zone"),  # noqa: DTZ001
+    ],
+)
+def test_a_wrong_cron_is_one_line(arguments: Any, said: str) -> None:
+    with pytest.raises(RoostException, match=said) as caught:
+        CronTrigger(*arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_cron_sensor_waits_for_the_moment_after_its_start() -> None:
+    zone = ZoneInfo("Asia/Kolkata")
+    dag = a_dag(start_date=datetime(2026, 1, 1, tzinfo=zone))
+    sensor = CronSensor(task_id="c", cron="0 {{ 6 }} * * *", dag=dag)
+    start = to_us(datetime(2100, 6, 1, 0, 30, tzinfo=UTC))  # 06:00 in Kolkata
+    spec = deferral(sensor, start_date=start)
+    assert spec.lane == "timer"
+    assert spec.due_at == to_us(datetime(2100, 6, 2, 6, tzinfo=zone))
+    # A look long after the start finds that the moment has come, not the next one.
+    assert run(sensor, start_date=0)[0].kind == "success"
+    chosen = CronSensor(
+        task_id="a", cron="@daily", timezone="UTC", after="{{ macros.ds_add(ds, 36525) }}", dag=dag
+    )
+    assert deferral(chosen).due_at == to_us(datetime(2126, 2, 2, tzinfo=UTC))
+    wrong, _ = run(CronSensor(task_id="w", cron="@daily", after="soon", dag=dag))
+    assert "after 'soon' is not ISO 8601" in (wrong.error or "")
+
+
+def test_d24_the_async_names_defer_whatever_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROOST__CORE__DEFAULT_DEFERRABLE", "false")
+    dag = a_dag()
+    assert not DateTimeSensor(task_id="plain", target_time=FAR, dag=dag).deferrable
+    sensors = [
+        DateTimeSensorAsync(task_id="a", target_time=FAR, dag=dag),
+        TimeDeltaSensorAsync(task_id="b", delta=timedelta(days=36525), dag=dag),
+        TimeSensorAsync(task_id="c", target_time=time(23, 59), dag=dag),
+    ]
+    far = to_us(datetime(2100, 6, 1, tzinfo=UTC))
+    assert [deferral(sensor, start_date=far).lane for sensor in sensors] == ["timer"] * 3
+    assert not DateTimeSensorAsync(
+        task_id="d", target_time=FAR, deferrable=False, dag=dag
+    ).deferrable

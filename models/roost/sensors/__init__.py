@@ -8,12 +8,22 @@ from roost.sensors.filesystem import FileSensor
 from roost.sensors.http import HttpSensor
 from roost.sensors.python import PythonSensor
 from roost.sensors.sql import SqlSensor
-from roost.sensors.temporal import DateTimeSensor, TimeDeltaSensor, TimeSensor
+from roost.sensors.temporal import (
+    CronSensor,
+    DateTimeSensor,
+    DateTimeSensorAsync,
+    TimeDeltaSensor,
+    TimeDeltaSensorAsync,
+    TimeSensor,
+    TimeSensorAsync,
+)
 
 __all__ = [
     "BaseSensorOperator",
     "BashSensor",
+    "CronSensor",
     "DateTimeSensor",
+    "DateTimeSensorAsync",
     "ExternalEventSensor",
     "ExternalTaskSensor",
     "FileSensor",
@@ -22,5 +32,7 @@ __all__ = [
     "PythonSensor",
     "SqlSensor",
     "TimeDeltaSensor",
+    "TimeDeltaSensorAsync",
     "TimeSensor",
+    "TimeSensorAsync",
 ]

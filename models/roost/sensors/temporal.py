@@ -11,9 +11,17 @@ from roost.dag.zone import dag_timezone
 from roost.exceptions import DagError, RoostException
 from roost.sensors.base import BaseSensorOperator
 from roost.support.clock import from_us, now_us
-from roost.triggers.temporal import DateTimeTrigger
+from roost.triggers.temporal import CronTrigger, DateTimeTrigger
 
-__all__ = ["DateTimeSensor", "TimeDeltaSensor", "TimeSensor"]
+__all__ = [
+    "CronSensor",
+    "DateTimeSensor",
+    "DateTimeSensorAsync",
+    "TimeDeltaSensor",
+    "TimeDeltaSensorAsync",
+    "TimeSensor",
+    "TimeSensorAsync",
+]
 
 
 class _MomentSensor(BaseSensorOperator):
@@ -51,15 +59,7 @@ class DateTimeSensor(_MomentSensor):
 
     def moment(self, context: dict[str, Any]) -> datetime:
         """The target time."""
-        target = self.target_time
-        if isinstance(target, str):
-            try:
-                target = datetime.fromisoformat(target)
-            except ValueError:
-                raise RoostException(
-                    f"target_time {target!r} is not ISO 8601, e.g. 2026-01-31T06:00:00+00:00"
-                ) from None
-        return target if target.tzinfo else target.replace(tzinfo=UTC)
+        return _read("target_time", self.target_time)
 
 
 class TimeDeltaSensor(_MomentSensor):
@@ -101,3 +101,70 @@ class TimeSensor(_MomentSensor):
         zone = self.target_time.tzinfo or ZoneInfo(dag_timezone(self.dag))
         day = context["ti"].start_date.astimezone(zone).date()
         return datetime.combine(day, self.target_time, tzinfo=zone)
+
+
+class CronSensor(_MomentSensor):
+    """Wait until the next moment of a cron after the task has begun.
+
+    The moment is one that a schedule of this cron would have, changes of clocks included. Looks,
+    deferrals and lost workers do not shift it, a new try does.
+
+    Args:
+        cron: five fields, six with seconds last, or a preset such as ``@hourly``, templated.
+        timezone: IANA name of the zone in which it is read; default: the DAG's.
+        after: wait for the first moment after this instead, an aware datetime or ISO 8601 text,
+            templated; text without an offset is in UTC.
+        **kwargs: see BaseSensorOperator.
+    """
+
+    template_fields = ("cron", "after")
+
+    def __init__(
+        self,
+        *,
+        cron: str,
+        timezone: str | None = None,
+        after: datetime | str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.cron = cron
+        self.timezone = timezone
+        self.after = after
+
+    def moment(self, context: dict[str, Any]) -> datetime:
+        """The first moment of the cron after the start."""
+        after = context["ti"].start_date if self.after is None else _read("after", self.after)
+        return CronTrigger(self.cron, self.timezone or dag_timezone(self.dag), after).moment
+
+
+class DateTimeSensorAsync(DateTimeSensor):
+    """DateTimeSensor that defers, whatever ``core.default_deferrable`` says."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"deferrable": True, **kwargs})
+
+
+class TimeDeltaSensorAsync(TimeDeltaSensor):
+    """TimeDeltaSensor that defers, whatever ``core.default_deferrable`` says."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"deferrable": True, **kwargs})
+
+
+class TimeSensorAsync(TimeSensor):
+    """TimeSensor that defers, whatever ``core.default_deferrable`` says."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"deferrable": True, **kwargs})
+
+
+def _read(name: str, given: datetime | str) -> datetime:
+    if isinstance(given, str):
+        try:
+            given = datetime.fromisoformat(given)
+        except ValueError:
+            raise RoostException(
+                f"{name} {given!r} is not ISO 8601, e.g. 2026-01-31T06:00:00+00:00"
+            ) from None
+    return given if given.tzinfo else given.replace(tzinfo=UTC)

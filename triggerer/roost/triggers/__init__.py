@@ -4,10 +4,11 @@ from roost.dag.trigger import BaseTrigger, TriggerEvent
 from roost.triggers.external import ExternalTrigger
 from roost.triggers.file import FileTrigger
 from roost.triggers.runs import DagRunTrigger
-from roost.triggers.temporal import DateTimeTrigger, TimeDeltaTrigger
+from roost.triggers.temporal import CronTrigger, DateTimeTrigger, TimeDeltaTrigger
 
 __all__ = [
     "BaseTrigger",
+    "CronTrigger",
     "DagRunTrigger",
     "DateTimeTrigger",
     "ExternalTrigger",

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from roost.dag.trigger import BaseTrigger, TriggerEvent
-from roost.exceptions import RoostException
-from roost.support.clock import from_us, now_us
+from roost.exceptions import CronError, RoostException
+from roost.support.clock import from_us, now_us, to_us
 
-__all__ = ["DateTimeTrigger", "TimeDeltaTrigger"]
+__all__ = ["CronTrigger", "DateTimeTrigger", "TimeDeltaTrigger"]
 
 
 class DateTimeTrigger(BaseTrigger):
@@ -65,3 +65,35 @@ class TimeDeltaTrigger(DateTimeTrigger):
         if not isinstance(delta, timedelta):
             raise RoostException(f"TimeDeltaTrigger needs a timedelta or seconds, not {delta!r}")
         super().__init__(from_us(now_us()) + delta)
+
+
+class CronTrigger(DateTimeTrigger):
+    """Fires at the next moment of a cron, as a schedule of that cron would (H14).
+
+    The moment is chosen when the trigger is made. A wall time that a change of clocks doubles is
+    waited for once, at its first occurrence; one that it skips, until the first instant after it.
+
+    Args:
+        expression: five fields, six with seconds last, or a preset such as ``@daily``.
+        timezone: IANA name of the zone in which it is read.
+        after: an aware datetime; the moment is later than that. None: than now.
+
+    Raises:
+        CronError: the expression or the zone is wrong, or there is no such moment in 50 years.
+        RoostException: ``after`` is no datetime or has no time zone.
+    """
+
+    def __init__(
+        self, expression: str, timezone: str = "UTC", after: datetime | None = None
+    ) -> None:
+        from roost.dag.cron import cron_of  # late: brings croniter, which few waits need
+        from roost.dag.timetable import parse_schedule
+
+        timetable = parse_schedule(expression, timezone)
+        if timetable.kind != "cron":
+            raise CronError(f"CronTrigger needs a cron expression, not {expression!r}")
+        start = now_us() if after is None else to_us(DateTimeTrigger(after).moment)
+        moment = cron_of(timetable.cron, timezone).after(start)
+        if moment is None:
+            raise CronError(f"{expression!r} has no moment in the 50 years to come")
+        super().__init__(from_us(moment))
