@@ -22,6 +22,13 @@ PAGE = (Path(__file__).parents[2] / "docs" / "operators.md").read_text()
 EXAMPLES = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 
 
+# What the triggers of the examples fire with; tests/triggers has them fire.
+EVENTS: dict[str, Any] = {
+    "FileTrigger": ["/data/in/2026-01-31-a.csv"],
+    "PgNotifyTrigger": {"channel": "loads", "payload": '{"table": "sales"}'},
+}
+
+
 class Everybody(FakeSupervisor):
     """Runs of other DAGs are there and well; mail goes to ``smtp``."""
 
@@ -45,7 +52,7 @@ def to_the_end(task: BaseOperator, supervisor: FakeSupervisor) -> None:
         assert spec.next_method == "execute_complete"
         event: Any = {"status": "success", "states": {"r": "success"}}
         if spec.lane == "poll":
-            event = ["/data/in/2026-01-31-a.csv"]
+            event = EVENTS[spec.classpath.rpartition(".")[2]]
         next_kwargs = raw({"event": event})
         outcome, _ = run(task, supervisor, next_method=spec.next_method, next_kwargs=next_kwargs)
     assert outcome.kind == "success", outcome.error
@@ -74,7 +81,7 @@ def test_every_example_runs(text: str, tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_there_are_examples() -> None:
-    assert len(EXAMPLES) == 4
+    assert len(EXAMPLES) == 5
 
 
 @pytest.mark.parametrize(("package", "name", "kind"), list(public_classes()), ids=str)

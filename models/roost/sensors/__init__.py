@@ -6,6 +6,7 @@ from roost.sensors.external_event import ExternalEventSensor
 from roost.sensors.external_task import ExternalTaskSensor
 from roost.sensors.filesystem import FileSensor
 from roost.sensors.http import HttpSensor
+from roost.sensors.postgres import PgNotifySensor
 from roost.sensors.python import PythonSensor
 from roost.sensors.sql import SqlSensor
 from roost.sensors.temporal import (
@@ -28,6 +29,7 @@ __all__ = [
     "ExternalTaskSensor",
     "FileSensor",
     "HttpSensor",
+    "PgNotifySensor",
     "PokeReturnValue",
     "PythonSensor",
     "SqlSensor",

@@ -3,6 +3,7 @@
 from roost.dag.trigger import BaseTrigger, TriggerEvent
 from roost.triggers.external import ExternalTrigger
 from roost.triggers.file import FileTrigger
+from roost.triggers.postgres import PgNotifyTrigger
 from roost.triggers.runs import DagRunTrigger
 from roost.triggers.temporal import CronTrigger, DateTimeTrigger, TimeDeltaTrigger
 
@@ -13,6 +14,7 @@ __all__ = [
     "DateTimeTrigger",
     "ExternalTrigger",
     "FileTrigger",
+    "PgNotifyTrigger",
     "TimeDeltaTrigger",
     "TriggerEvent",
 ]
