@@ -145,6 +145,43 @@ def test_a_file_that_exits_does_not_end_the_search(home: Path) -> None:
     assert "exits.py (SystemExit(3))" in away.stderr
 
 
+def test_a_trigger_asks_as_in_the_daemons(home: Path) -> None:
+    """A trigger awaits XComs and Variables of the run; a call that blocks the loop is refused."""
+    (home / "dags" / "asks.py").write_text(
+        """
+from roost.dag import DAG, Variable, task
+from roost.operators import BaseOperator
+from roost.triggers import BaseTrigger, TriggerEvent
+
+class Asks(BaseTrigger):
+    def __init__(self, blocks): self.blocks = blocks
+    def serialize(self): return ("Asks", {"blocks": self.blocks})
+    async def run(self):
+        if self.blocks: Variable.get("place")
+        yield TriggerEvent([await self.get_variable("place"), await self.xcom_pull("first")])
+
+class Waits(BaseOperator):
+    def __init__(self, blocks=False, **kwargs):
+        super().__init__(**kwargs)
+        self.blocks = blocks
+    def execute(self, context):
+        Variable.set("place", "Lund")
+        self.defer(trigger=Asks(self.blocks), method_name="back")
+    def back(self, context, event):
+        print("event", event)
+
+with DAG("asks"):
+    @task
+    def first():
+        return 42
+    first() >> [Waits(task_id="good"), Waits(task_id="bad", blocks=True)]
+"""
+    )
+    result = run(home, "dags", "test", "asks")
+    assert "event ['Lund', 42]" in result.stdout
+    assert "would block every trigger" in result.stdout
+
+
 def test_the_readme_shows_a_task_that_defers(tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "README.md").read_text()
     (text,) = re.findall(r"<<'EOF'\n(.*?)^EOF", page, re.MULTILINE | re.DOTALL)

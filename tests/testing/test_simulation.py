@@ -268,6 +268,38 @@ def test_a_file_with_helpers_variables_and_connections(tmp_path: Path) -> None:
     assert run["echo"].xcom() == "box"
 
 
+class AsksHost(BaseTrigger):
+    """Fires with what it is answered."""
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return ("tests.AsksHost", {})
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        connection = await self.get_connection("db")
+        place = await asyncio.to_thread(Variable.get, "place")
+        yield TriggerEvent([connection.host, place, await self.xcom_pull("first")])
+
+
+class WaitsForHost(BaseOperator):
+    def execute(self, context: dict[str, Any]) -> None:
+        self.defer(trigger=AsksHost(), method_name="back")
+
+    def back(self, context: dict[str, Any], event: Any) -> Any:
+        return event
+
+
+def test_triggers_are_answered_from_the_given_stores() -> None:
+    with DAG("d") as dag:
+
+        @task
+        def first() -> int:
+            return 42
+
+        first() >> WaitsForHost(task_id="waits")
+    run = run_dag(dag, variables={"place": "Lund"}, connections={"db": "postgres://u:p@box:1/x"})
+    assert run["waits"].xcom() == ["box", "Lund", 42]
+
+
 def test_two_dags_and_the_ids_that_are_there() -> None:
     with DAG("one") as one:
         EmptyOperator(task_id="t")

@@ -11,10 +11,10 @@ from sqlalchemy import Engine
 
 from roost.exceptions import RoostException
 from roost.models.engine import open_engine, read
+from roost.models.pull import Puller
 from roost.models.queries import xcoms
 from roost.support import typedjson
 from roost.support.wire import XComPull
-from roost.worker.pull import Puller
 from tests.support.databases import fetch
 from tests.worker.driving import make_spec
 

@@ -11,7 +11,7 @@ import msgspec
 from roost.dag import environ, runtime
 from roost.exceptions import NotFound, RoostException
 from roost.support import masking
-from roost.support.wire import ConnectionGet, ConnectionRecord
+from roost.support.wire import ConnectionGet, ConnectionRecord, Reply
 
 __all__ = ["Connection"]
 
@@ -64,12 +64,29 @@ class Connection:
 
         Raises:
             NotFound: there is none (S49).
-            RoostException: it is not in the environment and no task is running here.
+            RoostException: it is not in the environment, and no task or trigger is running here.
         """
+        return cls._from_environment(conn_id) or cls._from_reply(
+            conn_id, runtime.ask(ConnectionGet(conn_id), f"Connection {conn_id!r}")
+        )
+
+    @classmethod
+    async def get_async(cls, conn_id: str) -> Connection:
+        """The same for the code of triggers, which must not block: ``await`` it."""
+        return cls._from_environment(conn_id) or cls._from_reply(
+            conn_id, await runtime.ask_async(ConnectionGet(conn_id), f"Connection {conn_id!r}")
+        )
+
+    async_get = get_async  # as Airflow 3 calls it
+
+    @classmethod
+    def _from_environment(cls, conn_id: str) -> Connection | None:
         text = environ.lookup("CONN", conn_id)
-        if text is not None:
-            return cls.parse(conn_id, text)._masked()
-        record = runtime.ask(ConnectionGet(conn_id), f"Connection {conn_id!r}").connection
+        return None if text is None else cls.parse(conn_id, text)._masked()
+
+    @classmethod
+    def _from_reply(cls, conn_id: str, reply: Reply) -> Connection:
+        record = reply.connection
         if record is None:
             raise NotFound(
                 f"The conn_id `{conn_id}` isn't defined: set ROOST_CONN_{conn_id.upper()} where "

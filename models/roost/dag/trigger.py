@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from roost.dag.connection import Connection
 
 __all__ = ["BaseTrigger", "TriggerEvent", "source_of", "trigger_classes"]
 
@@ -65,6 +68,60 @@ class BaseTrigger(ABC):
         Such a trigger, too, waits as a row that costs no memory; its :meth:`run` is not called.
         """
         return None
+
+    async def get_connection(self, conn_id: str) -> Connection:
+        """``await`` a Connection: from the environment, else from the database (S48).
+
+        Raises:
+            NotFound: there is none (S49).
+        """
+        from roost.dag.connection import Connection  # DAG files that only defer need none of it
+
+        return await Connection.get_async(conn_id)
+
+    async def get_variable(self, key: str, *default: Any) -> Any:
+        """``await`` a Variable; with a default, that one where there is none.
+
+        Raises:
+            VariableNotFound: there is none and no default.
+        """
+        from roost.dag.variable import Variable
+
+        return await Variable.get_async(key, *default)
+
+    async def xcom_pull(
+        self,
+        task_ids: str | Sequence[str],
+        key: str = "return_value",
+        *,
+        map_index: int | None = None,
+        dag_id: str | None = None,
+        run_id: str | None = None,
+    ) -> Any:
+        """``await`` what tasks of this run have left; None where nothing is.
+
+        Args:
+            task_ids: one task; several: a list of their values, in this order.
+            key: under which key.
+            map_index: of that instance of a mapped task.
+            dag_id: of another DAG.
+            run_id: of another run.
+        """
+        from roost.dag import runtime
+        from roost.support import typedjson
+        from roost.support.wire import XComPull
+
+        several = not isinstance(task_ids, str)
+        request = XComPull(
+            list(task_ids) if several else [task_ids],  # type: ignore[list-item]  # a str there
+            key,
+            dag_id,
+            run_id,
+            map_index,
+        )
+        reply = await runtime.ask_async(request, "xcom_pull")
+        found = [typedjson.decode(raw) for raw in reply.values]  # only tasks ever unpickle
+        return found if several else found[0]
 
     async def cleanup(self) -> None:  # noqa: B027 - most triggers hold nothing
         """Called once on every exit of :meth:`run`; what it raises is logged only (D9)."""

@@ -46,22 +46,24 @@ class Variable:
         Raises:
             VariableNotFound: there is none and no default (a KeyError, S61).
             ValueError: ``deserialize_json`` and the value is not JSON.
-            RoostException: it is not in the environment, there is no default, and no task is
-                running that could ask the database.
+            RoostException: it is not in the environment, there is no default, and no task or
+                trigger is running that could ask the database.
         """
         fallback = default if isinstance(default_var, _NotGiven) else default_var
         value = environ.lookup("VAR", key)
-        if value is None and (runtime.has_supervisor() or isinstance(fallback, _NotGiven)):
+        if value is None and _is_to_be_asked(fallback):
             value = runtime.ask(VariableGet(key), f"Variable {key!r}").text
-        if value is None:
-            if isinstance(fallback, _NotGiven):
-                raise VariableNotFound(
-                    f"Variable {key!r} does not exist: set ROOST_VAR_{key.upper()} where the "
-                    f"worker starts, `roost variables set {key} VALUE`, or give default_var"
-                )
-            return fallback
-        _mask(key, value)
-        return parse(key, value) if deserialize_json else value
+        return _found(key, value, fallback, deserialize_json)
+
+    @staticmethod
+    async def get_async(
+        key: str, default: Any = _NOT_GIVEN, *, deserialize_json: bool = False
+    ) -> Any:
+        """The same for the code of triggers, which must not block: ``await`` it."""
+        value = environ.lookup("VAR", key)
+        if value is None and _is_to_be_asked(default):
+            value = (await runtime.ask_async(VariableGet(key), f"Variable {key!r}")).text
+        return _found(key, value, default, deserialize_json)
 
     @staticmethod
     def set(
@@ -84,6 +86,23 @@ class Variable:
     def delete(key: str) -> int:
         """Delete ``key``; the number of Variables deleted, 0 or 1."""
         return runtime.ask(VariableDelete(key), f"Variable {key!r}").count
+
+
+def _is_to_be_asked(fallback: Any) -> bool:
+    """Whether to ask the supervisor; where there is none, a default stands for it."""
+    return runtime.has_supervisor() or isinstance(fallback, _NotGiven)
+
+
+def _found(key: str, value: str | None, fallback: Any, deserialize_json: bool) -> Any:
+    if value is None:
+        if isinstance(fallback, _NotGiven):
+            raise VariableNotFound(
+                f"Variable {key!r} does not exist: set ROOST_VAR_{key.upper()} where the "
+                f"worker starts, `roost variables set {key} VALUE`, or give default_var"
+            )
+        return fallback
+    _mask(key, value)
+    return parse(key, value) if deserialize_json else value
 
 
 def _mask(key: str, value: str) -> None:

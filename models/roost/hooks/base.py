@@ -23,6 +23,13 @@ class BaseHook:
         """
         return Connection.get(conn_id or cls.default_conn_id)
 
+    @classmethod
+    async def get_connection_async(cls, conn_id: str | None = None) -> Connection:
+        """The same for the code of triggers, which must not block: ``await`` it."""
+        return await Connection.get_async(conn_id or cls.default_conn_id)
+
+    aget_connection = get_connection_async  # as Airflow 3 calls it
+
     @property
     def log(self) -> logging.Logger:
         """Logger whose lines appear in the task's log."""

@@ -27,6 +27,7 @@ from roost.dag.param import param_scopes
 from roost.dag.param_check import check_conf
 from roost.dag.registry import resolve_trigger
 from roost.dag.run import run_task
+from roost.dag.runtime import serving_triggers
 from roost.dag.serialize import serialize_dag
 from roost.dag.timetable import infer_manual_interval
 from roost.models.states import State
@@ -45,6 +46,7 @@ from roost.support.wire import (
     TriggerSpec,
     XComPull,
 )
+from roost.triggerer.asking import Asking
 from roost.triggerer.case import Case, live
 
 __all__ = ["InProcessRun"]
@@ -248,7 +250,8 @@ class InProcessRun:
             asyncio.get_running_loop().call_later(limit, partial(setattr, case, "leaving", True))
         try:
             async with asyncio.timeout(limit):
-                await live(case, resolve, report)
+                with serving_triggers(Asking.of(self.store)):
+                    await live(case, resolve, report)
         except TimeoutError:
             return
 

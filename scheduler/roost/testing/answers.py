@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from sqlalchemy import Engine
+
 from roost.dag.connection import Connection
 from roost.dag.runtime import Supervisor
+from roost.models.answers import ReadingAnswers
+from roost.models.engine import read
+from roost.models.queries import triggers
+from roost.support.crypto import Keyring
 from roost.support.wire import (
     ConnectionGet,
     ConnectionRecord,
@@ -16,6 +22,7 @@ from roost.support.wire import (
     VariableGet,
     VariableSet,
 )
+from roost.triggerer.messages import Ask
 from roost.worker.attendant import Asked
 from roost.worker.ledger import Ledger
 
@@ -33,10 +40,22 @@ class Answers:
     def __init__(self, variables: Mapping[str, str], connections: Mapping[str, str]) -> None:
         self.variables = dict(variables)
         self.connections = dict(connections)
+        self._reading = ReadingAnswers(Keyring())
 
     def for_task(self, ledger: Ledger, spec: TaskSpec) -> Supervisor:
         """The supervisor of one task."""
         return _Supervisor(self, ledger, spec)
+
+    def for_trigger(self, engine: Engine, ask: Ask) -> Reply:
+        """The answer to a request of a trigger."""
+        answer = self.reply(ask.request)
+        if answer is not None:
+            return answer
+        with read(engine) as tx:
+            place = triggers.place(tx, ask.trigger_id)
+            if place is None:
+                return Reply(error="its trigger has ended")
+            return self._reading.reply(tx, place, ask.request)
 
     def reply(self, request: Request) -> Reply | None:
         """The answer to a request about a store; None where it is about something else."""

@@ -128,7 +128,11 @@ class Simulation:
         known = {name: as_stub(value, name) for name, value in stubs.items()}
         self._bodies = Bodies(self._files.loaded, known, self._clock)
         self._waiting = Waiting(
-            self._engine, self._register("triggerer"), self._files.loaded, self._clock
+            self._engine,
+            self._register("triggerer"),
+            self._files.loaded,
+            self._clock,
+            partial(answers.for_trigger, self._engine),
         )
 
     def __enter__(self) -> Simulation:

@@ -15,12 +15,15 @@ from sqlalchemy import Engine
 
 from roost.dag.loader import LoadedFile
 from roost.dag.registry import resolve_trigger
+from roost.dag.runtime import serving_triggers
 from roost.dag.trigger import BaseTrigger
 from roost.models.engine import Tx, read, transact
 from roost.models.queries import jobs, triggers
 from roost.support.clock import SECOND
-from roost.support.wire import TriggerReport
+from roost.support.wire import Reply, TriggerReport
+from roost.triggerer.asking import Asking
 from roost.triggerer.case import Case, live
+from roost.triggerer.messages import Answer, Ask
 
 __all__ = ["Waiting"]
 
@@ -65,6 +68,7 @@ class Waiting:
         job_id: of its triggerer.
         files: the loaded DAG files by their place below the DAGs folder.
         clock: the simulation's time in microseconds.
+        answer: replies to what triggers ask.
     """
 
     def __init__(
@@ -73,12 +77,15 @@ class Waiting:
         job_id: int,
         files: Mapping[str, LoadedFile],
         clock: Callable[[], int],
+        answer: Callable[[Ask], Reply],
     ) -> None:
         self._engine = engine
         self._job_id = job_id
         self._files = files
         self._clock = clock
         self._loop = _VirtualLoop(clock)
+        self._asking = Asking(self._loop, self._answer)
+        self._reply = answer
         self._cases: dict[int, tuple[Case, asyncio.Task[None]]] = {}
         self._reports: list[TriggerReport] = []
         #: False while there can be no trigger at all: nothing needs to be asked then.
@@ -102,7 +109,7 @@ class Waiting:
         fired = transact(self._engine, lambda tx: triggers.fire_timers(tx, self._clock(), _BATCH))
         transact(self._engine, self._claim)
         if self._cases:
-            self._loop.turn_over()
+            self._turn_over()
         return self._store() or fired > 0
 
     def wait_really(self, seconds: float) -> bool:
@@ -110,7 +117,7 @@ class Waiting:
         give_up = time.monotonic() + seconds
         while not self._reports and time.monotonic() < give_up:
             time.sleep(0.001)
-            self._loop.turn_over()
+            self._turn_over()
         return self._store()
 
     def close(self) -> None:
@@ -119,9 +126,16 @@ class Waiting:
             case.leaving = True
             task.cancel()
         if self._cases:
-            self._loop.turn_over()
+            self._turn_over()
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
+
+    def _turn_over(self) -> None:
+        with serving_triggers(self._asking):
+            self._loop.turn_over()
+
+    def _answer(self, ask: Ask) -> None:
+        self._asking.answered(Answer(ask.number, self._reply(ask)))
 
     def _claim(self, tx: Tx) -> None:
         """Start new poll triggers, stop those that are not waited for any more."""

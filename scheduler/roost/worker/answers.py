@@ -6,8 +6,9 @@ import msgspec
 
 from roost.dag.xcom_value import MAX_KEY
 from roost.exceptions import RoostException
+from roost.models.answers import ReadingAnswers
 from roost.models.engine import Tx
-from roost.models.queries import assets, connections, past, variables, xcoms
+from roost.models.queries import assets, past, variables, xcoms
 from roost.support import typedjson
 from roost.support.clock import now_us
 from roost.support.crypto import Keyring
@@ -32,7 +33,6 @@ from roost.support.wire import (
 )
 from roost.worker import children
 from roost.worker.attendant import Asked
-from roost.worker.pull import Puller
 
 __all__ = ["Answers", "writes", "xcom_of"]
 
@@ -66,7 +66,7 @@ class Answers:
         self._keys = keys
         self._smtp = smtp or Smtp()
         self._max_xcom_size = max_xcom_size
-        self._puller = Puller()
+        self._reading = ReadingAnswers(keys)
 
     def reply(self, tx: Tx, job_id: int, asked: Asked) -> Reply:
         """The answer to one request. An error that has a remedy is the asking task's alone."""
@@ -93,8 +93,8 @@ class Answers:
     def _reply(self, tx: Tx, job_id: int, asked: Asked) -> Reply:
         spec, request = asked
         match request:
-            case XComPull():
-                return Reply(values=self._puller.pull(tx, spec, request))
+            case XComPull() | VariableGet() | ConnectionGet():
+                return self._reading.reply(tx, spec, request)
             case XComPush():
                 return self._push(tx, job_id, spec, request)
             case RunCreate() | RunStates() | PreviousRun():
@@ -106,19 +106,13 @@ class Answers:
             case _:
                 return self._of_stores(tx, request)
 
-    def _of_stores(
-        self, tx: Tx, request: VariableGet | VariableSet | VariableDelete | ConnectionGet
-    ) -> Reply:
+    def _of_stores(self, tx: Tx, request: VariableSet | VariableDelete) -> Reply:
         match request:
-            case VariableGet(key):
-                return Reply(text=variables.get_variable(tx, key, self._keys))
             case VariableSet(key, text, description):
                 variables.set_variable(tx, key, text, self._keys, description)
                 return Reply()
             case VariableDelete(key):
                 return Reply(count=variables.delete_variable(tx, key))
-            case ConnectionGet(conn_id):
-                return Reply(connection=connections.pick_connection(tx, conn_id, self._keys))
 
     def _push(self, tx: Tx, job_id: int, spec: TaskSpec, push: XComPush) -> Reply:
         wrong = self.refusal(spec, push)

@@ -36,6 +36,7 @@ from roost.support.stats import Stats, open_stats
 from roost.support.wire import TriggerReport
 from roost.triggerer.database import Database
 from roost.triggerer.external import ExternalLane
+from roost.triggerer.inquiries import Inquiries
 from roost.triggerer.keeper import Keeper
 from roost.triggerer.lanes import Lanes
 from roost.triggerer.messages import Blocked, Setup
@@ -117,6 +118,7 @@ class Triggerer:
         self._wake = Wake()
         self._stop = Stop("handing triggers over and stopping")
         self._keeper: Keeper | None = None
+        self._inquiries = Inquiries(database, keyring_of(config))
         self._external = ExternalLane(database, keyring_of(config), stats, self._on_fired)
 
     async def serve(self, heard: BellSocket) -> None:
@@ -146,6 +148,7 @@ class Triggerer:
         async with anyio.create_task_group() as staff:
             staff.start_soon(keeper.run, name="keeper")
             staff.start_soon(outbox.run, name="outbox")
+            staff.start_soon(self._inquiries.run, name="requests")
             async with anyio.create_task_group() as workers:
                 workers.start_soon(lanes.run, name="lanes")
                 workers.start_soon(self._external.run, name="external lane")
@@ -165,6 +168,7 @@ class Triggerer:
             self._runner_env(),
             on_reports=lambda message: outbox.put(message.reports),
             on_blocked=self._on_blocked,
+            on_asked=lambda ask: self._inquiries.put(keeper, ask),
             on_culprit=lambda trigger_id, how: lanes.accuse(trigger_id, how),
             on_change=lambda: lanes.runner_changed(),
         )

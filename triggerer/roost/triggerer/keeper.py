@@ -26,6 +26,7 @@ from roost.support.frames import FrameBuffer, FrameTooLarge, pack
 from roost.support.osproc import describe_exit
 from roost.triggerer.messages import (
     SLOT_BYTES,
+    Ask,
     Beat,
     Blocked,
     FromRunner,
@@ -110,6 +111,7 @@ class Keeper:
         env: environment of the runner; holds no secret of ours.
         on_reports: takes what became of triggers.
         on_blocked: takes notes of the runner's watchdog.
+        on_asked: takes what triggers ask; it is answered with an ``Answer``.
         on_culprit: takes the id of a trigger in whose step a runner ended that nobody had asked to,
             or was killed for its silence, and what became of the runner, in words.
         on_change: called when a runner has started or ended.
@@ -122,6 +124,7 @@ class Keeper:
         *,
         on_reports: Callable[[Reports], None],
         on_blocked: Callable[[Blocked], None],
+        on_asked: Callable[[Ask], None],
         on_culprit: Callable[[int, str], None],
         on_change: Callable[[], None],
     ) -> None:
@@ -129,6 +132,7 @@ class Keeper:
         self._env = env
         self._on_reports = on_reports
         self._on_blocked = on_blocked
+        self._on_asked = on_asked
         self._on_culprit = on_culprit
         self._on_change = on_change
         self._child: _Child | None = None
@@ -269,6 +273,8 @@ class Keeper:
                 self._on_reports(message)
             case Blocked():
                 self._on_blocked(message)
+            case Ask():
+                self._on_asked(message)
             case Beat():
                 pass
 

@@ -8,10 +8,19 @@ from __future__ import annotations
 
 import msgspec
 
-from roost.support.wire import TriggerReport, TriggerSpec
+from roost.support.wire import (
+    ConnectionGet,
+    Reply,
+    TriggerReport,
+    TriggerSpec,
+    VariableGet,
+    XComPull,
+)
 
 __all__ = [
     "SLOT_BYTES",
+    "Answer",
+    "Ask",
     "Beat",
     "Blocked",
     "Cancel",
@@ -63,6 +72,13 @@ class Cancel(msgspec.Struct, tag=True):
     trigger_ids: list[int]
 
 
+class Answer(msgspec.Struct, tag=True):
+    """The reply to the request of this number; each gets one, in whatever order."""
+
+    number: int
+    reply: Reply
+
+
 class Stop(msgspec.Struct, tag=True):
     """End every trigger and exit within ``grace_us`` microseconds."""
 
@@ -81,6 +97,19 @@ class Reports(msgspec.Struct, tag=True):
     reports: list[TriggerReport]
 
 
+class Ask(msgspec.Struct, tag=True):
+    """A trigger wants to know something that only the database knows.
+
+    Attributes:
+        number: of the request, by which its answer is known.
+        trigger_id: who asks.
+    """
+
+    number: int
+    trigger_id: int
+    request: XComPull | VariableGet | ConnectionGet
+
+
 class Blocked(msgspec.Struct, tag=True):
     """One trigger keeps the loop from turning (D20), told by the runner's watchdog thread.
 
@@ -97,8 +126,8 @@ class Blocked(msgspec.Struct, tag=True):
     blocked_us: int
 
 
-ToRunner = Setup | Start | Cancel | Stop
-FromRunner = Beat | Reports | Blocked
+ToRunner = Setup | Start | Cancel | Answer | Stop
+FromRunner = Beat | Reports | Ask | Blocked
 
 decode_to_runner = msgspec.json.Decoder(ToRunner).decode
 decode_from_runner = msgspec.json.Decoder(FromRunner).decode

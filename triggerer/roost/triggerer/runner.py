@@ -19,10 +19,13 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from roost.dag.runtime import serving_triggers
 from roost.support.frames import FrameBuffer, pack
 from roost.support.wire import TriggerReport
+from roost.triggerer.asking import Asking
 from roost.triggerer.case import Case, explain, live
 from roost.triggerer.messages import (
+    Answer,
     Beat,
     Cancel,
     Reports,
@@ -33,6 +36,7 @@ from roost.triggerer.messages import (
 )
 from roost.triggerer.registry import Registry
 from roost.triggerer.steps import Steps, attach, started_by, task_factory
+from roost.triggerer.streams import mask_streams
 from roost.triggerer.watchdog import Watchdog
 
 __all__ = ["Runner", "main"]
@@ -59,6 +63,7 @@ class Runner(asyncio.Protocol):
         self._registry: Registry | None = None
         self._labels: dict[str, str] = {}  # one copy of each string that many triggers share
         self.cases: dict[int, Case] = {}
+        self.asking = Asking(loop, lambda ask: self._write(pack(ask)))
         self._reports: list[TriggerReport] = []
         self._reported = asyncio.Event()
         self._writable = asyncio.Event()
@@ -93,6 +98,8 @@ class Runner(asyncio.Protocol):
             match decode_to_runner(body):
                 case Start() as start:
                     self._start(start)
+                case Answer() as answer:
+                    self.asking.answered(answer)
                 case Cancel() as cancel:
                     for trigger_id in cancel.trigger_ids:
                         if (case := self.cases.get(trigger_id)) is not None:
@@ -140,6 +147,7 @@ class Runner(asyncio.Protocol):
         finally:
             if self.cases.get(case.trigger_id) is case:
                 del self.cases[case.trigger_id]
+                self.asking.ended(case.trigger_id)
 
     def _report(self, report: TriggerReport) -> None:
         if os.getpid() != self._pid:
@@ -259,6 +267,7 @@ def _prepare_process() -> None:
 
 def main() -> None:
     """``python -m roost.triggerer.runner LINE_FD NOTES_FD SLOT_FD``."""
+    mask_streams()
     stamp = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
     logging.basicConfig(
         level=logging.INFO, format=f"{stamp}runner[%(process)d] %(levelname)s %(message)s"
@@ -278,7 +287,8 @@ def main() -> None:
     runner = Runner(loop)
     watchdog = Watchdog(loop, runner.name_task, notes)
     watchdog.start()
-    _run(loop, lambda: runner.serve(line))
+    with serving_triggers(runner.asking):
+        _run(loop, lambda: runner.serve(line))
     os._exit(0)  # threads that triggers left behind do not keep the process
 
 

@@ -21,12 +21,14 @@ from roost.support.wire import TriggerReport, TriggerSpec
 
 __all__ = [
     "Look",
+    "Place",
     "SourceRow",
     "claim",
     "fire_timers",
     "held",
     "look",
     "owners_without_job",
+    "place",
     "release",
     "sources",
     "specs",
@@ -122,6 +124,10 @@ _SPECS = Sql(
     "FROM {rows:r | id bigint} JOIN trigger t ON t.id = r.id "
     "JOIN task_instance ti ON ti.id = t.ti_id JOIN dag_run run ON run.id = t.dag_run_id"
 )
+_PLACE = Sql(
+    "SELECT run.dag_id, run.run_id FROM trigger t JOIN dag_run run ON run.id = t.dag_run_id "
+    "WHERE t.id = :trigger_id AND t.fired_at IS NULL"
+)
 _SOURCES = Sql(
     "SELECT s.code_hash, s.fileloc, s.source, s.triggers "
     "FROM {rows:r | code_hash text} JOIN dag_source s ON s.code_hash = r.code_hash"
@@ -163,6 +169,13 @@ class Look(NamedTuple):
     ownerless: bool
     rivals_left: int | None
     heard: bool
+
+
+class Place(NamedTuple):
+    """The run that a trigger's task belongs to."""
+
+    dag_id: str
+    run_id: str
 
 
 class SourceRow(NamedTuple):
@@ -259,6 +272,12 @@ def _spec(row: Row) -> TriggerSpec:
         map_index=row.map_index,
         try_number=row.try_number,
     )
+
+
+def place(tx: Tx, trigger_id: int) -> Place | None:
+    """Where a trigger belongs; None when it has fired or is gone."""
+    row = tx.first(_PLACE, trigger_id=trigger_id)
+    return None if row is None else Place(row.dag_id, row.run_id)
 
 
 def sources(tx: Tx, code_hashes: Iterable[str]) -> list[SourceRow]:

@@ -1,9 +1,10 @@
-"""What tasks read of other tasks: whole values, single elements of them, and lengths (S56, H17)."""
+"""What tasks and triggers read of tasks: whole values, elements of them, lengths (S56, H17)."""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from typing import Protocol
 
 import msgspec
 
@@ -11,12 +12,22 @@ from roost.models.engine import Tx
 from roost.models.queries import xcoms
 from roost.models.queries.xcoms import XComPlace
 from roost.support.elements import elements_of, list_of
-from roost.support.wire import TaskSpec, XComPull
+from roost.support.wire import XComPull
 
 __all__ = ["Puller"]
 
 _NULL = msgspec.Raw(b"null")
 _KEPT = 8
+
+
+class Asking(Protocol):
+    """Whoever asks, a task or a trigger: its DAG and its run."""
+
+    @property
+    def dag_id(self) -> str: ...
+
+    @property
+    def run_id(self) -> str: ...
 
 
 class Puller:
@@ -30,13 +41,18 @@ class Puller:
         self._apart: OrderedDict[XComPlace, list[msgspec.Raw]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def pull(self, tx: Tx, spec: TaskSpec, request: XComPull) -> list[msgspec.Raw]:
+    def pull(self, tx: Tx, asking: Asking, request: XComPull) -> list[msgspec.Raw]:
         """The entries of the reply, one for each of ``task_ids``.
+
+        Args:
+            tx: where to read.
+            asking: whose DAG and run it is about, unless the request says so.
+            request: what is asked.
 
         Raises:
             RoostException: an element of something that has none is asked for.
         """
-        dag_id, run_id = request.dag_id or spec.dag_id, request.run_id or spec.run_id
+        dag_id, run_id = request.dag_id or asking.dag_id, request.run_id or asking.run_id
         if request.gather:
             return [_gather(tx, dag_id, run_id, id_, request) for id_ in request.task_ids or ()]
         if request.element is not None or request.measure:
