@@ -49,7 +49,7 @@ fmt: $(READY) ## Format and mend what ruff can mend
 
 # One resolution for every platform and Python >= 3.11; the dev lock may not stray from the runtime lock.
 LOCK := $(BIN)/uv pip compile --no-config --quiet --upgrade --universal --python-version 3.11 \
-	--generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --extra postgres --extra http --extra redis --extra amqp
+	--generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --extra postgres --extra http --extra redis --extra amqp --extra callback
 UNLOCAL := env -u PIP_FIND_LINKS -u UV_FIND_LINKS
 
 lock: $(READY) ## Refresh the locked versions and hashes in requirements/

@@ -92,6 +92,7 @@ PANELS = (
             Query("triggers.failed", "failed", show="per minute"),
             Query("triggers.blocked_main_thread", "blocked", show="per minute"),
             Query("events.taken", "events from outside", show="per minute"),
+            Query("events.callbacks", "callbacks", by="status", show="per minute"),
         ),
     ),
     Panel(

@@ -19,6 +19,7 @@ from roost.support.elements import element_of, length_of, list_of
 from roost.support.mail import Smtp
 from roost.support.wire import (
     AssetEventsGet,
+    CallbackUrl,
     ConnectionGet,
     ConnectionRecord,
     MailSettings,
@@ -94,8 +95,8 @@ class FakeSupervisor:
                 return self.run_replies.pop(0)
             case ConnectionGet(conn_id):
                 return Reply(connection=self.connections.get(conn_id))
-            case MailSettings() | AssetEventsGet():
-                return Reply(smtp=self.smtp)
+            case MailSettings() | AssetEventsGet() | CallbackUrl():
+                return Reply(smtp=self.smtp, text="https://roost.example/events/TOKEN-7351")
 
     def _pulled(self, task_id: str, request: XComPull) -> msgspec.Raw:
         left = self.instances.get((task_id, request.key or ""), {})

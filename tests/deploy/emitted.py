@@ -18,6 +18,7 @@ VALUES = {
     "task": ("load", "group.task"),
     "state": ("success", "failed"),
     "host": ("a.example", "b"),
+    "status": ("202", "404"),
 }
 
 

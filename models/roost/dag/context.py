@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from roost.dag import macros
 from roost.dag.asset import OutletEvents, TriggeringEvents
+from roost.dag.callback_url import callback_url
 from roost.dag.connection import Connection
 from roost.dag.param import run_params
 from roost.dag.past import PAST_KEYS, Context
@@ -26,6 +27,7 @@ __all__ = ["CONTEXT_KEYS", "build_context", "date_formats"]
 # Every key a context can hold; a @task function may leave parameters of these names to it.
 CONTEXT_KEYS: Final = PAST_KEYS | frozenset(
     {
+        "callback_url",
         "conf",
         "conn",
         "dag",
@@ -118,6 +120,7 @@ def build_context(task: BaseOperator, spec: TaskSpec) -> dict[str, Any]:
     ti = TaskInstance(task, spec, dag_run)
     context = Context(
         {
+            "callback_url": callback_url,
             "conf": dag_run.conf,
             "conn": _Lookup(Connection.get, NotFound),
             "dag": task.dag,

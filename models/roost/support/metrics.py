@@ -208,6 +208,12 @@ METRICS: tuple[Metric, ...] = (
         "Times a trigger kept the others waiting.",
     ),
     _counter("events.taken", "events", _TRIGGERER, "Events from outside that woke somebody."),
+    _counter(
+        "events.callbacks.{status}",
+        "requests",
+        _TRIGGERER,
+        "Requests at the callback port, by the status of HTTP that answered them.",
+    ),
     # The client itself.
     _counter("statsd.dropped", "metrics", _EVERY, "Metrics that could not be sent."),
 )

@@ -258,12 +258,30 @@ class Triggerer(_Section, frozen=True):
             "0: none.",
         ),
     ] = 0
-    callback_host: Annotated[str, Meta(description="Address that it listens at.")] = "127.0.0.1"
+    callback_host: Annotated[
+        str, Meta(description="Address that it listens at; beyond loopback see the next setting.")
+    ] = "127.0.0.1"
+    callback_allow_remote: Annotated[
+        bool,
+        Meta(
+            description="Whether `callback_host` may be an address that others reach; say so only "
+            "where something in front speaks TLS, for a token in clear text is anybody's."
+        ),
+    ] = False
+    callback_rate: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=10_000,
+            description="Requests a second that it takes of one client, on average; of all "
+            "together ten times as many.",
+        ),
+    ] = 20.0
     callback_url_base: Annotated[
         str,
         Meta(
             description="What URLs given to others begin with, e.g. `https://jobs.example.org`; "
-            "empty: `http://HOST:PORT` of the two settings before."
+            "empty: `http://HOST:PORT` of the settings above."
         ),
     ] = ""
 

@@ -19,6 +19,7 @@ __all__ = [
     "AssetEvent",
     "AssetEventsGet",
     "CallbackSpec",
+    "CallbackUrl",
     "ConnectionGet",
     "ConnectionRecord",
     "DagRecord",
@@ -403,6 +404,13 @@ class AssetEvent(msgspec.Struct, frozen=True):
     extra: msgspec.Raw
 
 
+class CallbackUrl(msgspec.Struct, tag="callback_url"):
+    """Sign a URL at which somebody can send one event of ``key``; answered by ``Reply.text``."""
+
+    key: str
+    life_us: int
+
+
 class Finished(msgspec.Struct, tag="finished"):
     """The last message of a task process; not answered."""
 
@@ -436,5 +444,6 @@ Request = (
     | RunCreate
     | RunStates
     | AssetEventsGet
+    | CallbackUrl
 )
 TaskMessage = Request | Finished

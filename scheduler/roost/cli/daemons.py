@@ -32,12 +32,31 @@ def scheduler(ctx: click.Context) -> None:
 @click.command(cls=Command)
 @click.option("--capacity", type=click.IntRange(1), help="Instead of triggerer.capacity.")
 @click.option("-q", "--queues", help="Comma-separated, instead of triggerer.queues.")
+@click.option(
+    "--callback-port",
+    type=click.IntRange(0, 65535),
+    help="Take events by HTTP here, instead of triggerer.callback_port.",
+)
+@click.option("--callback-host", help="Instead of triggerer.callback_host.")
 @click.pass_context
-def triggerer(ctx: click.Context, capacity: int | None, queues: str | None) -> None:
+def triggerer(
+    ctx: click.Context,
+    capacity: int | None,
+    queues: str | None,
+    callback_port: int | None,
+    callback_host: str | None,
+) -> None:
     """Run a triggerer."""
     from roost.triggerer.daemon import run_triggerer
 
-    ctx.exit(run_triggerer(load_config(), capacity=capacity, queues=queue_names(queues)))
+    code = run_triggerer(
+        load_config(),
+        capacity=capacity,
+        queues=queue_names(queues),
+        callback_port=callback_port,
+        callback_host=callback_host,
+    )
+    ctx.exit(code)
 
 
 @click.command(cls=Command)

@@ -20,6 +20,8 @@ from roost.exceptions import DagError
 from roost.scheduler.parsing.folder import content, find_files, is_candidate
 from roost.support.clock import now_us
 from roost.support.config import Config, load_config
+from roost.support.event_keys import check_key
+from roost.support.event_payload import payload_of
 from roost.support.masking import mask
 from roost.support.user_settings import for_user_code
 
@@ -28,9 +30,26 @@ __all__ = ["test", "test_task"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+def _events_of(
+    _ctx: click.Context, _param: click.Parameter, texts: tuple[str, ...]
+) -> dict[str, list[str]]:
+    """Callback of ``--event``: payloads by key, in the order given."""
+    events: dict[str, list[str]] = {}
+    for text in texts:
+        key, equals, payload = text.partition("=")
+        if not equals:
+            raise click.BadParameter(f"{text!r} is not KEY=JSON")
+        events.setdefault(check_key(key), []).append(payload_of(payload or "null"))
+    return events
+
+
 def _options(command: F) -> F:
     for decorate in (
         click.option("--conf", callback=conf_of, help="JSON object for the run's conf."),
+        click.option(
+            "--event", "events", multiple=True, callback=_events_of, metavar="KEY=JSON",
+            help="An event from outside that a task waits for; may be given several times.",
+        ),
         click.option(
             "-f", "--file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
             help="The DAG file; without it the DAGs folder is searched.",
@@ -46,7 +65,12 @@ def _options(command: F) -> F:
 @_options
 @click.pass_context
 def test(
-    ctx: click.Context, dag_id: str, logical_date: str | None, conf: str, file: Path | None
+    ctx: click.Context,
+    dag_id: str,
+    logical_date: str | None,
+    conf: str,
+    events: dict[str, list[str]],
+    file: Path | None,
 ) -> None:
     """Run a DAG in this process, without any daemon.
 
@@ -54,7 +78,7 @@ def test(
     stored. LOGICAL_DATE is ISO 8601, by default now.
     """
     began = time.monotonic()
-    run = _prepare(dag_id, logical_date, conf, file)
+    run = _prepare(dag_id, logical_date, conf, events, file)
     states = run.run()
     word = "success" if run.succeeded() else "failed"
     took = time.monotonic() - began
@@ -78,13 +102,14 @@ def test_task(
     logical_date: str | None,
     map_index: int | None,
     conf: str,
+    events: dict[str, list[str]],
     file: Path | None,
 ) -> None:
     """Run one task here, without any daemon.
 
     Whatever its upstream did; what it returns is printed and nothing is stored.
     """
-    run = _prepare(dag_id, logical_date, conf, file)
+    run = _prepare(dag_id, logical_date, conf, events, file)
     if task_id not in run.task_ids:
         raise not_found(f"task of {dag_id}", task_id, run.task_ids, "is it in the file?")
     outcome = run.run_task(task_id, run.place_of(task_id) if map_index is None else map_index)
@@ -98,14 +123,20 @@ def _say(task_id: str, state: str, remark: str) -> None:
     click.echo(f"{task_id:<24} {paint(state)}{'  ' + remark if remark else ''}")
 
 
-def _prepare(dag_id: str, logical_date: str | None, conf: str, file: Path | None) -> InProcessRun:
+def _prepare(
+    dag_id: str,
+    logical_date: str | None,
+    conf: str,
+    events: dict[str, list[str]],
+    file: Path | None,
+) -> InProcessRun:
     config = load_config()
     zone = config.core.default_timezone
     at = now_us() if logical_date is None else moment_of(logical_date, zone)
     os.environ.update(for_user_code(config))
     logging.basicConfig(level=config.logging.level, format="%(levelname)s - %(message)s")
     loaded, fileloc = _find(config, dag_id, file)
-    return InProcessRun(loaded, fileloc, dag_id, at, conf, _say)
+    return InProcessRun(loaded, fileloc, dag_id, at, conf, _say, events)
 
 
 def _find(config: Config, dag_id: str, file: Path | None) -> tuple[LoadedFile, str]:

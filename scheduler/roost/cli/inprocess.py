@@ -11,8 +11,9 @@ that clock would time out before its file can come, and a ``sleep`` for a server
 from __future__ import annotations
 
 import asyncio
+import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -36,6 +37,7 @@ from roost.scheduler.mapped import MappedBoard, open_board
 from roost.scheduler.plan import Plan
 from roost.support import typedjson
 from roost.support.clock import SECOND, now_us
+from roost.support.event_keys import RESERVED
 from roost.support.user_settings import conf_overrides_params
 from roost.support.wire import (
     TRIGGER_TIMEOUT,
@@ -65,10 +67,19 @@ class InProcessRun:
         logical_date: microseconds since the epoch, UTC.
         conf: typed JSON object.
         say: told of every change of state.
+        events: payloads of events from outside, by key, in their order; typed JSON. A wait takes
+            the next of its key.
     """
 
     def __init__(
-        self, loaded: LoadedFile, fileloc: str, dag_id: str, logical_date: int, conf: str, say: Say
+        self,
+        loaded: LoadedFile,
+        fileloc: str,
+        dag_id: str,
+        logical_date: int,
+        conf: str,
+        say: Say,
+        events: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self._loaded = loaded
         self._fileloc = fileloc
@@ -81,6 +92,7 @@ class InProcessRun:
         check_conf(param_scopes(self._dag), given, overrides=conf_overrides_params())
         self._began = now_us()
         self._say = say
+        self._events = {key: list(payloads) for key, payloads in (events or {}).items()}
         self._dispatches = 0
         self.store = Memory()
 
@@ -228,11 +240,20 @@ class InProcessRun:
             time.sleep(left)
             return TriggerReport(0, 0, "fired", payload=msgspec.Raw(timer_payload(deferred.due_at)))
         if deferred.lane == "external":
-            error = "nobody but the daemons can say so: run it under `roost standalone`"
-            return TriggerReport(0, 0, "failed", error=error)
+            return self._heard(deferred.key or "")
         found: list[TriggerReport] = []
         asyncio.run(self._poll(spec, deferred, timeout, found.append))
         return found[0] if found else TriggerReport(0, 0, "failed", error=late)
+
+    def _heard(self, key: str) -> TriggerReport:
+        """The next event of a key that was given."""
+        if self._events.get(key):
+            payload = self._events[key].pop(0)
+            return TriggerReport(0, 0, "fired", payload=msgspec.Raw(payload.encode()))
+        error = "nobody but the daemons can say so: run it under `roost standalone`"
+        if not key.startswith(RESERVED):
+            error = f"no event {key!r} was given: --event {shlex.quote(f'{key}=JSON')}"
+        return TriggerReport(0, 0, "failed", error=error)
 
     async def _poll(
         self,

@@ -11,7 +11,9 @@ from roost.exceptions import RoostException
 from roost.models.queries.mapping import Left
 from roost.support.config import load_config
 from roost.support.elements import element_of, list_of
+from roost.support.event_tokens import url_of
 from roost.support.wire import (
+    CallbackUrl,
     MailSettings,
     Reply,
     Request,
@@ -82,6 +84,8 @@ class Memory:
                 return Reply(count=int(self.variables.pop(key, None) is not None))
             case MailSettings():
                 return Reply(smtp=load_config().smtp)
+            case CallbackUrl():
+                return Reply(text=url_of("http://dags-test", "nothing-is-taken-here"))
             case RunCreate() | RunStates():
                 return Reply(error="runs of other DAGs need the daemons: `roost standalone`")
             case _:

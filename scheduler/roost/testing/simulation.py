@@ -26,13 +26,15 @@ from roost.dag.definition import DAG
 from roost.exceptions import NotFound, RoostException
 from roost.models import schema
 from roost.models.engine import Tx, open_engine, read, transact
-from roost.models.queries import edits, jobs, simulated
+from roost.models.queries import edits, external, jobs, simulated
 from roost.models.transitions import NewRun, create_run
 from roost.scheduler.chores.sla import SlaWatch
 from roost.scheduler.loop import Report, Scheduler
 from roost.support import typedjson
 from roost.support.clock import SECOND, duration_us, from_us, now_us, running_on
-from roost.support.crypto import Keyring
+from roost.support.crypto import Keyring, new_key
+from roost.support.event_keys import check_key
+from roost.support.event_tokens import read_token
 from roost.support.processes import Process
 from roost.support.wire import Outcome, TaskSpec
 from roost.testing.answers import Answers
@@ -53,6 +55,8 @@ _BATCH = 10_000
 _MOST_TURNS = 10_000
 _REAL_PATIENCE_S = 10.0
 _SLA_INTERVAL_US = 60 * SECOND
+_EVENTS_AT = "http://simulation"
+_EVENT_KEPT_US = 86_400 * SECOND
 _ME = Process("simulation", "simulation", os.getpid(), 0, "simulation")
 
 
@@ -99,6 +103,7 @@ class Simulation:
     ) -> None:
         self._clock = Clock(now_us() if start is None else moment_us(start))
         self._patience_s = patience_s
+        self._keys = Keyring(new_key())
         self._ends: list[tuple[int, int, TaskSpec, Outcome]] = []
         self._order = itertools.count()
         folder = tempfile.mkdtemp(prefix="roost-simulation-")
@@ -120,7 +125,11 @@ class Simulation:
         self._scheduler = Scheduler(self._engine, parallelism=parallelism, clock=self._clock)
         self._scheduler.join(self._register("scheduler"))
         self._ledger = Ledger(
-            self._engine, _ME, sorted(self._files.queues), "", WorkerAnswers(Keyring())
+            self._engine,
+            _ME,
+            sorted(self._files.queues),
+            "",
+            WorkerAnswers(self._keys, events_at=lambda: _EVENTS_AT),
         )
         self._ledger.join()
         self._answers = answers
@@ -133,6 +142,7 @@ class Simulation:
             self._files.loaded,
             self._clock,
             partial(answers.for_trigger, self._engine),
+            self._keys,
         )
 
     def __enter__(self) -> Simulation:
@@ -204,6 +214,31 @@ class Simulation:
         if key is None:
             raise RoostException(f"run {name!r} of {dag_id} exists already; give another run_id")
         return SimulatedRun(self, self._engine, key)
+
+    def send_event(self, key: str, payload: Any = None) -> None:
+        """Send an event from outside now, as ``roost events send`` does; it wakes with a step.
+
+        Args:
+            key: what ``ExternalTrigger`` waits for; or a URL that a task got of ``callback_url``,
+                which is good for one event.
+            payload: JSON.
+
+        Raises:
+            RoostException: the URL was used before or has expired, or the key cannot be one.
+        """
+        text = typedjson.encode(payload, name="payload").decode()
+        nonce = until = None
+        with running_on(self._clock):
+            if key.startswith(_EVENTS_AT):
+                token = key.rpartition("/")[2]
+                key, until, nonce = read_token(self._keys, token, self._clock.now)
+            sealed = self._keys.encrypt(text)
+            event = external.NewEvent(
+                check_key(key), sealed, "simulation", _EVENT_KEPT_US, nonce, until
+            )
+            if self._transact(partial(external.send, event=event)) is None:
+                raise RoostException("this URL was used before")
+        self._waiting.anybody = True
 
     def run(self) -> None:
         """Go on until every run that exists, or becomes due meanwhile, has ended.

@@ -18,8 +18,9 @@ from roost.dag.registry import resolve_trigger
 from roost.dag.runtime import serving_triggers
 from roost.dag.trigger import BaseTrigger
 from roost.models.engine import Tx, read, transact
-from roost.models.queries import jobs, triggers
+from roost.models.queries import external, jobs, triggers
 from roost.support.clock import SECOND
+from roost.support.crypto import Keyring
 from roost.support.wire import Reply, TriggerReport
 from roost.triggerer.asking import Asking
 from roost.triggerer.case import Case, live
@@ -69,6 +70,7 @@ class Waiting:
         files: the loaded DAG files by their place below the DAGs folder.
         clock: the simulation's time in microseconds.
         answer: replies to what triggers ask.
+        keys: of the events from outside.
     """
 
     def __init__(
@@ -78,11 +80,13 @@ class Waiting:
         files: Mapping[str, LoadedFile],
         clock: Callable[[], int],
         answer: Callable[[Ask], Reply],
+        keys: Keyring,
     ) -> None:
         self._engine = engine
         self._job_id = job_id
         self._files = files
         self._clock = clock
+        self._keys = keys
         self._loop = _VirtualLoop(clock)
         self._asking = Asking(self._loop, self._answer)
         self._reply = answer
@@ -100,13 +104,14 @@ class Waiting:
         """When the next timer fires or the next sleeping trigger wakes."""
         with read(self._engine) as tx:
             seen = triggers.look(tx, self._job_id)
-        self.anybody = bool(seen.next_due or seen.waiting or self._cases)
+        self.anybody = bool(seen.next_due or seen.waiting or seen.heard or self._cases)
         sleeper = self._loop.next_timer() if self._cases else None
         return min((at for at in (seen.next_due, sleeper) if at is not None), default=None)
 
     def look(self) -> bool:
         """Fire what is due and let poll triggers run on; True when an event was stored."""
         fired = transact(self._engine, lambda tx: triggers.fire_timers(tx, self._clock(), _BATCH))
+        fired += transact(self._engine, self._match)
         transact(self._engine, self._claim)
         if self._cases:
             self._turn_over()
@@ -136,6 +141,12 @@ class Waiting:
 
     def _answer(self, ask: Ask) -> None:
         self._asking.answered(Answer(ask.number, self._reply(ask)))
+
+    def _match(self, tx: Tx) -> int:
+        """Give events from outside to who waits for them; gives how many that woke."""
+        if not triggers.look(tx, self._job_id).heard:
+            return 0
+        return external.match(tx, lambda id_, text: self._keys.decrypt(text, f"event {id_}")).woken
 
     def _claim(self, tx: Tx) -> None:
         """Start new poll triggers, stop those that are not waited for any more."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from roost.dag.xcom_value import MAX_KEY
@@ -12,10 +14,12 @@ from roost.models.queries import assets, past, variables, xcoms
 from roost.support import typedjson
 from roost.support.clock import now_us
 from roost.support.crypto import Keyring
+from roost.support.event_tokens import make_token, url_of
 from roost.support.mail import Smtp
 from roost.support.wire import (
     AssetEvent,
     AssetEventsGet,
+    CallbackUrl,
     ConnectionGet,
     MailSettings,
     PreviousRun,
@@ -55,6 +59,7 @@ class Answers:
         keys: of Variables and Connections.
         smtp: the mail server.
         max_xcom_size: most bytes of one XCom.
+        events_at: gives what the URLs of events begin with.
     """
 
     def __init__(
@@ -62,11 +67,13 @@ class Answers:
         keys: Keyring,
         smtp: Smtp | None = None,
         max_xcom_size: int = typedjson.MAX_BYTES,
+        events_at: Callable[[], str] | None = None,
     ) -> None:
         self._keys = keys
         self._smtp = smtp or Smtp()
         self._max_xcom_size = max_xcom_size
         self._reading = ReadingAnswers(keys)
+        self._events_at = events_at
 
     def reply(self, tx: Tx, job_id: int, asked: Asked) -> Reply:
         """The answer to one request. An error that has a remedy is the asking task's alone."""
@@ -103,6 +110,8 @@ class Answers:
                 return Reply(events=_events(tx, spec))
             case MailSettings():
                 return Reply(smtp=self._smtp)
+            case CallbackUrl(key, life_us):
+                return self._callback_url(key, life_us)
             case _:
                 return self._of_stores(tx, request)
 
@@ -113,6 +122,12 @@ class Answers:
                 return Reply()
             case VariableDelete(key):
                 return Reply(count=variables.delete_variable(tx, key))
+
+    def _callback_url(self, key: str, life_us: int) -> Reply:
+        if self._events_at is None:
+            return Reply(error="events cannot be sent here")
+        token = make_token(self._keys, key, now_us(), life_us)
+        return Reply(text=url_of(self._events_at(), token))
 
     def _push(self, tx: Tx, job_id: int, spec: TaskSpec, push: XComPush) -> Reply:
         wrong = self.refusal(spec, push)

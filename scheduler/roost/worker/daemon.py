@@ -28,6 +28,7 @@ from roost.support.clock import SECOND
 from roost.support.config import Config, user_environ
 from roost.support.crypto import keyring_of
 from roost.support.doorbell import BellSocket, drain
+from roost.support.event_tokens import url_base
 from roost.support.far_bell import FarDoorbell
 from roost.support.notify import Notifier
 from roost.support.processes import Process, me
@@ -112,7 +113,12 @@ class WorkerDaemon:
             process,
             queues,
             str(config.run_dir),
-            Answers(keyring_of(config), config.smtp, config.core.max_xcom_size),
+            Answers(
+                keyring_of(config),
+                config.smtp,
+                config.core.max_xcom_size,
+                partial(url_base, config),
+            ),
             callback_timeout_us=int(config.worker.callback_timeout * SECOND),
         )
         self._hub = Hub(

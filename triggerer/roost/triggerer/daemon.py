@@ -16,11 +16,13 @@ import os
 import threading
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import anyio
 import msgspec
 from anyio.abc import TaskGroup
 
+from roost.exceptions import ConfigError
 from roost.models.engine import Tx, driver_arguments, open_engine
 from roost.models.queries import jobs, triggers
 from roost.models.schema import require_schema
@@ -42,6 +44,9 @@ from roost.triggerer.lanes import Lanes
 from roost.triggerer.messages import Blocked, Setup
 from roost.triggerer.outbox import Outbox
 
+if TYPE_CHECKING:
+    from roost.triggerer.callbacks import CallbackServer
+
 __all__ = ["run_triggerer"]
 
 log = logging.getLogger(__name__)
@@ -53,7 +58,11 @@ _SERVICE_ONLY = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS",
 
 
 def run_triggerer(
-    config: Config, capacity: int | None = None, queues: Sequence[str] | None = None
+    config: Config,
+    capacity: int | None = None,
+    queues: Sequence[str] | None = None,
+    callback_port: int | None = None,
+    callback_host: str | None = None,
 ) -> int:
     """Run a triggerer until SIGTERM or SIGINT; the second of them ends it at once.
 
@@ -61,13 +70,15 @@ def run_triggerer(
         config: the whole configuration.
         capacity: most poll triggers at once, instead of ``triggerer.capacity`` (D15).
         queues: only triggers of tasks of these queues, instead of ``triggerer.queues`` (D18).
+        callback_port: where it takes events by HTTP, instead of ``triggerer.callback_port``.
+        callback_host: and at which address, instead of ``triggerer.callback_host``.
 
     Returns:
         The exit code: 0 after a stop that was asked for.
 
     Raises:
         SchemaError: the database is missing, or older or newer than this Roost.
-        ConfigError: ``database.url`` cannot be used.
+        ConfigError: ``database.url`` cannot be used, or callbacks cannot be taken so.
     """
     set_up_logging(config.logging.level, "triggerer")
     osproc.hide_memory()  # the runner executes user code and must not read our database URL
@@ -86,6 +97,9 @@ def run_triggerer(
                 capacity=capacity or config.triggerer.capacity,
                 queues=tuple(config.triggerer.queues if queues is None else queues),
             )
+            port = config.triggerer.callback_port if callback_port is None else callback_port
+            if port:
+                triggerer.take_callbacks(port, callback_host or config.triggerer.callback_host)
             anyio.run(triggerer.serve, heard)
     finally:
         stats.zero_all()
@@ -119,11 +133,39 @@ class Triggerer:
         self._stop = Stop("handing triggers over and stopping")
         self._keeper: Keeper | None = None
         self._inquiries = Inquiries(database, keyring_of(config))
+        self._callbacks: CallbackServer | None = None
         self._external = ExternalLane(database, keyring_of(config), stats, self._on_fired)
+
+    def take_callbacks(self, port: int, host: str) -> None:
+        """Have events taken by HTTP, too, as soon as it serves.
+
+        Raises:
+            ConfigError: others could listen, or the library is missing.
+        """
+        try:
+            from roost.triggerer.callbacks import CallbackServer, check_host  # h11 is an extra
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                f"callbacks need {error.name}: pip install 'roost[callback]'"
+            ) from None
+        check_host(self._config, host)
+        database = self._config.database
+        engine = open_engine(
+            database.url, sqlite_synchronous=database.sqlite_synchronous, pool_size=1
+        )
+        self._callbacks = CallbackServer(
+            self._config, engine, self._stats, self._on_callback, port=port, host=host
+        )
+
+    def _on_callback(self) -> None:
+        self._wake.set()
+        self._bell.ring("triggerer")
 
     async def serve(self, heard: BellSocket) -> None:
         """Live one incarnation after the other until asked to stop."""
         async with anyio.create_task_group() as group:
+            if self._callbacks is not None:
+                group.start_soon(self._callbacks.run, name="callbacks")
             group.start_soon(self._stop.obey_signals, name="signals")
             group.start_soon(self._bound_the_stop, name="last resort")
             group.start_soon(hear, heard, self._wake, name="bell")

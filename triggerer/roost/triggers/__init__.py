@@ -1,5 +1,6 @@
 """Triggers: what a deferred task waits for."""
 
+from roost.dag.callback_url import callback_url
 from roost.dag.trigger import BaseTrigger, TriggerEvent
 from roost.triggers.external import ExternalTrigger
 from roost.triggers.file import FileTrigger
@@ -17,4 +18,5 @@ __all__ = [
     "PgNotifyTrigger",
     "TimeDeltaTrigger",
     "TriggerEvent",
+    "callback_url",
 ]
