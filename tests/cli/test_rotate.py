@@ -118,3 +118,20 @@ def test_without_a_key_nothing_is_rotated(seed: Seed) -> None:
     refused = seed.cli("rotate-encryption-key")
     assert refused.exit_code == 2
     assert "there is no encryption key" in refused.stderr
+
+
+def test_events_from_outside_are_encrypted_anew_too(filled: Seed) -> None:
+    """Those that are kept: a task may wait for one long after the old key has gone."""
+    filled.env["ROOST__SECURITY__ENCRYPTION_KEY"] = OLD
+    filled.cli("events", "send", "a", "--payload", '"secret"')
+    filled.sql(
+        "INSERT INTO external_event (external_key, payload, sender, created_at, expires_at, "
+        "taken_at) VALUES ('used', '', 's', 0, 9000000000000000, 1)"
+    )
+    filled.env["ROOST__SECURITY__ENCRYPTION_KEY"] = f"{NEW},{OLD}"
+    done = filled.cli("rotate-encryption-key")
+    assert done.exit_code == 0
+    assert "Events: 1 encrypted anew, 0 under the newest key already\n" in done.stdout
+    filled.env["ROOST__SECURITY__ENCRYPTION_KEY"] = NEW
+    shown = filled.cli("events", "list", "a", "--show-payload", "-o", "json")
+    assert '"secret"' in shown.stdout.replace("\\", "")

@@ -60,6 +60,8 @@ def _store(engine: Engine, store: Store, keys: Keyring, dry_run: bool, size: int
         last = done.last
         if seen < total:
             click.echo(f"{store.word}s: {seen} of {total}", err=True)
+    if store.passing and not seen:
+        return unreadable
     what = "would be encrypted anew" if dry_run else "encrypted anew"
     left = seen - changed - len(unreadable)
     click.echo(f"{store.word}s: {changed} {what}, {left} under the newest key already")

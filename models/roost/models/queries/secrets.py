@@ -1,7 +1,7 @@
 """Secrets at rest as a whole: which columns are encrypted, and how they get a new key.
 
-:data:`STORES` is the one list of encrypted columns. Each table in it has an ``is_encrypted``
-column that tells how the columns of a row are to be read; whatever joins the list is rotated too.
+:data:`STORES` is the one list of encrypted columns. Where rows may be plain an ``is_encrypted``
+column tells how those of a row are to be read; whatever joins the list is rotated too.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ class Store(NamedTuple):
         page: the rows after ``:last``, at most ``:size``: ``id``, the ``name`` for people,
             ``is_encrypted`` and the columns; locked.
         update: writes the columns of ``:id``.
+        passing: its rows come and go; where there are none, nothing is said of them.
     """
 
     word: str
@@ -36,6 +37,7 @@ class Store(NamedTuple):
     encrypted: Sql
     page: Sql
     update: Sql
+    passing: bool = False
 
 
 STORES = (
@@ -65,6 +67,19 @@ STORES = (
             "UPDATE connection SET password = :password, extra = :extra, is_encrypted = {true} "
             "WHERE id = :id"
         ),
+    ),
+    Store(  # of events from outside; what is left of one whose token was used is empty
+        word="Event",
+        columns=("payload",),
+        first=0,
+        total=Sql("SELECT count(*) FROM external_event WHERE payload <> ''"),
+        encrypted=Sql("SELECT 1 FROM external_event WHERE payload <> '' LIMIT 1"),
+        page=Sql(
+            "SELECT id, external_key AS name, {true} AS is_encrypted, payload FROM external_event "
+            "WHERE id > :last AND payload <> '' ORDER BY id LIMIT :size {for_update}"
+        ),
+        update=Sql("UPDATE external_event SET payload = :payload WHERE id = :id"),
+        passing=True,
     ),
 )
 
