@@ -25,6 +25,7 @@ EXAMPLES = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 # What the triggers of the examples fire with; tests/triggers has them fire.
 EVENTS: dict[str, Any] = {
     "FileTrigger": ["/data/in/2026-01-31-a.csv"],
+    "ProcessTrigger": {"exit_code": 0, "timed_out": False, "tail": "model of 2026-01-31"},
     "PgNotifyTrigger": {"channel": "loads", "payload": '{"table": "sales"}'},
 }
 
@@ -60,6 +61,7 @@ def to_the_end(task: BaseOperator, supervisor: FakeSupervisor) -> None:
 
 @pytest.mark.parametrize("text", EXAMPLES, ids=lambda text: re.findall(r'DAG\("(\w+)"', text)[-1])
 def test_every_example_runs(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROOST_HOME", str(tmp_path))
     monkeypatch.setenv("ROOST_CONN_WAREHOUSE", f"sqlite:///{tmp_path}/w.db")
     loaded = load_text(tmp_path, text)
     parsed = parse_dag_file(str(tmp_path / "file.py"), str(tmp_path))
@@ -81,7 +83,7 @@ def test_every_example_runs(text: str, tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_there_are_examples() -> None:
-    assert len(EXAMPLES) == 5
+    assert len(EXAMPLES) == 6
 
 
 @pytest.mark.parametrize(("package", "name", "kind"), list(public_classes()), ids=str)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from roost.support import detached
 from roost.worker.orphans import mark_of
 from tests.support.waiting import wait_until
 from tests.worker.driving import Driver
@@ -185,3 +186,29 @@ def test_closing_the_hub_ends_everything_and_says_so(driver: Driver, tmp_path: P
     assert [ended.outcome.kind for ended in driver.hub.ended] == ["lost"]
     assert driver.hub.ended[0].spec.dispatch_id == dispatch_id
     wait_until(lambda: driver.processes() == [], what="the end of all processes")
+
+
+def test_a_detached_command_outlives_task_template_and_worker(
+    driver: Driver, tmp_path: Path
+) -> None:
+    """What SubprocessOperator starts is its own to end; invariant S18 holds for all the rest."""
+    folder, stray = tmp_path / "command", tmp_path / "stray"
+    driver.tasks(
+        "from roost.support import detached\n"
+        "script = 'setsid sleep 1000 & sleep 1000'\n"
+        f"detached.start(['bash', '-c', script], {str(folder)!r}, environ=os.environ)\n"
+        "left = subprocess.Popen(['sleep', '1000'], start_new_session=True)\n"
+        f"open({str(stray)!r}, 'w').write(str(left.pid))\n",
+        "pass",
+    )
+    driver.run("t0")
+    process = detached.find(str(folder))
+    assert process is not None
+    assert not alive(int(stray.read_text()))
+    driver.run("t1")  # its end sweeps again
+    assert process.is_alive()
+    driver.close()
+    assert process.is_alive()
+    assert driver.processes() == []
+    detached.kill(process.token, 0)
+    assert not process.is_alive()

@@ -14,6 +14,7 @@ from roost.operators.branch import (
 from roost.operators.email import EmailOperator
 from roost.operators.empty import DummyOperator, EmptyOperator
 from roost.operators.http import HttpOperator, SimpleHttpOperator
+from roost.operators.process import SubprocessOperator
 from roost.operators.sql import (
     MySqlOperator,
     PostgresOperator,
@@ -43,6 +44,7 @@ __all__ = [
     "SimpleHttpOperator",
     "SqliteOperator",
     "SubDagOperator",
+    "SubprocessOperator",
     "TriggerDagRunOperator",
     "get_current_context",
 ]

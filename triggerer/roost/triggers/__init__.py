@@ -5,6 +5,7 @@ from roost.dag.trigger import BaseTrigger, TriggerEvent
 from roost.triggers.external import ExternalTrigger
 from roost.triggers.file import FileTrigger
 from roost.triggers.postgres import PgNotifyTrigger
+from roost.triggers.process import ProcessTrigger
 from roost.triggers.runs import DagRunTrigger
 from roost.triggers.temporal import CronTrigger, DateTimeTrigger, TimeDeltaTrigger
 
@@ -16,6 +17,7 @@ __all__ = [
     "ExternalTrigger",
     "FileTrigger",
     "PgNotifyTrigger",
+    "ProcessTrigger",
     "TimeDeltaTrigger",
     "TriggerEvent",
     "callback_url",
