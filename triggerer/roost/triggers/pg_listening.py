@@ -15,7 +15,6 @@ from roost.triggers.servers import (
     Hub,
     Patience,
     client_library,
-    connection_of,
     end_task,
     one_line,
     start_task,
@@ -139,7 +138,7 @@ class Listening(Hub):
         patience = Patience(self.key)
         while True:
             # Read again each time: the password may have been changed meanwhile.
-            arguments = conninfo(await connection_of(self.key))
+            arguments = conninfo(await self.connection(self.key))
             connection: Any = None
             try:
                 connection = await psycopg.AsyncConnection.connect(autocommit=True, **arguments)

@@ -14,7 +14,7 @@ import random
 import time
 from collections.abc import Coroutine
 from contextlib import suppress
-from contextvars import Context
+from contextvars import Context, copy_context
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -25,7 +25,6 @@ __all__ = [
     "Hub",
     "Patience",
     "client_library",
-    "connection_of",
     "end_task",
     "join",
     "leave",
@@ -38,15 +37,6 @@ log = logging.getLogger(__name__)
 PATIENCE_S = 600.0
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 20.0
-
-
-async def connection_of(conn_id: str) -> Connection:
-    """The connection of this id, with its password.
-
-    Raises:
-        RoostException: there is none.
-    """
-    return Connection.get(conn_id)
 
 
 async def client_library(name: str, extra: str) -> ModuleType:
@@ -119,8 +109,27 @@ class Hub:
     def __init__(self, key: str) -> None:
         self.key = key
         self.users = 0
+        #: Of the trigger that joined last: asks for what the hub needs, which is no trigger itself.
+        self.context = copy_context()
         #: Left by the hub itself: whoever comes next gets another one.
         self.spent = False
+
+    async def connection(self, conn_id: str) -> Connection:
+        """The connection of this id, asked for anew: its password may have been changed.
+
+        Raises:
+            NotFound: there is none.
+        """
+        loop = asyncio.get_running_loop()
+        while True:
+            # The trigger in whose name it is asked may end meanwhile; then another one asks.
+            context = self.context
+            try:
+                ask = Connection.get_async(conn_id)
+                return await loop.create_task(ask, context=context.copy())
+            except RoostException:
+                if context is self.context:
+                    raise
 
     async def close(self) -> None:
         """Let go of everything."""
@@ -141,6 +150,7 @@ def join(kind: type[H], key: str) -> H:
     if hub is None or hub.spent:
         hub = _hubs[place] = kind(key)
     hub.users += 1
+    hub.context = copy_context()
     return hub  # type: ignore[return-value]  # the place names its class
 
 
