@@ -80,7 +80,8 @@ def test_other_spellings_are_refused() -> None:
 def test_every_key_of_the_ring_verifies_and_no_other() -> None:
     """A token outlives the rotation of the key it was made with, until that key is removed."""
     rotated = Keyring(f"{NEW},{OLD}")
-    assert read_token(rotated, TOKEN, NOW).key == "orders/2026-01-31"
+    for ring in (rotated, Keyring(f"{OLD},{NEW}"), Keyring(f"{NEW},{OLD},{new_key()}")):
+        assert read_token(ring, TOKEN, NOW).key == "orders/2026-01-31"
     assert read_token(Keyring(NEW), make_token(rotated, "a", NOW, HOUR), NOW).key == "a"
     with pytest.raises(BadToken):
         read_token(Keyring(NEW), TOKEN, NOW)
