@@ -280,6 +280,22 @@ def test_prune_takes_what_is_over_in_batches(world: World, engine: Engine) -> No
     assert [row["id"] for row in world.rows("SELECT id FROM external_event")] == [kept]
 
 
+def test_a_match_behind_many_keys_that_alternate_is_found(world: World, engine: Engine) -> None:
+    """The look gives up in between and says that it may be; a pass goes on to the end."""
+    world.defer([waits(f"k{number:05}a") for number in range(2000)])
+    for number in range(0, 2000, 2):
+        world.rows(
+            "INSERT INTO external_event (external_key, payload, sender, created_at, expires_at) "
+            "VALUES (:a, '1', 's', 0, 9000000000000000), (:b, '1', 's', 0, 9000000000000000)",
+            a=f"k{number:05}b",
+            b=f"k{number + 1:05}b",
+        )
+    assert match(engine) == 0
+    send(engine, "k01999a")
+    assert heard(engine)
+    assert match(engine) == 1
+
+
 @settings(
     max_examples=40,
     deadline=None,

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+import anyio
+
 from roost.exceptions import DecryptionError
 from roost.models.queries import external
 from roost.support.crypto import Keyring
@@ -23,6 +25,9 @@ __all__ = ["ExternalLane"]
 log = logging.getLogger(__name__)
 
 _TELL_EVERY_S = 60.0
+# A pass that found nothing is followed by a rest of so many times as long.
+_REST = 5.0
+_LONGEST_REST_S = 2.0
 
 
 class ExternalLane:
@@ -53,16 +58,22 @@ class ExternalLane:
         """Match until cancelled."""
         while True:
             await self._wake.wait()
+            began = time.monotonic()
+            events = 0
             after: str | None = ""
             while after is not None:
                 step = partial(external.match, unseal=self._unseal, after=after)
                 done = await self._db.until_done(step)
                 after = done.after
+                events += done.events
                 if done.woken:
                     self._stats.incr("events.taken", done.events)
                     self._on_fired(done.woken)
                 for event_id, why in done.unreadable:
                     self._tell(event_id, why)
+            if not events:  # with many keys on both sides a pass in vain takes its time
+                rest = (time.monotonic() - began) * _REST
+                await anyio.sleep(min(rest, _LONGEST_REST_S))
 
     def _unseal(self, event_id: int, payload: str) -> str:
         try:

@@ -17,6 +17,7 @@ from roost.models.engine import Sql, Tx
 
 __all__ = [
     "ANY_HEARD",
+    "HEARD",
     "Matched",
     "NewEvent",
     "Told",
@@ -43,18 +44,23 @@ _NEXT_TRIGGER = (
 # first of a trigger not before it, the first of an event not before that, and so on. It costs as
 # many probes of an index as the two sorts of keys alternate: two, for a million kept events and
 # one waiter, or the reverse. Each row holds the side that was asked, the key before it and its
-# own; equal ones are the match.
+# own; equal ones are the match. A look must stay cheap even where many keys of both alternate: it
+# gives up after so many leaps, and a pass of match() goes on from there.
+_MOST_LEAPS = 500
 _LEAP = (
-    "leap(side, before, key) AS ("
-    f"SELECT 0, CAST(NULL AS text), {_NEXT_EVENT.replace('{key}', '> {first}')} UNION ALL "
-    "SELECT 1 - leap.side, leap.key, CASE leap.side "
+    "leap(depth, side, before, key) AS ("
+    f"SELECT 0, 0, CAST(NULL AS text), {_NEXT_EVENT.replace('{key}', '> {first}')} UNION ALL "
+    "SELECT leap.depth + 1, 1 - leap.side, leap.key, CASE leap.side "
     f"WHEN 0 THEN {_NEXT_TRIGGER} ELSE {_NEXT_EVENT.replace('{key}', '>= leap.key')} END "
-    "FROM leap WHERE leap.key IS NOT NULL AND (leap.before IS NULL OR leap.before <> leap.key))"
+    f"FROM leap WHERE leap.depth < {_MOST_LEAPS} AND leap.key IS NOT NULL "
+    "AND (leap.before IS NULL OR leap.before <> leap.key))"
 )
 ANY_HEARD = _LEAP.replace("{first}", "''")
-"""Part of a WITH RECURSIVE: ``leap`` has a row whose ``key = before`` if anything matches."""
+"""Part of a WITH RECURSIVE: ``leap`` has a row that meets :data:`HEARD` if anything may match."""
+HEARD = f"(key = before OR (key IS NOT NULL AND depth = {_MOST_LEAPS}))"
 _HEARD = Sql(
-    f"WITH RECURSIVE {_LEAP.replace('{first}', ':after')} SELECT key FROM leap WHERE key = before"
+    f"WITH RECURSIVE {_LEAP.replace('{first}', ':after')} "
+    f"SELECT before, key FROM leap WHERE {HEARD}"
 )
 _SEND = Sql(
     "INSERT INTO external_event "
@@ -178,6 +184,9 @@ def match(tx: Tx, unseal: Callable[[int, str], str], after: str = "") -> Matched
         heard = tx.first(_HEARD, after=after)
         if heard is None:
             return Matched(events, woken, unreadable, None)
+        if heard.key != heard.before:
+            after = heard.before  # it gave up there: nothing before it matches
+            continue
         after = heard.key
         oldest = tx.first(_OLDEST, key=after)
         if oldest is not None:

@@ -15,7 +15,7 @@ import msgspec
 
 from roost.models.engine import Sql, Tx
 from roost.models.queries import jobs
-from roost.models.queries.external import ANY_HEARD
+from roost.models.queries.external import ANY_HEARD, HEARD
 from roost.models.sql import Row
 from roost.support.wire import TriggerReport, TriggerSpec
 
@@ -87,7 +87,7 @@ _OWNER = (
 _OWNERLESS = Sql(f"WITH {_OWNER} SELECT id FROM ownerless")
 _LOOK = Sql(
     f"WITH {_OWNER}, {ANY_HEARD} SELECT "
-    "(SELECT count(*) FROM leap WHERE key = before) AS heard, "
+    f"(SELECT count(*) FROM leap WHERE {HEARD}) AS heard, "
     "(SELECT min(due_at) FROM trigger WHERE lane = 'timer' AND fired_at IS NULL) AS next_due, "
     "(SELECT id FROM trigger WHERE lane = 'poll' AND fired_at IS NULL AND job_id IS NULL "
     "ORDER BY job_id, rank, id LIMIT 1) AS waiting, "
@@ -159,7 +159,8 @@ class Look(NamedTuple):
         ownerless: jobs own poll triggers although they have ended, or their row is gone.
         rivals_left: microseconds until the first lease of another triggerer lapses, negative
             when it has; None when there is no other.
-        heard: an event of a key is there for which a trigger waits.
+        heard: an event of a key is there for which a trigger waits, or a longer look is needed
+            to tell.
     """
 
     next_due: int | None
