@@ -92,6 +92,8 @@ PANELS = (
             Query("triggers.failed", "failed", show="per minute"),
             Query("triggers.blocked_main_thread", "blocked", show="per minute"),
             Query("events.taken", "events from outside", show="per minute"),
+            Query("triggers.polls", "polls about many", show="per minute"),
+            Query("triggers.poll_errors", "polls that failed", show="per minute"),
             Query("events.callbacks", "callbacks", by="status", show="per minute"),
         ),
     ),

@@ -68,7 +68,7 @@ class RunnerProcess:
             )  # fmt: skip
         theirs.close()
         os.close(their_notes)
-        os.close(slot)
+        self._slot = slot
         self._frames = {self._line.fileno(): FrameBuffer(), self._notes: FrameBuffer()}
         self.send(Setup(str(folder)))
 
@@ -137,6 +137,10 @@ class RunnerProcess:
         """What the runner and its triggers printed."""
         return self.log.read_text(errors="replace")
 
+    def culprit(self) -> int:
+        """The trigger in whose step the runner ended; 0: in nobody's."""
+        return int.from_bytes(os.pread(self._slot, SLOT_BYTES, 0), sys.byteorder)
+
     def hang_up(self) -> None:
         """Close the line, as the end of a supervisor does."""
         self._line.close()
@@ -147,3 +151,4 @@ class RunnerProcess:
         self.process.wait()
         self._line.close()
         os.close(self._notes)
+        os.close(self._slot)

@@ -207,6 +207,8 @@ METRICS: tuple[Metric, ...] = (
         _TRIGGERER,
         "Times a trigger kept the others waiting.",
     ),
+    _counter("triggers.polls", "polls", _TRIGGERER, "Polls, each about many triggers."),
+    _counter("triggers.poll_errors", "polls", _TRIGGERER, "Polls that failed."),
     _counter("events.taken", "events", _TRIGGERER, "Events from outside that woke somebody."),
     _counter(
         "events.callbacks.{status}",

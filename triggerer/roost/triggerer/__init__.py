@@ -21,6 +21,7 @@ The life of a poll trigger, from the row that a deferral left to the event that 
 
 ``daemon`` is the shell (lease, signals, bells), ``lanes`` the loop, ``outbox`` the way of reports
 into the database, ``keeper`` the runner as a child process, ``strikes`` the count
-of who ended it; ``runner``, ``case``, ``registry``, ``steps`` and ``watchdog`` are that child and
-import no database. Nothing may be imported in this file.
+of who ended it, ``inquiries`` the answers to what triggers ask; ``runner``, ``case``, ``pooled``,
+``asking``, ``registry``, ``steps`` and ``watchdog`` are that child and import no database.
+Nothing may be imported in this file.
 """

@@ -11,9 +11,10 @@ import asyncio
 import contextvars
 import inspect
 import logging
+import os
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -22,8 +23,12 @@ from roost.exceptions import RoostException, ValueNotStorable
 from roost.support import typedjson
 from roost.support.masking import mask
 from roost.support.wire import TriggerReport, TriggerSpec
+from roost.triggers.pooled import PooledTrigger
 
-__all__ = ["CURRENT", "Case", "ReportFn", "ResolveFn", "live"]
+if TYPE_CHECKING:
+    from roost.triggerer.pooled import Seat
+
+__all__ = ["CURRENT", "Case", "ReportFn", "ResolveFn", "TakeFn", "explain", "live", "report_of"]
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +36,7 @@ log = logging.getLogger(__name__)
 CURRENT: contextvars.ContextVar[int] = contextvars.ContextVar("roost_trigger_id")
 
 CLEANUP_S = 10.0
+_OURS = os.path.dirname(__file__) + os.sep
 _MAX_ERROR = 64 * 1024
 _HOW_TO_YIELD = (
     "run() of {name} is not an async generator: declare it `async def run(self)` and "
@@ -39,6 +45,7 @@ _HOW_TO_YIELD = (
 
 ResolveFn = Callable[["Case"], Awaitable[type[BaseTrigger]]]
 ReportFn = Callable[[TriggerReport], None]
+TakeFn = Callable[["Case", PooledTrigger], None]
 
 
 class Case:
@@ -52,6 +59,7 @@ class Case:
         "kwargs",
         "label",
         "leaving",
+        "seat",
         "source",
         "started",
         "task",
@@ -69,13 +77,23 @@ class Case:
         self.label = f"{spec.dag_id}.{spec.task_id}{mapped} run {spec.run_id}"
         self.kwargs: bytes | None = bytes(spec.kwargs)
         self.task: asyncio.Task[None] | None = None
+        self.seat: Seat | None = None  # in the pool; it has no task then
         self.started = False
         self.leaving = False  # cancelled by us: report nothing
         self.cleaning = False  # user code has ended; do not disturb cleanup
 
 
-async def live(case: Case, resolve: ResolveFn, report: ReportFn) -> None:
-    """Run one trigger to its end and report what became of it. Never raises."""
+async def live(
+    case: Case, resolve: ResolveFn, report: ReportFn, pool: TakeFn | None = None
+) -> None:
+    """Run one trigger to its end and report what became of it. Never raises.
+
+    Args:
+        case: the trigger.
+        resolve: finds its class.
+        report: takes the report.
+        pool: takes a trigger that is polled with others, and reports what becomes of it.
+    """
     if case.leaving:
         return
     case.started = True
@@ -84,8 +102,11 @@ async def live(case: Case, resolve: ResolveFn, report: ReportFn) -> None:
     events: AsyncIterator[object] | None = None
     try:
         trigger = _build(await resolve(case), case)
+        if pool is not None and isinstance(trigger, PooledTrigger):
+            pool(case, trigger)
+            return
         events = _events(trigger)
-        payload = await _first(events, trigger)
+        ended = await _first(events, trigger, case)
     except GeneratorExit:
         raise  # the interpreter takes the coroutine down: nothing may be awaited any more
     except BaseException as error:  # SystemExit and a stray CancelledError are this trigger's own
@@ -93,7 +114,7 @@ async def live(case: Case, resolve: ResolveFn, report: ReportFn) -> None:
             report(_failed(case, error))
     else:
         if not case.leaving:
-            report(TriggerReport(case.trigger_id, case.epoch, "fired", payload=payload))
+            report(ended)
     case.cleaning = True
     await _clean(case, trigger, events)
 
@@ -122,7 +143,7 @@ def _events(trigger: BaseTrigger) -> AsyncIterator[object]:
     raise RoostException(_HOW_TO_YIELD.format(name=type(trigger).__name__))
 
 
-async def _first(events: AsyncIterator[object], trigger: BaseTrigger) -> msgspec.Raw:
+async def _first(events: AsyncIterator[object], trigger: BaseTrigger, case: Case) -> TriggerReport:
     name = type(trigger).__name__
     try:
         event = await anext(events)
@@ -134,8 +155,18 @@ async def _first(events: AsyncIterator[object], trigger: BaseTrigger) -> msgspec
         raise RoostException(
             f"{name} yielded {type(event).__name__}; yield TriggerEvent(payload) instead"
         )
+    return report_of(event, name, case)
+
+
+def report_of(event: TriggerEvent, name: str, case: Case) -> TriggerReport:
+    """The report of a trigger that has had its event.
+
+    Raises:
+        RoostException: the event cannot be stored.
+    """
     try:
-        return msgspec.Raw(typedjson.encode(event.payload, name="payload"))
+        payload = msgspec.Raw(typedjson.encode(event.payload, name="payload"))
+        return TriggerReport(case.trigger_id, case.epoch, "fired", payload=payload)
     except ValueNotStorable as error:
         raise RoostException(f"{name} yielded an event that cannot be stored: {error}") from None
 
@@ -176,8 +207,8 @@ def explain(error: BaseException) -> str:
         text = str(error)
     else:
         trace = error.__traceback__
-        while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
-            trace = trace.tb_next  # the first frames are this module's and tell a user nothing
+        while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_OURS):
+            trace = trace.tb_next  # the first frames are ours and tell a user nothing
         text = "".join(traceback.format_exception(type(error), error, trace)).rstrip()
         if isinstance(error, asyncio.CancelledError):
             text += "\nthe trigger cancelled itself, or awaited something that was cancelled"

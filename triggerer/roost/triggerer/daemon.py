@@ -41,7 +41,7 @@ from roost.triggerer.external import ExternalLane
 from roost.triggerer.inquiries import Inquiries
 from roost.triggerer.keeper import Keeper
 from roost.triggerer.lanes import Lanes
-from roost.triggerer.messages import Blocked, Setup
+from roost.triggerer.messages import Beat, Blocked, Setup
 from roost.triggerer.outbox import Outbox
 
 if TYPE_CHECKING:
@@ -211,6 +211,7 @@ class Triggerer:
             on_reports=lambda message: outbox.put(message.reports),
             on_blocked=self._on_blocked,
             on_asked=lambda ask: self._inquiries.put(keeper, ask),
+            on_beat=self._on_beat,
             on_culprit=lambda trigger_id, how: lanes.accuse(trigger_id, how),
             on_change=lambda: lanes.runner_changed(),
         )
@@ -286,6 +287,12 @@ class Triggerer:
             self._bell.ring("scheduler")
         if lanes.free <= len(reports):
             self._wake.set()  # there was no room before: others may be waiting
+
+    def _on_beat(self, beat: Beat) -> None:
+        if beat.polls:
+            self._stats.incr("triggers.polls", beat.polls)
+        if beat.poll_errors:
+            self._stats.incr("triggers.poll_errors", beat.poll_errors)
 
     def _on_blocked(self, note: Blocked) -> None:
         self._stats.incr("triggers.blocked_main_thread")

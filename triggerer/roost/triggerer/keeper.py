@@ -112,6 +112,7 @@ class Keeper:
         on_reports: takes what became of triggers.
         on_blocked: takes notes of the runner's watchdog.
         on_asked: takes what triggers ask; it is answered with an ``Answer``.
+        on_beat: takes the runner's signs of life.
         on_culprit: takes the id of a trigger in whose step a runner ended that nobody had asked to,
             or was killed for its silence, and what became of the runner, in words.
         on_change: called when a runner has started or ended.
@@ -125,6 +126,7 @@ class Keeper:
         on_reports: Callable[[Reports], None],
         on_blocked: Callable[[Blocked], None],
         on_asked: Callable[[Ask], None],
+        on_beat: Callable[[Beat], None],
         on_culprit: Callable[[int, str], None],
         on_change: Callable[[], None],
     ) -> None:
@@ -133,6 +135,7 @@ class Keeper:
         self._on_reports = on_reports
         self._on_blocked = on_blocked
         self._on_asked = on_asked
+        self._on_beat = on_beat
         self._on_culprit = on_culprit
         self._on_change = on_change
         self._child: _Child | None = None
@@ -276,7 +279,7 @@ class Keeper:
             case Ask():
                 self._on_asked(message)
             case Beat():
-                pass
+                self._on_beat(message)
 
     async def _watch_silence(self, child: _Child) -> None:
         """Kill a runner that has not turned for some seconds.

@@ -86,9 +86,17 @@ class Stop(msgspec.Struct, tag=True):
 
 
 class Beat(msgspec.Struct, tag=True):
-    """The runner's loop turns: sent once a second, and first as soon as it does."""
+    """The runner's loop turns: sent once a second, and first as soon as it does.
+
+    Attributes:
+        running: triggers that it has.
+        polls: polls of pooled triggers since the last beat.
+        poll_errors: how many of them failed.
+    """
 
     running: int
+    polls: int = 0
+    poll_errors: int = 0
 
 
 class Reports(msgspec.Struct, tag=True):

@@ -34,6 +34,7 @@ from roost.triggerer.messages import (
     Stop,
     decode_to_runner,
 )
+from roost.triggerer.pooled import Pool
 from roost.triggerer.registry import Registry
 from roost.triggerer.steps import Steps, attach, started_by, task_factory
 from roost.triggerer.streams import mask_streams
@@ -64,6 +65,7 @@ class Runner(asyncio.Protocol):
         self._labels: dict[str, str] = {}  # one copy of each string that many triggers share
         self.cases: dict[int, Case] = {}
         self.asking = Asking(loop, lambda ask: self._write(pack(ask)))
+        self._pool = Pool(self._report, self._forget)
         self._reports: list[TriggerReport] = []
         self._reported = asyncio.Event()
         self._writable = asyncio.Event()
@@ -143,11 +145,16 @@ class Runner(asyncio.Protocol):
 
     async def _live(self, case: Case, registry: Registry) -> None:
         try:
-            await live(case, registry.resolve, self._report)
+            await live(case, registry.resolve, self._report, self._pool.take)
         finally:
-            if self.cases.get(case.trigger_id) is case:
-                del self.cases[case.trigger_id]
-                self.asking.ended(case.trigger_id)
+            case.task = None
+            if case.seat is None:
+                self._forget(case)
+
+    def _forget(self, case: Case) -> None:
+        if self.cases.get(case.trigger_id) is case:
+            del self.cases[case.trigger_id]
+            self.asking.ended(case.trigger_id)
 
     def _report(self, report: TriggerReport) -> None:
         if os.getpid() != self._pid:
@@ -158,6 +165,9 @@ class Runner(asyncio.Protocol):
     def _cancel(self, case: Case, times: int = 0) -> None:
         """End a trigger without a report; ask again while it ignores being cancelled."""
         case.leaving = True
+        if case.seat is not None:
+            self._pool.drop(case)
+            self._forget(case)
         task = case.task
         if task is None or task.done() or not case.started or case.cleaning:
             return  # a case that has not started yet sees that it is leaving
@@ -183,7 +193,7 @@ class Runner(asyncio.Protocol):
 
     async def _beat(self) -> None:
         while True:
-            self._write(pack(Beat(len(self.cases))))
+            self._write(pack(Beat(len(self.cases), *self._pool.counts())))
             await asyncio.sleep(BEAT_S)
 
     async def _send_reports(self) -> None:
