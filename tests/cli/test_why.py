@@ -189,9 +189,13 @@ def test_deferred(seed: Seed) -> None:
     assert why(seed) == f"{since}: polled by triggerer here:{pid}"
     seed.sql("UPDATE trigger SET job_id = NULL, lane = 'timer', due_at = :at", at=MOMENT)
     assert why(seed) == f"{since}: due at {AT}"
+    seed.sql("UPDATE trigger SET lane = 'external', due_at = NULL, external_key = 'a b'")
+    assert why(seed) == f"{since}: waits for the event 'a b'"
     seed.sql("DELETE FROM trigger_event")
     seed.sql("UPDATE job SET ended_at = 1 WHERE kind = 'triggerer'")
     assert why(seed) == f"{since}: no triggerer is running, start `roost triggerer`"
+    seed.sql("UPDATE trigger SET external_key = 'roost:run/d/r'")
+    assert why(seed) == f"{since}: waits for runs of DAG d/r", "the scheduler ends it"
 
 
 def test_retry_running_and_finished(seed: Seed) -> None:

@@ -29,7 +29,7 @@ def test_arguments_are_templated_and_given() -> None:
 
 def test_context_is_given_by_signature() -> None:
     assert call(lambda ds, ti: [ds, ti.task_id]) == ["2026-01-31", "p"]
-    assert call(lambda **context: sorted(context)[:2]) == ["conf", "conn"]
+    assert call(lambda **context: sorted(context)[:3]) == ["callback_url", "conf", "conn"]
     assert call(lambda x, *, run_id: [x, run_id], 1) == [1, "scheduled__2026-01-31"]
     assert call(lambda ds: ds, ds="given") == "given"
     assert call(lambda ds: ds, "given") == "given"

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from roost.dag.operator import BaseOperator
 from roost.exceptions import DagError
-from roost.sensors.base import BaseSensorOperator
-from roost.support.event_keys import check_key
+from roost.sensors.event import EventSensor
 from roost.triggers.external import ExternalTrigger
 
 __all__ = ["ExternalEventSensor"]
 
 
-class ExternalEventSensor(BaseSensorOperator):
+class ExternalEventSensor(EventSensor):
     """Wait for an event of ``key``; its payload is the task's result.
 
     It holds no slot, no process and no memory meanwhile. ``roost events send KEY`` sends the
@@ -26,7 +24,6 @@ class ExternalEventSensor(BaseSensorOperator):
     """
 
     template_fields = ("key",)
-    has_trigger = True
 
     def __init__(self, *, key: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -34,18 +31,6 @@ class ExternalEventSensor(BaseSensorOperator):
             raise DagError(f"task {self.task_id!r}: key must be a text, not {key!r}")
         self.key = key
 
-    def execute(self, context: dict[str, Any]) -> Any:
-        """Wait; nothing can be looked at, so there is no other way than to defer."""
-        trigger = ExternalTrigger(check_key(self.key))
-        self.log.info("waiting for %r", trigger)
-        BaseOperator.defer(
-            self,
-            trigger=trigger,
-            method_name="execute_complete",
-            timeout=self.timeout,
-            on_timeout="skip" if self.soft_fail or self.never_fail else "fail",
-        )
-
-    def execute_complete(self, context: dict[str, Any], event: Any = None) -> Any:
-        """The payload."""
-        return event
+    def make_trigger(self, context: dict[str, Any]) -> ExternalTrigger:
+        """A row of the external lane."""
+        return ExternalTrigger(self.key)

@@ -189,7 +189,8 @@ def _deferred(case: Snapshot) -> Reason | None:
         text = f"{since}, which fired at {iso(row.fired_at)}: it is about to resume"
         return Reason("resuming", text, numbers | {"fired_at": iso(row.fired_at)})
     limit = "" if row.timeout_at is None else f", times out at {iso(row.timeout_at)}"
-    needs_triggerer = row.lane != "external" and row.hostname is None
+    by_scheduler = row.lane == "external" and row.external_key.startswith(RUN_KEY)
+    needs_triggerer = not by_scheduler and row.hostname is None
     if needs_triggerer and not case.triggerers:
         tail = "no triggerer is running, start `roost triggerer`"
         return Reason("no_triggerer", f"{since}: {tail}{limit}", numbers)
