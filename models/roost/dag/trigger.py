@@ -123,6 +123,14 @@ class BaseTrigger(ABC):
         found = [typedjson.decode(raw) for raw in reply.values]  # only tasks ever unpickle
         return found if several else found[0]
 
+    async def on_stored(self) -> None:  # noqa: B027 - most triggers take nothing
+        """Called when the event is in the database: acknowledge to others what it tells of.
+
+        A class that has this method, and only such a one, is kept after its ``yield`` until then;
+        :meth:`run` is still where it yielded. It is not called when the event came too late or the
+        triggerer has ended before: who gives up what it took only here takes it at least once.
+        """
+
     async def cleanup(self) -> None:  # noqa: B027 - most triggers hold nothing
         """Called once on every exit of :meth:`run`; what it raises is logged only (D9)."""
 

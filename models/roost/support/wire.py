@@ -207,13 +207,18 @@ class TriggerSpec(msgspec.Struct):
 
 
 class TriggerReport(msgspec.Struct):
-    """What became of a trigger: it fired with a payload, or it failed."""
+    """What became of a trigger: it fired with a payload, or it failed.
+
+    Attributes:
+        waits: it is to be told when this is in the database.
+    """
 
     trigger_id: int
     epoch: int
     kind: Literal["fired", "failed"]
     payload: msgspec.Raw = msgspec.Raw(b"null")
     error: str | None = None
+    waits: bool = False
 
 
 # What a task asks its supervisor. One request, one Reply, in order, on the task's own line: the

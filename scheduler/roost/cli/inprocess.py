@@ -266,13 +266,18 @@ class InProcessRun:
             return resolve_trigger(case.source, self._loaded.triggers, self._loaded)
 
         case = Case(_trigger_spec(spec, deferred), {})
+
+        def take(told: TriggerReport) -> None:
+            report(told)
+            case.receive(stored=True)  # there is no database to wait for
+
         if limit is not None:
             # Just before the time-out: what is cancelled then is ours and reports nothing.
             asyncio.get_running_loop().call_later(limit, partial(setattr, case, "leaving", True))
         try:
             async with asyncio.timeout(limit):
                 with serving_triggers(Asking.of(self.store)):
-                    await live(case, resolve, report)
+                    await live(case, resolve, take)
         except TimeoutError:
             return
 

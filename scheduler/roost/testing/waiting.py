@@ -173,11 +173,14 @@ class Waiting:
         reports, self._reports[:] = list(self._reports), []
         if not reports:
             return False
-        for report in reports:
-            self._cases.pop(report.trigger_id, None)
+        cases = [self._cases.pop(report.trigger_id, None) for report in reports]
 
         def step(tx: Tx) -> bool:
             jobs.renew(tx, self._job_id)
             return bool(triggers.store(tx, self._job_id, reports, self._clock()))
 
-        return transact(self._engine, step)
+        stored = transact(self._engine, step)
+        for case, _ in filter(None, cases):
+            case.receive(stored)
+        self._turn_over()
+        return stored

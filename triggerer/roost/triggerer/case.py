@@ -59,6 +59,7 @@ class Case:
         "kwargs",
         "label",
         "leaving",
+        "receipt",
         "seat",
         "source",
         "started",
@@ -81,6 +82,12 @@ class Case:
         self.started = False
         self.leaving = False  # cancelled by us: report nothing
         self.cleaning = False  # user code has ended; do not disturb cleanup
+        self.receipt: asyncio.Future[bool] | None = None
+
+    def receive(self, stored: bool) -> None:
+        """The report that waits for it is in the database, or was refused."""
+        if self.receipt is not None and not self.receipt.done():
+            self.receipt.set_result(stored)
 
 
 async def live(
@@ -114,9 +121,35 @@ async def live(
             report(_failed(case, error))
     else:
         if not case.leaving:
+            ended.waits = _acknowledges(trigger)
+            if ended.waits:
+                case.receipt = asyncio.get_running_loop().create_future()
             report(ended)
+            if ended.waits:
+                await _acknowledge(case, trigger)
     case.cleaning = True
     await _clean(case, trigger, events)
+
+
+def _acknowledges(trigger: BaseTrigger) -> bool:
+    return type(trigger).on_stored is not BaseTrigger.on_stored
+
+
+async def _acknowledge(case: Case, trigger: BaseTrigger) -> None:
+    """Call ``on_stored()`` once the event is in the database; what goes wrong is only logged."""
+    try:
+        if case.receipt is None or not await case.receipt:
+            return
+        async with asyncio.timeout(CLEANUP_S):
+            await trigger.on_stored()
+    except GeneratorExit:
+        raise
+    except BaseException as error:
+        if not case.leaving:
+            log.warning(
+                "on_stored() of trigger %d (%s) did not end well: %s: %s",
+                case.trigger_id, case.label, type(error).__name__, error,
+            )  # fmt: skip
 
 
 def _build(cls: type[BaseTrigger], case: Case) -> BaseTrigger:

@@ -43,6 +43,7 @@ from roost.triggerer.keeper import Keeper
 from roost.triggerer.lanes import Lanes
 from roost.triggerer.messages import Beat, Blocked, Setup
 from roost.triggerer.outbox import Outbox
+from roost.triggerer.receipts import Receipts
 
 if TYPE_CHECKING:
     from roost.triggerer.callbacks import CallbackServer
@@ -184,12 +185,13 @@ class Triggerer:
             group.cancel_scope.cancel()
         if job_id is None or self._stop.asked.is_set():
             return
-        keeper, lanes, outbox = self._assemble(job_id)
+        keeper, lanes, outbox, receipts = self._assemble(job_id)
         self._keeper = keeper
         lost = False
         async with anyio.create_task_group() as staff:
             staff.start_soon(keeper.run, name="keeper")
             staff.start_soon(outbox.run, name="outbox")
+            staff.start_soon(receipts.run, name="receipts")
             staff.start_soon(self._inquiries.run, name="requests")
             async with anyio.create_task_group() as workers:
                 workers.start_soon(lanes.run, name="lanes")
@@ -204,7 +206,7 @@ class Triggerer:
                     await self._goodbye(job_id, keeper, outbox)
             staff.cancel_scope.cancel()  # the keeper kills its runner
 
-    def _assemble(self, job_id: int) -> tuple[Keeper, Lanes, Outbox]:
+    def _assemble(self, job_id: int) -> tuple[Keeper, Lanes, Outbox, Receipts]:
         keeper = Keeper(
             Setup(str(self._config.dags_folder)),
             self._runner_env(),
@@ -227,8 +229,9 @@ class Triggerer:
             on_heard=self._external.look,
             on_failed=lambda report: outbox.put([report]),
         )
-        outbox = Outbox(self._db, job_id, self._stats, partial(self._on_stored, lanes))
-        return keeper, lanes, outbox
+        receipts = Receipts(keeper)
+        outbox = Outbox(self._db, job_id, self._stats, partial(self._on_stored, lanes, receipts))
+        return keeper, lanes, outbox, receipts
 
     def _offer(self) -> str:
         queues = ", ".join(self._queues) or "every queue"
@@ -279,7 +282,10 @@ class Triggerer:
         self._stats.incr("triggers.succeeded", count)
         self._bell.ring("scheduler")
 
-    def _on_stored(self, lanes: Lanes, reports: list[TriggerReport], stored: int) -> None:
+    def _on_stored(
+        self, lanes: Lanes, receipts: Receipts, reports: list[TriggerReport], stored: set[int]
+    ) -> None:
+        receipts.put(reports, stored)
         for report in reports:
             if lanes.running.get(report.trigger_id) == report.epoch:
                 del lanes.running[report.trigger_id]

@@ -30,6 +30,7 @@ __all__ = [
     "Source",
     "Start",
     "Stop",
+    "Stored",
     "ToRunner",
     "decode_from_runner",
     "decode_to_runner",
@@ -77,6 +78,12 @@ class Answer(msgspec.Struct, tag=True):
 
     number: int
     reply: Reply
+
+
+class Stored(msgspec.Struct, tag=True):
+    """What became of reports that wait for it: trigger, epoch, and whether it is stored."""
+
+    receipts: list[tuple[int, int, bool]]
 
 
 class Stop(msgspec.Struct, tag=True):
@@ -134,7 +141,7 @@ class Blocked(msgspec.Struct, tag=True):
     blocked_us: int
 
 
-ToRunner = Setup | Start | Cancel | Answer | Stop
+ToRunner = Setup | Start | Cancel | Answer | Stop | Stored
 FromRunner = Beat | Reports | Ask | Blocked
 
 decode_to_runner = msgspec.json.Decoder(ToRunner).decode

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
+import msgspec
 from sqlalchemy.exc import DBAPIError
 
 from roost.models.queries import triggers
@@ -28,8 +29,8 @@ class Outbox:
 
     Args:
         job_id: the claim under which the triggers ran.
-        on_stored: called with reports that need no more care, stored or refused, and with how
-            many of them were stored.
+        on_stored: called with reports that need no more care, stored or refused, and with the ids
+            of those that were stored.
     """
 
     def __init__(
@@ -37,7 +38,7 @@ class Outbox:
         database: Database,
         job_id: int,
         stats: Stats,
-        on_stored: Callable[[list[TriggerReport], int], None],
+        on_stored: Callable[[list[TriggerReport], set[int]], None],
     ) -> None:
         self._db = database
         self._job_id = job_id
@@ -72,7 +73,7 @@ class Outbox:
                     self._stats.incr("triggers.failed")
                     line = (report.error or "").rstrip().rpartition("\n")[2]
                     log.warning("trigger %d failed: %s", report.trigger_id, line)
-            self._on_stored(batch, len(stored))
+            self._on_stored(batch, stored)
 
     async def _store(self, batch: list[TriggerReport]) -> set[int]:
         """Store a batch; a report that the database cannot take fails its own trigger only."""
@@ -86,8 +87,8 @@ class Outbox:
             (report,) = batch
             why = str(getattr(error, "orig", error)).partition("\n")[0]
         error_text = f"the event of this trigger cannot be stored: {why}"
-        failed = TriggerReport(report.trigger_id, report.epoch, "failed", error=error_text)
-        step = partial(triggers.store, job_id=self._job_id, reports=[failed], now=now_us())
+        report.kind, report.payload, report.error = "failed", msgspec.Raw(b"null"), error_text
+        step = partial(triggers.store, job_id=self._job_id, reports=[report], now=now_us())
         return set(await self._db.until_done(step))
 
     def _next_batch(self) -> list[TriggerReport]:

@@ -32,6 +32,7 @@ from roost.triggerer.messages import (
     Setup,
     Start,
     Stop,
+    Stored,
     decode_to_runner,
 )
 from roost.triggerer.pooled import Pool
@@ -103,9 +104,9 @@ class Runner(asyncio.Protocol):
                 case Answer() as answer:
                     self.asking.answered(answer)
                 case Cancel() as cancel:
-                    for trigger_id in cancel.trigger_ids:
-                        if (case := self.cases.get(trigger_id)) is not None:
-                            self._cancel(case)
+                    self._cancel_some(cancel)
+                case Stored() as stored:
+                    self._hand_out(stored)
                 case Setup() as setup:
                     self._registry = Registry(setup.dags_folder)
                 case Stop() as stop:
@@ -161,6 +162,17 @@ class Runner(asyncio.Protocol):
             os._exit(1)  # a trigger forked: its copy of us must not speak for the runner
         self._reports.append(report)
         self._reported.set()
+
+    def _hand_out(self, stored: Stored) -> None:
+        for trigger_id, epoch, there in stored.receipts:
+            case = self.cases.get(trigger_id)
+            if case is not None and case.epoch == epoch:
+                case.receive(there)
+
+    def _cancel_some(self, cancel: Cancel) -> None:
+        for trigger_id in cancel.trigger_ids:
+            if (case := self.cases.get(trigger_id)) is not None:
+                self._cancel(case)
 
     def _cancel(self, case: Case, times: int = 0) -> None:
         """End a trigger without a report; ask again while it ignores being cancelled."""

@@ -1,0 +1,45 @@
+"""Telling triggers that their event is in the database, for those that acknowledge what they took.
+
+A trigger that took a message from a broker may give it up only when the event that carries it
+cannot be lost any more (D14 asks the same of event triggers). Its report says that it waits for a
+receipt; the runner keeps it until this one has come, or the word that its event was refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Sequence
+
+from roost.support.service import Wake
+from roost.support.wire import TriggerReport
+from roost.triggerer.keeper import Keeper, RunnerGone
+from roost.triggerer.messages import Stored
+
+__all__ = ["Receipts"]
+
+
+class Receipts:
+    """The receipts that the runner of ``keeper`` waits for."""
+
+    def __init__(self, keeper: Keeper) -> None:
+        self._keeper = keeper
+        self._waiting: list[tuple[int, int, bool]] = []
+        self._wake = Wake()
+
+    def put(self, reports: Sequence[TriggerReport], stored: Collection[int]) -> None:
+        """Reports are done with; ``stored`` are the ids of those that are in the database."""
+        for report in reports:
+            if report.waits:
+                there = report.kind != "failed" and report.trigger_id in stored
+                self._waiting.append((report.trigger_id, report.epoch, there))
+        if self._waiting:
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Send them until cancelled; a runner that is gone has given nothing up."""
+        while True:
+            await self._wake.wait()
+            waiting, self._waiting = self._waiting, []
+            if waiting:
+                with contextlib.suppress(RunnerGone):
+                    await self._keeper.send(Stored(waiting))
