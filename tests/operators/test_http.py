@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from roost.exceptions import NotFound, RoostException
+from roost.exceptions import DagError, NotFound, RoostException
 from roost.hooks import HttpHook
 from roost.operators import HttpOperator, SimpleHttpOperator
 from roost.sensors import HttpSensor, PokeReturnValue
+from roost.support import typedjson
 from roost.support.wire import ConnectionRecord
-from tests.dag.case import FakeSupervisor, a_dag, run
+from tests.dag.case import FakeSupervisor, a_dag, raw, run
 
 Answer = Callable[["Server", str], tuple[int, str]]
 
@@ -24,12 +25,19 @@ Answer = Callable[["Server", str], tuple[int, str]]
 class Server:
     """Keeps what it is asked; answers what ``answer`` says."""
 
-    def __init__(self) -> None:
+    def __init__(self, protocol: str = "HTTP/1.0") -> None:
         self.seen: list[dict[str, Any]] = []
+        self.connections = 0
         self.answer: Answer = lambda server, path: (200, json.dumps(server.seen[-1]))
         server = self
 
         class Handler(BaseHTTPRequestHandler):
+            protocol_version = protocol
+
+            def setup(self) -> None:
+                server.connections += 1
+                super().setup()
+
             def handle_any(self) -> None:
                 length = int(self.headers.get("Content-Length") or 0)
                 body = self.rfile.read(length).decode()
@@ -55,6 +63,7 @@ class Server:
                 """Say nothing."""
 
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._http.daemon_threads = True  # connections that are kept open do not keep us
         self.port = int(self._http.server_address[1])
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,))
         self._thread.start()
@@ -226,8 +235,75 @@ def test_sensor_fails_for_other_errors_and_defers_without_a_process(
     server.answer = lambda _server, _path: (500, "broken")
     plain = HttpSensor(task_id="s", dag=a_dag())
     assert "500 Internal Server Error" in (run(plain, known)[0].error or "")
-    patient = HttpSensor(task_id="p", response_error_codes_allowlist=[500], dag=a_dag())
-    spec = run(patient, known)[0].defer
+    patient: dict[str, Any] = {"response_error_codes_allowlist": [500], "poke_interval": 7}
+    checked = HttpSensor(task_id="c", response_check=bool, dag=a_dag(), **patient)
+    spec = run(checked, known)[0].defer
     assert spec is not None
     assert (spec.lane, spec.next_method) == ("timer", "poke_again")
+    spec = run(HttpSensor(task_id="p", endpoint="{{ ds }}", dag=a_dag(), **patient), known)[0].defer
+    assert spec is not None
+    assert (spec.lane, spec.next_method) == ("poll", "execute_complete")
+    kwargs: Any = typedjson.decode(spec.kwargs)
+    assert (kwargs["endpoint"], kwargs["poll_interval"]) == ("2026-01-31", 7.0)
+    assert kwargs["not_yet"] == [500]
     assert b"secret" not in bytes(spec.kwargs) + bytes(spec.next_kwargs)
+
+
+@pytest.mark.parametrize("status", ["done", "failed", "running"])
+def test_sensor_judges_a_place_in_the_answer(
+    server: Server, known: FakeSupervisor, status: str
+) -> None:
+    """D24: the first look in the task and the trigger's later ones judge alike."""
+    server.answer = lambda _server, _path: (200, json.dumps({"jobs": [{"state": status}]}))
+    sensor = HttpSensor(
+        task_id="s",
+        json_path="jobs[0].state",
+        success_values=["done"],
+        failure_values=["failed"],
+        dag=a_dag(),
+    )
+    outcome, values = run(sensor, known)
+    if status == "running":
+        assert outcome.defer is not None
+        assert outcome.defer.lane == "poll"
+        told = {"status": 200, "found": "failed", "judgement": "failed"}
+        method = outcome.defer.next_method
+        outcome, _ = run(sensor, next_method=method, next_kwargs=raw({"event": told}))
+        assert "gave 'failed', which is among failure_values" in (outcome.error or "")
+        told = {"status": 200, "found": "done", "judgement": "success"}
+        outcome, values = run(sensor, next_method=method, next_kwargs=raw({"event": told}))
+    if status == "failed":
+        assert "gave 'failed', which is among failure_values" in (outcome.error or "")
+    else:
+        assert (outcome.kind, values) == ("success", {"return_value": "done"})
+
+
+def test_a_deferrable_request(server: Server, known: FakeSupervisor) -> None:
+    """D24: the operator gives its slot back; the answer is judged in the task, as without."""
+    task = operator(
+        endpoint="x",
+        deferrable=True,
+        response_check=lambda response: response.status_code == 201,
+        response_filter=lambda response: [response.json(), response.headers["x-a"]],
+    )
+    outcome, _ = run(task, known)
+    assert not server.seen
+    assert outcome.defer is not None
+    assert (outcome.defer.lane, outcome.defer.next_method) == ("poll", "execute_complete")
+    event = {
+        "status": 201, "reason": "Created", "headers": [["X-A", "b"]], "body": b"[1]",
+        "method": "POST", "url": "http://h/x",
+    }  # fmt: skip
+    resumed: dict[str, Any] = {
+        "next_method": "execute_complete",
+        "next_kwargs": raw({"event": event}),
+    }
+    assert run(task, **resumed)[1] == {"return_value": [[1], "b"]}
+    event |= {"status": 503, "body": b"later"}
+    resumed["next_kwargs"] = raw({"event": event})
+    assert "POST http://h/x: 503 Service Unavailable: later" in (
+        run(task, **resumed)[0].error or ""
+    )
+    assert operator().deferrable is False
+    with pytest.raises(DagError, match="give no auth"):
+        operator(deferrable=True, auth=("a", "b"))

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from roost.exceptions import RoostException
 from roost.hooks.base import BaseHook
+from roost.hooks.httprequest import client_arguments, options_of, refusal, request_of, url_of
 
 if TYPE_CHECKING:
     from types import ModuleType
 
     import httpx
 
-__all__ = ["HttpHook"]
-
-_OPTIONS = {"timeout", "verify", "cert", "allow_redirects", "proxy", "check_response"}
+__all__ = ["HttpHook", "response_from"]
 
 
 class HttpHook(BaseHook):
@@ -58,7 +57,7 @@ class HttpHook(BaseHook):
             headers: besides those of the connection.
             extra_options: ``timeout`` in seconds (default 60), ``verify`` (False or a CA file),
                 ``cert``, ``allow_redirects`` (default True), ``proxy``, ``check_response`` (False
-                takes any status).
+                takes any status); ``max_rate`` is for triggers.
             params: query of any request.
             json: body, sent as JSON.
 
@@ -68,36 +67,27 @@ class HttpHook(BaseHook):
         """
         library = _httpx()
         connection = self.get_connection(self.http_conn_id)
-        extra = dict(connection.extra_dejson)
-        options: dict[str, Any] = {name: extra.pop(name) for name in _OPTIONS & extra.keys()}
-        options.update(extra_options or {})
-        if unknown := options.keys() - _OPTIONS:
-            known = ", ".join(sorted(_OPTIONS))
-            raise RoostException(f"unknown option {sorted(unknown)[0]!r}; there are {known}")
-        auth = self.auth
-        if auth is None and connection.login is not None:
-            auth = library.BasicAuth(connection.login, connection.password or "")
-        url = self.url(endpoint)
-        body: dict[str, Any] = {}
-        query = dict(params or {})
-        if data is not None and self.method in ("GET", "HEAD", "DELETE"):
-            query.update(data if isinstance(data, Mapping) else library.QueryParams(data))
-        elif data is not None:
-            body = {"data" if isinstance(data, Mapping) else "content": data}
-        if json is not None:
-            body["json"] = json
-        with self._client(library, options) as client:
+        options = options_of(connection, extra_options)
+        request = request_of(
+            library,
+            connection,
+            self.method,
+            endpoint,
+            data,
+            headers,
+            params=params,
+            json=json,
+            auth=self.auth,
+        )
+        with library.Client(**client_arguments(options)) as client:
             try:
                 response: httpx.Response = client.request(
-                    self.method,
-                    url,
-                    params=query or None,
-                    headers={**{k: str(v) for k, v in extra.items()}, **(headers or {})},
-                    auth=auth,
-                    **body,
+                    request.method, request.url, **request.arguments
                 )
             except (library.HTTPError, library.InvalidURL) as error:
-                raise RoostException(f"{self.method} {url}: {error or repr(error)}") from None
+                raise RoostException(
+                    f"{request.method} {request.url}: {error or repr(error)}"
+                ) from None
         if options.get("check_response", True):
             self.check_response(response)
         return response
@@ -110,46 +100,29 @@ class HttpHook(BaseHook):
         """
         if "://" in endpoint:
             return endpoint
-        connection = self.get_connection(self.http_conn_id)
-        host = connection.host or ""
-        if "://" not in host:
-            if not host:
-                raise RoostException(f"connection {self.http_conn_id!r} has no host")
-            scheme = connection.schema or connection.conn_type or "http"
-            host = f"{scheme if scheme in ('http', 'https') else 'http'}://{host}"
-        port = "" if connection.port is None else f":{connection.port}"
-        return f"{host.rstrip('/')}{port}/{endpoint.lstrip('/')}" if endpoint else host + port
+        return url_of(self.get_connection(self.http_conn_id), endpoint)
 
     @staticmethod
     def check_response(response: httpx.Response) -> None:
         """Raise for a status of 400 and up, with the beginning of what the server says."""
         if response.status_code >= 400:
-            said = " ".join(response.text[:500].split())
-            request = response.request
-            raise RoostException(
-                f"{request.method} {request.url.copy_with(query=None, userinfo=b'')}: "
-                f"{response.status_code} {response.reason_phrase}{': ' + said if said else ''}"
-            )
+            raise RoostException(refusal(response))
 
-    @staticmethod
-    def _client(library: ModuleType, options: Mapping[str, Any]) -> httpx.Client:
-        verify: Any = options.get("verify", True)
-        if isinstance(verify, str) or options.get("cert"):
-            import ssl
 
-            context = ssl.create_default_context(cafile=verify if isinstance(verify, str) else None)
-            cert = options.get("cert")
-            if cert:
-                context.load_cert_chain(*([cert] if isinstance(cert, str) else cert))
-            verify = context
-        made: Callable[..., Any] = library.Client
-        client: httpx.Client = made(
-            timeout=options.get("timeout", 60.0),
-            follow_redirects=options.get("allow_redirects", True),
-            verify=verify,
-            proxy=options.get("proxy"),
-        )
-        return client
+def response_from(event: Mapping[str, Any]) -> httpx.Response:
+    """The response that HttpRequestTrigger fires with.
+
+    Raises:
+        RoostException: there is no package httpx.
+    """
+    library = _httpx()
+    response: httpx.Response = library.Response(
+        event["status"],
+        headers=[tuple(pair) for pair in event["headers"]],
+        content=event["body"],
+        request=library.Request(event["method"], event["url"]),
+    )
+    return response
 
 
 def _httpx() -> ModuleType:

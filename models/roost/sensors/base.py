@@ -167,6 +167,13 @@ class BaseSensorOperator(BaseOperator):
                 pause = min(pause, self.max_wait)
         return min(pause, timedelta(days=365))
 
+    def longest_interval(self) -> float | None:
+        """How far a trigger may stretch ``poke_interval``, in seconds; None: not at all."""
+        if not self.exponential_backoff:
+            return None
+        longest = self.max_wait if self.max_wait is not None else timedelta(hours=1)
+        return max(longest, self.poke_interval).total_seconds()
+
     def _look(self, context: dict[str, Any]) -> bool | PokeReturnValue:
         try:
             return self.poke(context)

@@ -4,6 +4,7 @@ from roost.dag.callback_url import callback_url
 from roost.dag.trigger import BaseTrigger, TriggerEvent
 from roost.triggers.external import ExternalTrigger
 from roost.triggers.file import FileTrigger
+from roost.triggers.http import HttpRequestTrigger, HttpTrigger
 from roost.triggers.pooled import PooledTrigger
 from roost.triggers.postgres import PgNotifyTrigger
 from roost.triggers.process import ProcessTrigger
@@ -17,6 +18,8 @@ __all__ = [
     "DateTimeTrigger",
     "ExternalTrigger",
     "FileTrigger",
+    "HttpRequestTrigger",
+    "HttpTrigger",
     "PgNotifyTrigger",
     "PooledTrigger",
     "ProcessTrigger",
