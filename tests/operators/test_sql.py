@@ -13,7 +13,7 @@ from roost.hooks import SqlHook
 from roost.hooks.sqltext import statements
 from roost.operators import PostgresOperator, SQLExecuteQueryOperator, SqliteOperator
 from roost.sensors import SqlSensor
-from tests.dag.case import a_dag, load_text, run
+from tests.dag.case import a_dag, load_text, raw, run
 
 MARK = {"sqlite": "?", "postgresql": "%s"}
 
@@ -96,8 +96,26 @@ def test_sensor_waits_for_a_cell(kind: str, monkeypatch: pytest.MonkeyPatch) -> 
     assert "failure() takes for one" in (sensor(failure=lambda cell: cell > 3).error or "")
     empty = "SELECT n FROM fruit WHERE n > 99"
     assert "fail_on_empty" in (sensor(sql=empty, fail_on_empty=True).error or "")
+    assert sensor(success_values=[4, 5]).kind == "success"
+    assert "among failure_values" in (sensor(failure_values=[4]).error or "")
+    waiting = sensor(sql=empty, mode=None, success=bool)
+    assert waiting.defer.lane == "timer"  # only a process can call success()
     waiting = sensor(sql=empty, mode=None)
-    assert waiting.defer.lane == "timer"
+    assert (waiting.defer.lane, waiting.defer.next_method) == ("poll", "execute_complete")
+
+
+@pytest.mark.parametrize(
+    ("event", "error"),
+    [
+        ({"found": 3, "judgement": "success"}, None),
+        ({"found": "bad", "judgement": "failed"}, "the query gave 'bad', which is among"),
+    ],
+)
+def test_a_resumed_sensor_judges_its_event(event: Any, error: str | None) -> None:
+    sensor = SqlSensor(task_id="s", conn_id="x", sql="SELECT 1", dag=a_dag())
+    outcome, values = run(sensor, next_method="execute_complete", next_kwargs=raw({"event": event}))
+    assert not values
+    assert (outcome.error is None) if error is None else error in (outcome.error or "")
 
 
 def test_a_template_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

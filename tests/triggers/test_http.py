@@ -73,7 +73,7 @@ def test_a_body_and_statuses_of_ones_own(server: Server) -> None:
         ((200, "x" * (LONGEST_ANSWER + 1)), {}, "longer than 1,000,000 bytes"),
         ((200, ""), {"http_conn_id": "nowhere"}, "Connection 'nowhere': the database can only"),
         ((200, ""), {"extra_options": {"cookies": 1}}, "unknown option 'cookies'"),
-        ((200, ""), {"endpoint": "http://[x"}, "http://"),
+        ((200, ""), {"endpoint": "ftp://x"}, "ftp://"),
     ],
     ids=["status", "no JSON", "too long", "no connection", "option", "url"],
 )

@@ -14,7 +14,16 @@ if TYPE_CHECKING:
 
     from roost.dag.connection import Connection
 
-__all__ = ["Handler", "Parameters", "SqlHook", "fetch_all", "fetch_one"]
+__all__ = [
+    "Handler",
+    "Parameters",
+    "SqlHook",
+    "database_url",
+    "engine_of",
+    "fetch_all",
+    "fetch_one",
+    "first_line",
+]
 
 Parameters = Mapping[str, Any] | Sequence[Any]
 Handler = Callable[[Any], Any]
@@ -66,37 +75,7 @@ class SqlHook(BaseHook):
             NotFound: there is no such connection.
             RoostException: it names no database.
         """
-        connection = self.get_connection(self.conn_id)
-        extra = dict(connection.extra_dejson)
-        given = extra.pop("sqlalchemy_url", None)
-        from sqlalchemy import URL, make_url  # few tasks pay for it
-        from sqlalchemy.exc import ArgumentError
-
-        if given is not None:
-            try:
-                return make_url(str(given))
-            except ArgumentError:
-                raise RoostException(
-                    f"connection {self.conn_id!r}: sqlalchemy_url in its extra is no URL"
-                ) from None
-        kind = connection.conn_type.lower()
-        if not kind:
-            raise RoostException(
-                f"connection {self.conn_id!r} has no type; give e.g. postgres or sqlite"
-            )
-        if kind == "sqlite":
-            return URL.create("sqlite", database=self.database or _sqlite_path(connection))
-        driver = extra.pop("driver", None)
-        name = _DRIVERS.get(kind, kind)
-        return URL.create(
-            f"{name.partition('+')[0]}+{driver}" if driver else name,
-            username=connection.login,
-            password=connection.password,
-            host=connection.host,
-            port=connection.port,
-            database=self.database or connection.schema,
-            query={key: str(value) for key, value in extra.items()},
-        )
+        return database_url(self.get_connection(self.conn_id), self.database)
 
     def get_uri(self) -> str:
         """The same as text, with the password in it."""
@@ -108,17 +87,7 @@ class SqlHook(BaseHook):
         Raises:
             RoostException: there is no such dialect, or its driver is not installed.
         """
-        url = self.sqlalchemy_url()
-        from sqlalchemy import create_engine  # few tasks pay for it
-        from sqlalchemy.exc import NoSuchModuleError
-        from sqlalchemy.pool import NullPool
-
-        try:
-            return create_engine(url, poolclass=NullPool)
-        except (ImportError, NoSuchModuleError) as error:
-            raise RoostException(
-                f"connection {self.conn_id!r}: no driver for {url.drivername}: {error}"
-            ) from None
+        return engine_of(self.conn_id, self.sqlalchemy_url())
 
     def run(
         self,
@@ -165,7 +134,7 @@ class SqlHook(BaseHook):
                 if not autocommit:
                     raw.commit()
         except SQLAlchemyError as error:
-            raise RoostException(f"connection {self.conn_id!r}: {_first_line(error)}") from error
+            raise RoostException(f"connection {self.conn_id!r}: {first_line(error)}") from error
         finally:
             engine.dispose()
         if handler is None:
@@ -198,8 +167,64 @@ class SqlHook(BaseHook):
         except Exception as error:  # each driver has its own
             shown = " ".join(text[:80].split())
             raise RoostException(
-                f"connection {self.conn_id!r}: {_first_line(error)} in: {shown}"
+                f"connection {self.conn_id!r}: {first_line(error)} in: {shown}"
             ) from error
+
+
+def database_url(connection: Connection, database: str | None = None) -> URL:
+    """Where the database of a connection is, or another one of its server.
+
+    Raises:
+        RoostException: the connection names none.
+    """
+    extra = dict(connection.extra_dejson)
+    given = extra.pop("sqlalchemy_url", None)
+    from sqlalchemy import URL, make_url  # few tasks pay for it
+    from sqlalchemy.exc import ArgumentError
+
+    if given is not None:
+        try:
+            return make_url(str(given))
+        except ArgumentError:
+            raise RoostException(
+                f"connection {connection.conn_id!r}: sqlalchemy_url in its extra is no URL"
+            ) from None
+    kind = connection.conn_type.lower()
+    if not kind:
+        raise RoostException(
+            f"connection {connection.conn_id!r} has no type; give e.g. postgres or sqlite"
+        )
+    if kind == "sqlite":
+        return URL.create("sqlite", database=database or _sqlite_path(connection))
+    driver = extra.pop("driver", None)
+    name = _DRIVERS.get(kind, kind)
+    return URL.create(
+        f"{name.partition('+')[0]}+{driver}" if driver else name,
+        username=connection.login,
+        password=connection.password,
+        host=connection.host,
+        port=connection.port,
+        database=database or connection.schema,
+        query={key: str(value) for key, value in extra.items()},
+    )
+
+
+def engine_of(conn_id: str, url: URL) -> Engine:
+    """A SQLAlchemy engine that keeps no connection open.
+
+    Raises:
+        RoostException: there is no such dialect, or its driver is not installed.
+    """
+    from sqlalchemy import create_engine  # few tasks pay for it
+    from sqlalchemy.exc import NoSuchModuleError
+    from sqlalchemy.pool import NullPool
+
+    try:
+        return create_engine(url, poolclass=NullPool)
+    except (ImportError, NoSuchModuleError) as error:
+        raise RoostException(
+            f"connection {conn_id!r}: no driver for {url.drivername}: {error}"
+        ) from None
 
 
 def _sqlite_path(connection: Connection) -> str | None:
@@ -217,5 +242,6 @@ def _texts(sql: str | Iterable[str], split: bool) -> list[str]:
     return [text for text in texts if text.strip()]
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What a database says, without the hints below it."""
     return str(error).strip().partition("\n")[0] or repr(error)

@@ -9,6 +9,7 @@ from roost.triggers.pooled import PooledTrigger
 from roost.triggers.postgres import PgNotifyTrigger
 from roost.triggers.process import ProcessTrigger
 from roost.triggers.runs import DagRunTrigger
+from roost.triggers.sql import SqlTrigger
 from roost.triggers.temporal import CronTrigger, DateTimeTrigger, TimeDeltaTrigger
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "PgNotifyTrigger",
     "PooledTrigger",
     "ProcessTrigger",
+    "SqlTrigger",
     "TimeDeltaTrigger",
     "TriggerEvent",
     "callback_url",

@@ -1,7 +1,6 @@
 """The HTTP clients of a runner: one for each connection, with its sockets kept open.
 
-A client is made again when its connection has changed, and closed when nobody has asked for a
-while. Each connection is asked at a bounded rate, and a bounded number of times at once.
+Each connection is asked at a bounded rate, and a bounded number of times at once.
 """
 
 from __future__ import annotations
@@ -9,15 +8,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from contextvars import Context
 from typing import TYPE_CHECKING, Any, Protocol
-from weakref import WeakKeyDictionary
 
 from roost.dag.connection import Connection
 from roost.exceptions import RoostException
 from roost.hooks.httprequest import client_arguments, options_of, request_of
 from roost.support import typedjson
 from roost.triggers.servers import client_library
+from roost.triggers.shared import IDLE_S, Shared, lend
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -29,7 +27,6 @@ __all__ = ["LONGEST_ANSWER", "Asked", "ask_all", "ask_one"]
 LONGEST_ANSWER = 1_000_000
 _AT_ONCE = 20
 _MAX_RATE = 50.0
-_IDLE_S = 120.0
 _POLL_TIMEOUT_S = 60.0
 
 
@@ -46,23 +43,22 @@ class Asked(Protocol):
     extra_options: dict[str, Any]
 
 
-class _Client:
+class _Client(Shared):
     """What all requests of one connection and its options share."""
 
     def __init__(self, library: ModuleType, options: Mapping[str, Any]) -> None:
+        super().__init__()
         self.library = library
         arguments = client_arguments(options)
         limits = library.Limits(
             max_connections=_AT_ONCE,
             max_keepalive_connections=_AT_ONCE,
-            keepalive_expiry=_IDLE_S,  # sockets outlive the time between two polls
+            keepalive_expiry=IDLE_S,  # sockets outlive the time between two polls
         )
         self._http: httpx.AsyncClient = library.AsyncClient(limits=limits, **arguments)
         self._gap = 1 / max(float(options.get("max_rate", _MAX_RATE)), 0.001)
         self._next = 0.0
         self._room = asyncio.Semaphore(_AT_ONCE)
-        self.users = 0
-        self.used_at = 0.0
 
     async def send(self, connection: Connection, asked: Asked) -> httpx.Response:
         """One answer, whatever its status.
@@ -117,10 +113,6 @@ async def _read(library: ModuleType, response: httpx.Response) -> httpx.Response
     return made
 
 
-_Clients = dict[str, _Client]  # by what each was made of
-_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, _Clients] = WeakKeyDictionary()
-
-
 @asynccontextmanager
 async def _client_of(
     conn_id: str, extra_options: Mapping[str, Any], longest: float | None
@@ -129,42 +121,15 @@ async def _client_of(
     options = options_of(connection, extra_options)
     if longest is not None:
         options["timeout"] = min(float(options.get("timeout", longest)), longest)
-    loop = asyncio.get_running_loop()
-    clients = _clients.setdefault(loop, {})
-    made_of = typedjson.encode([connection.get_uri(), options]).decode()
-    client = clients.get(made_of)
-    if client is None:
+
+    async def make() -> _Client:
         library = await client_library("httpx", "http")
         # In a thread: it reads certificates.
-        client = await asyncio.to_thread(_Client, library, options)
-        clients[made_of] = client
-        _close_when_idle(loop, made_of, client)
-    client.users += 1
-    try:
+        return await asyncio.to_thread(_Client, library, options)
+
+    made_of = typedjson.encode([connection.get_uri(), options]).decode()
+    async with lend(_Client, made_of, make) as client:
         yield client, connection
-    finally:
-        client.users -= 1
-        client.used_at = loop.time()
-
-
-def _close_when_idle(loop: asyncio.AbstractEventLoop, made_of: str, client: _Client) -> None:
-    """Close a client that nobody has used for a while: its connection has changed, or its tasks
-    have what they waited for."""
-
-    def look() -> None:
-        left = client.used_at + _IDLE_S - loop.time()
-        if client.users or left > 0:
-            loop.call_later(max(left, 1.0), look, context=context)
-        else:
-            clients = _clients.get(loop, {})
-            if clients.get(made_of) is client:
-                del clients[made_of]
-            closing.append(context.run(loop.create_task, client.close()))
-
-    closing: list[asyncio.Task[None]] = []  # kept: a loop has only weak references
-    context = Context()  # nobody's work in particular
-    client.used_at = loop.time()
-    loop.call_later(_IDLE_S, look, context=context)
 
 
 async def ask_one(asked: Asked) -> httpx.Response:
