@@ -26,6 +26,16 @@ EXAMPLES = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 EVENTS: dict[str, Any] = {
     "FileTrigger": ["/data/in/2026-01-31-a.csv"],
     "ProcessTrigger": {"exit_code": 0, "timed_out": False, "tail": "model of 2026-01-31"},
+    "HttpRequestTrigger": {
+        "status": 200,
+        "reason": "OK",
+        "headers": [],
+        "body": b"",
+        "method": "POST",
+        "url": "http://h",
+    },
+    "HttpTrigger": {"status": 200, "found": "done", "judgement": "success"},
+    "SqlTrigger": {"found": "loaded", "judgement": "success"},
     "PgNotifyTrigger": {"channel": "loads", "payload": '{"table": "sales"}'},
 }
 
@@ -83,7 +93,7 @@ def test_every_example_runs(text: str, tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_there_are_examples() -> None:
-    assert len(EXAMPLES) == 6
+    assert len(EXAMPLES) == 7
 
 
 @pytest.mark.parametrize(("package", "name", "kind"), list(public_classes()), ids=str)

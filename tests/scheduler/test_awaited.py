@@ -17,6 +17,7 @@ from roost.models.transitions import move_runs
 from roost.support.clock import SECOND
 from roost.triggers import DagRunTrigger
 from tests.scheduler.hands import OutcomeOf, World, dag, deferred, failed, ok, skipped, task
+from tests.support.statements import watching
 
 
 def until(timeout_s: float | None = None, **wait: Any) -> OutcomeOf:
@@ -279,3 +280,33 @@ def test_an_event_is_written_once(family: World) -> None:
     event = awaited.Fired(row.id, "fired", "null")
     assert transact(family.engine, lambda tx: awaited.fire(tx, [event], 1)) == {row.id}
     assert transact(family.engine, lambda tx: awaited.fire(tx, [event], 1)) == set()
+
+
+def test_a_thousand_waits_for_one_run_are_woken_in_one_turn(database_url: str) -> None:
+    """N1: they wait as rows, and no statement is sent for each of them."""
+    world = World(database_url, parallelism=2_000)
+    world.pool("default_pool", 2_000)
+    world.store(dag("child", task("c1")))
+    world.trigger("child", "c")
+    names = [f"w{number}" for number in range(1_000)]
+    world.start(*(task(name) for name in names), max_active_tasks=2_000)
+    wait = until(dag_id="child", run_id="c")
+    (child,) = [one for one in world.claim() if one.task_id == "c1"]
+    waits = [number for number in world.held if number != child.id]
+    assert len(waits) == 1_000
+    world.end_all(dict.fromkeys(waits, wait))
+    world.turns()
+    assert {world.states()[name] for name in names} == {"deferred"}
+    world.end(child, ok())
+    sent: list[str] = []
+    with watching(lambda text, _: sent.append(text)):
+        world.turn()
+    assert world.fetch("SELECT count(*) FROM trigger_event")[0][0] == 1_000
+    assert len(sent) < 100
+    sent.clear()
+    with watching(lambda text, _: sent.append(text)):
+        world.turns()
+    assert {world.states()[name] for name in names} <= {"scheduled", "queued"}
+    assert len(sent) < 200
+    world.check()
+    world.close()
