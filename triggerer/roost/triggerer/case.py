@@ -109,6 +109,7 @@ async def live(
     events: AsyncIterator[object] | None = None
     try:
         trigger = _build(await resolve(case), case)
+        trigger.trigger_id = case.trigger_id
         if pool is not None and isinstance(trigger, PooledTrigger):
             pool(case, trigger)
             return

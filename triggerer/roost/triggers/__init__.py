@@ -8,6 +8,7 @@ from roost.triggers.http import HttpRequestTrigger, HttpTrigger
 from roost.triggers.pooled import PooledTrigger
 from roost.triggers.postgres import PgNotifyTrigger
 from roost.triggers.process import ProcessTrigger
+from roost.triggers.redis import RedisKeyTrigger, RedisStreamTrigger
 from roost.triggers.runs import DagRunTrigger
 from roost.triggers.sql import SqlTrigger
 from roost.triggers.temporal import CronTrigger, DateTimeTrigger, TimeDeltaTrigger
@@ -24,6 +25,8 @@ __all__ = [
     "PgNotifyTrigger",
     "PooledTrigger",
     "ProcessTrigger",
+    "RedisKeyTrigger",
+    "RedisStreamTrigger",
     "SqlTrigger",
     "TimeDeltaTrigger",
     "TriggerEvent",

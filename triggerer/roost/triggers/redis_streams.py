@@ -1,0 +1,144 @@
+"""The client that the stream triggers of a runner share for one Redis or Valkey server."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from roost.triggers.redis_client import arguments, is_passing, refusal, text_of
+from roost.triggers.servers import Hub, Patience, client_library
+
+if TYPE_CHECKING:
+    from roost.triggers.redis import RedisStreamTrigger
+
+__all__ = ["Streams"]
+
+_CONNECTIONS = 4
+
+
+class Streams(Hub):
+    """Looks into streams for triggers, on a few connections."""
+
+    def __init__(self, conn_id: str) -> None:
+        super().__init__(conn_id)
+        self._client: Any = None
+        self._redis: Any = None
+        self._patience = Patience(conn_id)
+        self._opening = asyncio.Lock()
+        self._groups: set[tuple[str, str]] = set()
+
+    async def first(self, trigger: RedisStreamTrigger) -> dict[str, Any] | None:
+        """The first entry for a trigger; None: there is none yet.
+
+        Raises:
+            RoostException: the server refuses us, or has not been reached for long.
+        """
+        if trigger.group is None:
+            found = await self._do("XREAD", "COUNT", 1, "STREAMS", trigger.stream, trigger.last_id)
+            return _entry(trigger.stream, _entries(found))
+        return _entry(trigger.stream, await self._from_group(trigger, trigger.group))
+
+    async def acknowledge(self, trigger: RedisStreamTrigger, entry_id: str) -> None:
+        """An entry is done with, and the consumer of this trigger has no further use."""
+        while await self._do("XACK", trigger.stream, trigger.group, entry_id) is None:
+            pass  # the server was away
+        if trigger.trigger_id is not None:
+            await self._do("XGROUP", "DELCONSUMER", trigger.stream, trigger.group, trigger.consumer)
+
+    async def close(self) -> None:
+        if self._client is not None:
+            await self._client.aclose()
+
+    async def _from_group(self, trigger: RedisStreamTrigger, group: str) -> Any:
+        stream = trigger.stream
+        if (stream, group) not in self._groups:
+            make = ("XGROUP", "CREATE", stream, group, trigger.last_id, "MKSTREAM")
+            if await self._do(*make, forgive="BUSYGROUP") is None:
+                return None
+            self._groups.add((stream, group))
+        read = ("XREADGROUP", "GROUP", group, trigger.consumer, "COUNT", 1, "STREAMS", stream)
+        now = asyncio.get_running_loop().time()
+        if trigger.may_hold:
+            # Taken in an earlier life, or by a read whose answer was lost.
+            held = _entries(await self._do(*read, "0"))
+            if held and held[0][1] is None:  # trimmed from the stream since
+                await self._do("XACK", stream, group, held[0][0])
+                return None
+            if held:
+                return held
+            trigger.may_hold = False
+        if now >= trigger.claim_at:
+            trigger.claim_at = now + trigger.claim_after / 5
+            idle = int(trigger.claim_after * 1000)
+            claim = ("XAUTOCLAIM", stream, group, trigger.consumer, idle, "0", "COUNT", 1)
+            claimed = await self._do(*claim)
+            if claimed and claimed[1]:
+                return claimed[1]
+        trigger.may_hold = True  # until the answer is here
+        return _entries(await self._do(*read, ">", gone=trigger))
+
+    async def _do(
+        self, *command: Any, forgive: str = "", gone: RedisStreamTrigger | None = None
+    ) -> Any:
+        """The answer to one command; None after a pause when the server could not be reached.
+
+        Args:
+            command: its words.
+            forgive: an error with this word is as good as an answer.
+            gone: which trigger may hold an entry, should the answer be lost.
+        """
+        try:
+            client = await self._open()
+            found = await client.execute_command(*command)
+        except Exception as error:
+            if self._redis is None or not isinstance(error, self._redis.RedisError | OSError):
+                raise
+            if forgive and forgive in str(error):
+                return b"OK"
+            if "NOGROUP" in str(error):  # somebody has deleted the stream or the group
+                self._groups.clear()
+                return None
+            if not is_passing(self._redis, error):
+                raise refusal(self.key, error) from None
+            await self._patience.wait(error)
+            return None
+        self._patience.reached()
+        if gone is not None:
+            gone.may_hold = False
+        return found
+
+    async def _open(self) -> Any:
+        async with self._opening:
+            if self._client is None:
+                self._redis = await client_library("redis", "redis")
+                library = await client_library("redis.asyncio", "redis")
+                given = arguments(await self.connection(self.key))
+                pool = library.BlockingConnectionPool(
+                    max_connections=_CONNECTIONS, timeout=None, **_pool_arguments(library, given)
+                )
+                # Raw answers, of the old protocol: of the same shape with every version.
+                self._client = library.Redis.from_pool(pool)
+                self._client.response_callbacks.clear()
+            return self._client
+
+
+def _pool_arguments(library: Any, given: dict[str, Any]) -> dict[str, Any]:
+    given = dict(given)
+    if given.pop("ssl"):
+        given["connection_class"] = library.SSLConnection
+    return given
+
+
+def _entries(found: Any) -> list[Any]:
+    """Of the one stream that was read."""
+    return found[0][1] if found else []
+
+
+def _entry(stream: str, entries: Any) -> dict[str, Any] | None:
+    for entry in entries or ():
+        if entry is None or entry[1] is None:
+            continue  # trimmed from the stream since it was taken
+        names = [text_of(part) or "" for part in entry[1]]
+        fields = dict(zip(names[::2], names[1::2], strict=True))
+        return {"stream": stream, "id": text_of(entry[0]), "fields": fields}
+    return None
