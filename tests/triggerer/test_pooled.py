@@ -18,6 +18,7 @@ from roost.exceptions import RoostException
 from roost.support import typedjson
 from roost.support.wire import TriggerReport, TriggerSpec
 from roost.triggerer.case import CURRENT, Case, live
+from roost.triggerer.messages import Together
 from roost.triggerer.pooled import GATHER_S, Pool
 from roost.triggers import PooledTrigger
 from tests.triggerer.virtual_loop import run_virtually
@@ -79,7 +80,10 @@ class Hall:
         self.reports: dict[int, TriggerReport] = {}
         self.left: list[int] = []
         self.cases: dict[int, Case] = {}
-        self.pool = Pool(self._report, lambda case: self.left.append(case.trigger_id))
+        self.together: list[Together] = []
+        self.pool = Pool(
+            self._report, lambda case: self.left.append(case.trigger_id), self.together.append
+        )
 
     def _report(self, report: TriggerReport) -> None:
         assert report.trigger_id not in self.reports, "one report for each trigger"
@@ -391,6 +395,38 @@ def test_cancelling_one_leaves_the_batch_alone(endpoint: Endpoint) -> None:
         await asyncio.sleep(60)
         assert len(endpoint.polls) == polls
         assert len(asyncio.all_tasks()) == 1
+
+    run_virtually(main())
+
+
+def test_who_is_polled_as_one_is_told_before(endpoint: Endpoint) -> None:
+    """D5: a poll is noted for one trigger; the supervisor learns for whom else it is."""
+
+    class Few(Waits):
+        max_batch = 2
+
+    async def main() -> None:
+        hall = Hall()
+        hall.add(1)
+        await asyncio.sleep(7)
+        assert not hall.together  # it stands for itself
+        hall.add(2)
+        hall.add(3, "k2")
+        await asyncio.sleep(20)
+        told = [(one.trigger_id, one.trigger_ids) for one in hall.together]
+        assert told == [(2, [2, 3]), (1, [1, 2, 3])]  # once
+        hall.drop(3)
+        await asyncio.sleep(20)
+        assert len(hall.together) == 2
+        hall.drop(1)
+        await asyncio.sleep(20)
+        assert len(hall.together) == 2
+        few = Hall(Few)
+        for number in range(5):
+            few.add(number)
+        await asyncio.sleep(20)
+        told = [(one.trigger_id, one.trigger_ids) for one in few.together]
+        assert told == [(0, [0, 1]), (2, [2, 3])]
 
     run_virtually(main())
 

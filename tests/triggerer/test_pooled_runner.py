@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from roost.models.engine import open_engine, transact
+from roost.models.queries.connections import add_connection
 from roost.support import typedjson
+from roost.support.crypto import Keyring, create_key_file
+from roost.support.wire import ConnectionRecord
 from roost.triggerer.messages import Ask, Beat, Cancel
+from roost.triggers import HttpTrigger, SqlTrigger
+from tests.operators.test_http import Server
 from tests.support.daemons import Daemons
 from tests.support.waiting import wait_until
 from tests.triggerer.runner_process import RunnerProcess
@@ -186,3 +193,64 @@ def test_pooled_triggers_under_a_triggerer(
     wait_until(lambda: len(world.events()) == 15, what="15 events")
     assert {event["kind"] for event in world.events().values()} == {"fired"}
     assert set(world.events()) == set(ids[5:])
+
+
+def test_a_poll_that_ends_the_runner_strikes_all_it_was_about(
+    database_url: str, roost_home: Path, daemons: Daemons, tmp_path: Path
+) -> None:
+    """D5: else each of a thousand would have to end it three times before it fails."""
+    world = World(database_url, roost_home / "dags", CODE)
+    kwargs = [{"job": f"j{number}", "folder": str(tmp_path)} for number in range(20)]
+    bad = world.defer([{"cls": "Exits", "kwargs": one} for one in kwargs])
+    (healthy,) = world.defer([{"cls": "Healthy"}])
+    triggerer = daemons.start("triggerer")
+    struck = [f"trigger {number} (Exits of waits." for number in bad]
+    wait_until(lambda: all(f"{who}" in triggerer.output for who in struck), what="a strike of each")
+    wait_until(lambda: healthy in world.events(), what="the healthy one's event")
+    assert "time 2 of 3" not in triggerer.output
+    world.settle(bad)
+
+
+def test_http_and_sql_sensors_wait_in_the_triggerer(
+    database_url: str, roost_home: Path, daemons: Daemons, tmp_path: Path
+) -> None:
+    """The triggers get their Connections from the database; what these hold is not in the log."""
+    world = World(database_url, roost_home / "dags", CODE)
+    server = Server("HTTP/1.1")
+    create_key_file(roost_home / "encryption.key")
+    keys = Keyring(file=roost_home / "encryption.key")
+    api = ConnectionRecord("api", "http", "127.0.0.1", "me", "s3cret-pw", port=server.port)
+    path = str(tmp_path / "w.db")
+    engine = open_engine(database_url)
+    for record in (api, ConnectionRecord("db", "sqlite", path)):
+        transact(engine, lambda tx, one=record: add_connection(tx, one, keys))  # type: ignore[misc]
+    engine.dispose()
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE load (state text)")
+    server.answer = lambda _server, _path: (200, '{"state": "running"}')
+    http = HttpTrigger("x", "api", json_path="state", success_values=["done"], poll_interval=0.1)
+    bad = HttpTrigger("x", "nowhere")
+    sql = SqlTrigger("db", "SELECT state FROM load", poll_interval=0.1)
+    kinds = [("http:HttpTrigger", http), ("http:HttpTrigger", bad), ("sql:SqlTrigger", sql)]
+    first, missing, second = world.defer(
+        [
+            {"cls": cls, "source": f"roost.triggers.{cls}", "kwargs": made.serialize()[1]}
+            for cls, made in kinds
+        ]
+    )
+    try:
+        triggerer = daemons.start("triggerer")
+        wait_until(lambda: len(server.seen) >= 3, what="some polls")
+        server.answer = lambda _server, _path: (200, '{"state": "done"}')
+        with sqlite3.connect(path) as db:
+            db.execute("INSERT INTO load VALUES ('loaded')")
+        db.close()
+        wait_until(lambda: len(world.events()) == 3, what="three events")
+    finally:
+        server.close()
+    events = world.events()
+    assert events[first]["value"] == {"status": 200, "found": "done", "judgement": "success"}
+    assert events[second]["value"] == {"found": "loaded", "judgement": "success"}
+    assert "The conn_id `nowhere` isn't defined" in events[missing]["error"]
+    assert server.seen[0]["headers"]["authorization"].startswith("Basic ")
+    assert "s3cret-pw" not in triggerer.output

@@ -214,6 +214,7 @@ class Triggerer:
             on_blocked=self._on_blocked,
             on_asked=lambda ask: self._inquiries.put(keeper, ask),
             on_beat=self._on_beat,
+            on_together=lambda told: lanes.together(told),
             on_culprit=lambda trigger_id, how: lanes.accuse(trigger_id, how),
             on_change=lambda: lanes.runner_changed(),
         )

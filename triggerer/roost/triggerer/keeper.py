@@ -33,6 +33,7 @@ from roost.triggerer.messages import (
     Reports,
     Setup,
     Stop,
+    Together,
     ToRunner,
     decode_from_runner,
 )
@@ -113,6 +114,7 @@ class Keeper:
         on_blocked: takes notes of the runner's watchdog.
         on_asked: takes what triggers ask; it is answered with an ``Answer``.
         on_beat: takes the runner's signs of life.
+        on_together: takes which triggers are polled as one.
         on_culprit: takes the id of a trigger in whose step a runner ended that nobody had asked to,
             or was killed for its silence, and what became of the runner, in words.
         on_change: called when a runner has started or ended.
@@ -127,6 +129,7 @@ class Keeper:
         on_blocked: Callable[[Blocked], None],
         on_asked: Callable[[Ask], None],
         on_beat: Callable[[Beat], None],
+        on_together: Callable[[Together], None],
         on_culprit: Callable[[int, str], None],
         on_change: Callable[[], None],
     ) -> None:
@@ -136,6 +139,7 @@ class Keeper:
         self._on_blocked = on_blocked
         self._on_asked = on_asked
         self._on_beat = on_beat
+        self._on_together = on_together
         self._on_culprit = on_culprit
         self._on_change = on_change
         self._child: _Child | None = None
@@ -278,6 +282,8 @@ class Keeper:
                 self._on_blocked(message)
             case Ask():
                 self._on_asked(message)
+            case Together():
+                self._on_together(message)
             case Beat():
                 self._on_beat(message)
 

@@ -23,7 +23,7 @@ from roost.support.service import Wake
 from roost.support.wire import TriggerReport, TriggerSpec
 from roost.triggerer.database import Database
 from roost.triggerer.keeper import Keeper, RunnerGone
-from roost.triggerer.messages import Cancel, Source, Start
+from roost.triggerer.messages import Cancel, Source, Start, Together
 from roost.triggerer.strikes import STRIKES, Strikes, failure, name_of
 
 __all__ = ["POLL_S", "Lanes"]
@@ -34,6 +34,7 @@ POLL_S = 5.0
 _TIMER_BATCH = 1_000
 _CLAIM_BATCH = 1_000
 _SEND_BATCH = 500
+_JUDGED = 500
 _RUNNER_IDLE_S = 60.0
 _LAPSE_MARGIN_S = 0.1
 # However often bells ring, one look serves all rings of this long.
@@ -80,6 +81,7 @@ class Lanes:
         self._on_failed = on_failed
         self._strikes = Strikes()
         self._accused: list[tuple[int, int, str]] = []  # id, strikes, what became of the runner
+        self._together: dict[int, list[int]] = {}  # who is polled as one, by whose work it counts
         self._generation = -1
         self._sent_sources: set[str] = set()
         self._idle_since: float | None = None
@@ -96,7 +98,8 @@ class Lanes:
         """Work until cancelled."""
         while True:
             while self._accused:
-                await self._judge(*self._accused.pop())
+                accused, self._accused = self._accused[:_JUDGED], self._accused[_JUDGED:]
+                await self._judge(accused)
             look = await self._db.reading(partial(triggers.look, job_id=self._job_id))
             if look.heard:
                 self._on_heard()
@@ -209,6 +212,7 @@ class Lanes:
         if self._generation != self._keeper.generation:
             self._generation = self._keeper.generation
             self._sent_sources.clear()
+            self._together.clear()
             self.running.clear()
 
     def runner_changed(self) -> None:
@@ -230,19 +234,26 @@ class Lanes:
 
     # -- triggers that end or block their runner ------------------------------------------------
 
+    def together(self, told: Together) -> None:
+        """These triggers are polled as one: what one does, all do."""
+        self._together[told.trigger_id] = told.trigger_ids
+
     def accuse(self, trigger_id: int, how: str) -> None:
         """A runner ended in a step of this trigger: the next ones get it later, or never."""
-        epoch = self.running.get(trigger_id)
-        if epoch is not None:  # else its row is gone, or its event stored: it is not sent again
-            count = self._strikes.add(trigger_id, epoch, time.monotonic())
-            self._accused.append((trigger_id, count, how))
+        for one in self._together.get(trigger_id, [trigger_id]):
+            epoch = self.running.get(one)
+            if epoch is not None:  # else its row is gone, or its event stored: it is not sent again
+                count = self._strikes.add(one, epoch, time.monotonic())
+                self._accused.append((one, count, how))
 
-    async def _judge(self, trigger_id: int, count: int, how: str) -> None:
-        """Tell whose trigger it was; fail it with its last strike."""
-        for spec in await self._db.reading(partial(self._specs, [trigger_id])):
+    async def _judge(self, accused: list[tuple[int, int, str]]) -> None:
+        """Tell whose triggers they were; fail those that have their last strike."""
+        counts = {trigger_id: (count, how) for trigger_id, count, how in accused}
+        for spec in await self._db.reading(partial(self._specs, list(counts))):
+            count, how = counts[spec.trigger_id]
             log.error(
                 "trigger %d (%s) ended or blocked its runner, time %d of %d: the runner %s",
-                trigger_id, name_of(spec), count, STRIKES, how,
+                spec.trigger_id, name_of(spec), count, STRIKES, how,
             )  # fmt: skip
             if count >= STRIKES:
                 self._on_failed(failure(spec, how))

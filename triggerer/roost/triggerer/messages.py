@@ -32,6 +32,7 @@ __all__ = [
     "Stop",
     "Stored",
     "ToRunner",
+    "Together",
     "decode_from_runner",
     "decode_to_runner",
 ]
@@ -125,6 +126,20 @@ class Ask(msgspec.Struct, tag=True):
     request: XComPull | VariableGet | ConnectionGet
 
 
+class Together(msgspec.Struct, tag=True):
+    """A poll for many is about to begin, told when it is for others than before.
+
+    It is noted as the work of one of them. Should it end the runner, all of them have done so.
+
+    Attributes:
+        trigger_id: whose work it is noted as.
+        trigger_ids: everybody's, that one included.
+    """
+
+    trigger_id: int
+    trigger_ids: list[int]
+
+
 class Blocked(msgspec.Struct, tag=True):
     """One trigger keeps the loop from turning (D20), told by the runner's watchdog thread.
 
@@ -142,7 +157,7 @@ class Blocked(msgspec.Struct, tag=True):
 
 
 ToRunner = Setup | Start | Cancel | Answer | Stop | Stored
-FromRunner = Beat | Reports | Ask | Blocked
+FromRunner = Beat | Reports | Ask | Together | Blocked
 
 decode_to_runner = msgspec.json.Decoder(ToRunner).decode
 decode_from_runner = msgspec.json.Decoder(FromRunner).decode

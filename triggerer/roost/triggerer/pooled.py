@@ -27,6 +27,7 @@ from roost.dag.trigger import TriggerEvent
 from roost.exceptions import RoostException
 from roost.support.wire import TriggerReport
 from roost.triggerer.case import CURRENT, Case, explain, report_of
+from roost.triggerer.messages import Together
 from roost.triggers.pooled import PooledTrigger, answer_for, next_pause
 
 __all__ = ["Pool", "Seat"]
@@ -61,13 +62,18 @@ class Pool:
     Args:
         report: takes what became of triggers.
         left: told of each that is in the pool no more because it was reported.
+        together: told, before a poll of several, who they are, unless it was told so before.
     """
 
     def __init__(
-        self, report: Callable[[TriggerReport], None], left: Callable[[Case], None]
+        self,
+        report: Callable[[TriggerReport], None],
+        left: Callable[[Case], None],
+        together: Callable[[Together], None] = lambda told: None,
     ) -> None:
         self._report = report
         self._left = left
+        self.together = together
         self.groups: dict[_Place, Group] = {}
         self.turns: dict[tuple[type[PooledTrigger], str], float] = {}  # next one, by endpoint
         self.polls = self.errors = 0
@@ -128,6 +134,8 @@ class Group:
         self._seats: dict[str, Seat] = {}
         self._fresh: dict[str, Seat] = {}  # those that were never polled
         self._joined = asyncio.Event()
+        self._joins = self._told_at = 0
+        self._told: dict[int, tuple[int, int, int]] = {}  # polls that the supervisor knows
         self._changed_at = self._loop.time()
         self._errors = 0  # rounds in a row that brought nothing but errors
         name = f"pool {self._cls.__qualname__} {self._name}".rstrip()
@@ -144,6 +152,7 @@ class Group:
             self._joined.set()
         seat.cases[case.trigger_id] = case
         case.seat = seat
+        self._joins += 1
         self._changed_at = self._loop.time()
 
     def remove(self, seat: Seat) -> None:
@@ -219,7 +228,7 @@ class Group:
         """Ask once, and give everybody what was said; True when that were errors only."""
         self._pool.polls += 1
         triggers = {seat.key: seat.trigger for seat in seats}
-        task = self._start(_ask(self._cls, triggers), next(iter(seats[0].cases)))
+        task = self._start(_ask(self._cls, triggers), self._one_of(seats))
         limit = self._cls.poll_timeout
         try:
             await asyncio.wait((task,), timeout=limit)
@@ -240,6 +249,21 @@ class Group:
         if errors:
             self._pool.errors += 1
         return errors == len(here)
+
+    def _one_of(self, seats: list[Seat]) -> int:
+        """The trigger that a poll is noted for; the supervisor knows for whom else it is."""
+        one = next(iter(seats[0].cases))
+        told = (self._joins, len(seats), next(iter(seats[-1].cases)))
+        if self._told.get(one) != told:
+            # Who has left since then does no harm. The others' notes are of former polls.
+            if self._told_at != self._joins:
+                self._told.clear()
+                self._told_at = self._joins
+            self._told[one] = told
+            everybody = [number for seat in seats for number in seat.cases]
+            if len(everybody) > 1:
+                self._pool.together(Together(one, everybody))
+        return one
 
     def _start(self, coro: Coroutine[Any, Any, T], trigger_id: int) -> asyncio.Task[T]:
         """A task that is noted as this trigger's, whose peers it works for, too."""

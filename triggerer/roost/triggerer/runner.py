@@ -66,7 +66,7 @@ class Runner(asyncio.Protocol):
         self._labels: dict[str, str] = {}  # one copy of each string that many triggers share
         self.cases: dict[int, Case] = {}
         self.asking = Asking(loop, lambda ask: self._write(pack(ask)))
-        self._pool = Pool(self._report, self._forget)
+        self._pool = Pool(self._report, self._forget, lambda told: self._write(pack(told)))
         self._reports: list[TriggerReport] = []
         self._reported = asyncio.Event()
         self._writable = asyncio.Event()

@@ -10,7 +10,7 @@ from roost.dag.trigger import BaseTrigger, TriggerEvent
 from roost.exceptions import RoostException
 from roost.support import jsonpath, typedjson
 from roost.triggers.judging import Judgement, checked_values, judge
-from roost.triggers.pooled import PooledTrigger
+from roost.triggers.pooled import PooledTrigger, events_of
 
 if TYPE_CHECKING:
     import httpx
@@ -162,13 +162,7 @@ class HttpTrigger(_Request, PooledTrigger):
             of[key] = typedjson.encode(trigger.asked()).decode()
             requests.setdefault(of[key], trigger)
         answers = await ask_all(requests)
-        found: dict[str, TriggerEvent | BaseException] = {}
-        for key, trigger in triggers.items():
-            answer = answers[of[key]]
-            event = answer if isinstance(answer, BaseException) else trigger.event_of(answer)
-            if event is not None:
-                found[key] = event
-        return found
+        return events_of(triggers, of, answers, cls.event_of)
 
     def event_of(self, response: httpx.Response) -> TriggerEvent | BaseException | None:
         """What an answer means; None: not yet."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Mapping
-from typing import ClassVar, Self
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import ClassVar, Self, TypeVar
 
 from roost.dag.trigger import BaseTrigger, TriggerEvent
 from roost.exceptions import RoostException
 
-__all__ = ["PooledTrigger", "answer_for", "next_pause"]
+__all__ = ["PooledTrigger", "answer_for", "events_of", "next_pause"]
+
+T = TypeVar("T", bound=BaseTrigger)
+A = TypeVar("A")
 
 _SHORTEST_PAUSE_S = 0.01
 # To which errors stretch a shorter interval.
@@ -21,7 +24,8 @@ class PooledTrigger(BaseTrigger):
 
     A subclass says what it wants to know (:meth:`poll_key`), whom to ask (:meth:`poll_group`), and
     how to ask about many at once (:meth:`poll_many`). Where there is a pool, in the triggerer,
-    :meth:`run` and :meth:`cleanup` are not called, and a trigger that waits costs what it holds.
+    :meth:`run`, :meth:`cleanup` and :meth:`on_stored` are not called, and a trigger that waits
+    costs what it holds.
 
     The attributes may be set by a class or by each of its triggers.
 
@@ -130,3 +134,26 @@ def answer_for(found: object, key: str, cls: type) -> object:
         f"{cls.__name__}.poll_many() returned {type(value).__name__} for {key[:80]!r}; "
         "give TriggerEvent(payload)"
     )
+
+
+def events_of(
+    triggers: Mapping[str, T],
+    asked: Mapping[str, str],
+    answers: Mapping[str, A | BaseException],
+    event_of: Callable[[T, A], TriggerEvent | BaseException | None],
+) -> dict[str, TriggerEvent | BaseException]:
+    """What ``poll_many`` returns where several keys may ask the same.
+
+    Args:
+        triggers: by key.
+        asked: what each key asks.
+        answers: to each thing that is asked.
+        event_of: what an answer means to a trigger; None: not yet.
+    """
+    found: dict[str, TriggerEvent | BaseException] = {}
+    for key, trigger in triggers.items():
+        answer = answers[asked[key]]
+        event = answer if isinstance(answer, BaseException) else event_of(trigger, answer)
+        if event is not None:
+            found[key] = event
+    return found

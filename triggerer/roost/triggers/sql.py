@@ -9,7 +9,7 @@ from roost.dag.trigger import TriggerEvent
 from roost.exceptions import RoostException, ValueNotStorable
 from roost.support import typedjson
 from roost.triggers.judging import checked_values, judge
-from roost.triggers.pooled import PooledTrigger
+from roost.triggers.pooled import PooledTrigger, events_of
 
 __all__ = ["NO_ROW", "SqlTrigger"]
 
@@ -107,13 +107,7 @@ class SqlTrigger(PooledTrigger):
         questions = {of[key]: Question(one.sql, one.parameters) for key, one in triggers.items()}
         first = next(iter(triggers.values()))
         answers = await ask_all(first.conn_id, questions)
-        found: dict[str, TriggerEvent | BaseException] = {}
-        for key, trigger in triggers.items():
-            answer = answers[of[key]]
-            event = answer if isinstance(answer, BaseException) else trigger.event_of(answer)
-            if event is not None:
-                found[key] = event
-        return found
+        return events_of(triggers, of, answers, cls.event_of)
 
     def event_of(self, row: tuple[Any, ...] | None) -> TriggerEvent | BaseException | None:
         """What the first row means; None: not yet."""
