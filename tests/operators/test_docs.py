@@ -39,6 +39,7 @@ EVENTS: dict[str, Any] = {
     },
     "HttpTrigger": {"status": 200, "found": "done", "judgement": "success"},
     "SqlTrigger": {"found": "loaded", "judgement": "success"},
+    "AmqpTrigger": {"queue": "invoices", "body": "{}"},
     "RedisKeyTrigger": {"key": "ready/2026-01-31", "value": "yes"},
     "RedisStreamTrigger": {"stream": "orders", "id": "1-0", "fields": {"n": "1"}},
     "PgNotifyTrigger": {"channel": "loads", "payload": '{"table": "sales"}'},

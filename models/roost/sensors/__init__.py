@@ -1,5 +1,6 @@
 """Sensors: tasks that wait for something, mostly without holding a slot (S29)."""
 
+from roost.sensors.amqp import AmqpSensor
 from roost.sensors.base import BaseSensorOperator, PokeReturnValue
 from roost.sensors.bash import BashSensor
 from roost.sensors.external_event import ExternalEventSensor
@@ -21,6 +22,7 @@ from roost.sensors.temporal import (
 )
 
 __all__ = [
+    "AmqpSensor",
     "BaseSensorOperator",
     "BashSensor",
     "CronSensor",

@@ -2,6 +2,7 @@
 
 from roost.dag.callback_url import callback_url
 from roost.dag.trigger import BaseTrigger, TriggerEvent
+from roost.triggers.amqp import AmqpTrigger
 from roost.triggers.external import ExternalTrigger
 from roost.triggers.file import FileTrigger
 from roost.triggers.http import HttpRequestTrigger, HttpTrigger
@@ -14,6 +15,7 @@ from roost.triggers.sql import SqlTrigger
 from roost.triggers.temporal import CronTrigger, DateTimeTrigger, TimeDeltaTrigger
 
 __all__ = [
+    "AmqpTrigger",
     "BaseTrigger",
     "CronTrigger",
     "DagRunTrigger",
