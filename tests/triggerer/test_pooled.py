@@ -265,6 +265,27 @@ def test_a_passing_error_is_forgiven(endpoint: Endpoint) -> None:
     run_virtually(main())
 
 
+def test_only_errors_in_a_row_count(endpoint: Endpoint) -> None:
+    """D5: every second poll fails, for hours: nobody is failed for that."""
+
+    def answer(keys: list[str]) -> dict[str, Any]:
+        if len(endpoint.polls) % 2:
+            raise OSError("again")
+        return endpoint.tell(keys)  # type: ignore[no-any-return]
+
+    async def main() -> None:
+        hall = Hall()
+        hall.add(1)
+        endpoint.answer = answer
+        await asyncio.sleep(7200)
+        assert not hall.reports
+        endpoint.done = {"k1": "still there"}
+        await asyncio.sleep(60)
+        assert hall.value(1) == "still there"
+
+    run_virtually(main())
+
+
 def test_errors_without_end_fail_with_a_traceback(endpoint: Endpoint) -> None:
     """D5: poll_retries errors in a row are forgiven, the next one fails whom it was about."""
 

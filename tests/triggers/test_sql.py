@@ -19,6 +19,7 @@ from roost.support.wire import TriggerReport, TriggerSpec
 from roost.triggerer.case import Case
 from roost.triggerer.pooled import Pool
 from roost.triggers import SqlTrigger
+from roost.triggers.judging import judge
 from roost.triggers.sql_desk import Question, _Desk, ask_all
 from tests.triggers.case import fired, remade, until, waiting
 
@@ -231,3 +232,28 @@ def test_a_query_that_hangs_keeps_nobody_from_asking_anew(kind: str) -> None:
 def test_wrong_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(RoostException, match=message):
         trigger(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "unwanted", "judgement"),
+    [
+        (1, None, [], "success"),
+        (0, None, [], None),
+        ("0", None, [], None),
+        (False, None, [], None),
+        ([], None, [], None),
+        (None, None, [], None),
+        (0, [0], [], "success"),
+        (None, [None], [], "success"),
+        (True, [1], [], None),
+        (1, [True], [], None),
+        (1.0, [1], [], "success"),
+        ("bad", None, ["bad"], "failed"),
+        ("bad", ["bad"], ["bad"], "failed"),
+        ([1], [[1]], [], "success"),
+    ],
+)
+def test_values_are_judged(
+    found: Any, wanted: list[Any] | None, unwanted: list[Any], judgement: str | None
+) -> None:
+    assert judge(found, wanted, unwanted) == judgement
