@@ -77,7 +77,7 @@ class HttpTrigger(_Request, PooledTrigger):
         data: query of a GET, HEAD or DELETE; body of any other: a mapping as a form.
         json: body, sent as JSON.
         headers: besides those of the connection.
-        extra_options: see HttpHook.run; ``timeout`` is at most 60 s.
+        extra_options: see HttpHook.run; ``timeout`` is 20 s unless given, and at most 60 s.
         status: statuses to wait for; None: any below 400.
         not_yet: statuses that mean "not yet". Any other is an error; those from 500 on, 408, 425
             and 429 are forgiven some times in a row.

@@ -27,7 +27,9 @@ __all__ = ["LONGEST_ANSWER", "Asked", "ask_all", "ask_one"]
 LONGEST_ANSWER = 1_000_000
 _AT_ONCE = 20
 _MAX_RATE = 50.0
-_POLL_TIMEOUT_S = 60.0
+# Of a poll: an answer that takes its time keeps the others of its batch waiting.
+_POLL_TIMEOUT_S = 20.0
+_LONGEST_POLL_S = 60.0
 
 
 class Asked(Protocol):
@@ -115,12 +117,12 @@ async def _read(library: ModuleType, response: httpx.Response) -> httpx.Response
 
 @asynccontextmanager
 async def _client_of(
-    conn_id: str, extra_options: Mapping[str, Any], longest: float | None
+    conn_id: str, extra_options: Mapping[str, Any], *, polls: bool
 ) -> AsyncIterator[tuple[_Client, Connection]]:
     connection = await Connection.get_async(conn_id)
     options = options_of(connection, extra_options)
-    if longest is not None:
-        options["timeout"] = min(float(options.get("timeout", longest)), longest)
+    if polls:
+        options["timeout"] = min(float(options.get("timeout", _POLL_TIMEOUT_S)), _LONGEST_POLL_S)
 
     async def make() -> _Client:
         library = await client_library("httpx", "http")
@@ -139,7 +141,8 @@ async def ask_one(asked: Asked) -> httpx.Response:
         OSError: there is none.
         RoostException: there is no such connection, or no package httpx.
     """
-    async with _client_of(asked.http_conn_id, asked.extra_options, None) as (client, connection):
+    async with _client_of(asked.http_conn_id, asked.extra_options, polls=False) as found:
+        client, connection = found
         return await client.send(connection, asked)
 
 
@@ -150,7 +153,7 @@ async def ask_all(requests: Mapping[str, Asked]) -> dict[str, httpx.Response | B
         RoostException: there is no such connection, or no package httpx.
     """
     first = next(iter(requests.values()))
-    async with _client_of(first.http_conn_id, first.extra_options, _POLL_TIMEOUT_S) as found:
+    async with _client_of(first.http_conn_id, first.extra_options, polls=True) as found:
         client, connection = found
         sent = [client.send(connection, asked) for asked in requests.values()]
         answers = await asyncio.gather(*sent, return_exceptions=True)
