@@ -6,7 +6,7 @@ import socket
 import threading
 from pathlib import Path
 
-from roost.worker.tasklog import log_path
+from roost.support.logfile import log_path
 from tests.cli.seed import MOMENT, Seed, chain
 
 

@@ -23,7 +23,7 @@ from roost.support.wire import (
     XComPull,
 )
 from roost.triggerer.asking import PER_TRIGGER, UNDER_WAY
-from roost.triggerer.messages import Answer, Ask, Cancel
+from roost.triggerer.messages import Answer, Ask, Cancel, Words
 from tests.support.daemons import Daemons
 from tests.support.waiting import wait_until
 from tests.triggerer.runner_process import RunnerProcess
@@ -211,7 +211,10 @@ def test_what_a_runner_was_given_is_masked(runner: RunnerProcess) -> None:
     error = runner.wait_reports(1)[1].error or ""
     assert "no way in with ***" in error
     assert "s3cret" not in error
-    assert "printed ***" in runner.output
+    words = [one.said for one in runner.messages if isinstance(one, Words)]
+    text = "".join(said.text for batch in words for said in batch)
+    assert "printed ***" in text  # said before the report
+    assert "s3cret" not in text
     assert "s3cret" not in runner.output
 
 

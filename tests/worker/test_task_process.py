@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from roost.support import wire
-from roost.worker.tasklog import log_path
+from roost.support.logfile import log_path
 from tests.worker.driving import Driver
 
 

@@ -8,6 +8,7 @@ import functools
 import logging
 import time
 from collections.abc import Collection
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -33,7 +34,7 @@ from roost.exceptions import (
     TriggerFailed,
 )
 from roost.support import typedjson
-from roost.support.clock import duration_us, now_us
+from roost.support.clock import duration_us, from_us, now_us
 from roost.support.storable import storable
 from roost.support.wire import TRIGGER_TIMEOUT, DeferSpec, Outcome, TaskSpec, XComWrite
 
@@ -183,6 +184,7 @@ def _run(
     else:
         outcome.defer = _deferral(task, deferred, known)
         outcome.kind = "deferred"
+        log.info("%s", _in_words(outcome.defer))
 
 
 def _instance(task: MappedOperator, spec: TaskSpec, context: dict[str, Any]) -> BaseOperator:
@@ -230,6 +232,7 @@ def _come_back(task: BaseOperator, spec: TaskSpec, context: dict[str, Any]) -> A
             f"{type(task).__name__} does not have"
         )
     kwargs: Any = typedjson.decode(spec.next_kwargs) or {}
+    log.info("resumed in %s()", spec.next_method)
     return method(context, **kwargs)
 
 
@@ -247,6 +250,15 @@ def _returned(task: BaseOperator, result: Any) -> list[XComWrite]:
         values.update(result)
     values[RETURN_KEY] = result
     return [xcom_value.encode(task.task_id, key, value) for key, value in values.items()]
+
+
+def _in_words(spec: DeferSpec) -> str:
+    """What a task's log says of its deferral; not the arguments, which may be secret."""
+    until = f" until {from_us(spec.due_at).isoformat()}" if spec.due_at is not None else ""
+    limit = ""
+    if spec.timeout_us is not None:
+        limit = f"; times out after {timedelta(microseconds=spec.timeout_us)}"
+    return f"deferred{until} on {spec.classpath}, back in {spec.next_method}(){limit}"
 
 
 def _deferral(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
     from roost.dag.connection import Connection
 
 __all__ = ["BaseTrigger", "TriggerEvent", "source_of", "trigger_classes"]
+
+_MOST_NOTES = 10
+_NOTE_CHARS = 500
 
 
 class TriggerEvent:
@@ -44,6 +48,9 @@ class BaseTrigger(ABC):
     #: Row of this trigger; set where it runs, None elsewhere.
     trigger_id: int | None = None
 
+    # Of the last notes: first and last moment, how often in a row, text. None before the first.
+    _roost_notes: list[list[Any]] | None = None
+
     @abstractmethod
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """``(class path, constructor kwargs)``; the kwargs are typed JSON."""
@@ -68,6 +75,23 @@ class BaseTrigger(ABC):
         Such a trigger, too, waits as a row that costs no memory; its :meth:`run` is not called.
         """
         return None
+
+    def note(self, text: str) -> None:
+        """Remember what a poll found, in case the event never comes.
+
+        The last ten notes, equal ones in a row as one, are written to the task's log when the wait
+        ends without an event: by its time-out, by a failure or by a user.
+        """
+        now = time.time()
+        if self._roost_notes is None:
+            self._roost_notes = []
+        notes = self._roost_notes
+        text = str(text)[:_NOTE_CHARS]
+        if notes and notes[-1][3] == text:
+            notes[-1][1:3] = now, notes[-1][2] + 1
+            return
+        notes.append([now, now, 1, text])
+        del notes[:-_MOST_NOTES]
 
     async def get_connection(self, conn_id: str) -> Connection:
         """``await`` a Connection: from the environment, else from the database (S48).

@@ -22,7 +22,7 @@ from roost.models.states import FINISHED
 from roost.support import masking
 from roost.support.clock import from_us
 from roost.support.config import Config
-from roost.worker.tasklog import log_path
+from roost.support.logfile import log_path
 
 __all__ = ["logs"]
 

@@ -1,95 +1,28 @@
-"""Where a task's log file is, and how a task process writes to it.
-
-``<folder>/dag_id=…/run_id=…/task_id=…/[map_index=…/]attempt=N.log``. A resume after a deferral
-appends to the file of its try.
-"""
+"""How a task process writes to its log file; where that is: :mod:`roost.support.logfile`."""
 
 from __future__ import annotations
 
 import io
 import logging
-import os
-import re
 import sys
-import time
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from roost.support import masking
+from roost.support.logfile import FORMAT, Stamped, log_path, run_log_path
 from roost.support.wire import TaskSpec
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-__all__ = ["log_path", "open_log", "prepare_streams", "release_streams", "task_log_path"]
-
-_PLAIN = re.compile(r"[\w.:+~@ -]{1,200}", re.ASCII)
-_FORMAT = "[%(asctime)s] {%(filename)s:%(lineno)d} %(levelname)s - %(message)s"
-
-
-def _part(value: str) -> str:
-    """An id as part of a file name: everything unusual percent-encoded, at most 240 bytes."""
-    if _PLAIN.fullmatch(value):
-        return value
-    quoted = "".join(
-        char if _PLAIN.fullmatch(char) else "".join(f"%{byte:02X}" for byte in char.encode())
-        for char in value
-    )
-    if len(quoted) <= 240:
-        return quoted
-    import hashlib  # only ids of extraordinary length pay for it
-
-    return f"{quoted[:200]}%{hashlib.sha256(value.encode()).hexdigest()[:16]}"
-
-
-def log_path(
-    folder: str | Path, dag_id: str, run_id: str, task_id: str, map_index: int, try_number: int
-) -> str:
-    """The log file of one try of a task instance, whether it exists or not.
-
-    Args:
-        folder: ``logging.folder``.
-        map_index: -1 for a task that is not mapped.
-        try_number: from 1.
-    """
-    mapped = f"map_index={map_index}/" if map_index >= 0 else ""
-    return (
-        f"{folder}/dag_id={_part(dag_id)}/run_id={_part(run_id)}/task_id={_part(task_id)}/"
-        f"{mapped}attempt={try_number}.log"
-    )
+__all__ = ["prepare_streams", "release_streams", "task_log_path"]
 
 
 def task_log_path(folder: str, spec: TaskSpec) -> str:
     """The log file of one dispatch. What concerns a whole run has one log for it: ``dag.log``."""
     if spec.callback is not None and spec.callback.kind != "task":
-        return f"{folder}/dag_id={_part(spec.dag_id)}/run_id={_part(spec.run_id)}/dag.log"
+        return run_log_path(folder, spec.dag_id, spec.run_id)
     return log_path(folder, spec.dag_id, spec.run_id, spec.task_id, spec.map_index, spec.try_number)
-
-
-def open_log(path: str) -> int:
-    """A descriptor that appends to ``path``; missing folders are made.
-
-    Raises:
-        OSError: the file cannot be made or opened.
-    """
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-    try:
-        return os.open(path, flags, 0o640)
-    except FileNotFoundError:
-        _make_folder(os.path.dirname(path))
-        return os.open(path, flags, 0o640)
-
-
-def _make_folder(folder: str) -> None:
-    """``mkdir -p`` from the leaf upwards: mostly only the leaf is missing, one call then."""
-    try:
-        with suppress(FileExistsError):
-            os.mkdir(folder, 0o750)
-    except FileNotFoundError:
-        _make_folder(os.path.dirname(folder))
-        with suppress(FileExistsError):
-            os.mkdir(folder, 0o750)
 
 
 class _LogFile(io.FileIO):
@@ -132,12 +65,6 @@ def release_streams() -> None:
             file.release()
 
 
-class _Stamped(logging.Formatter):
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-        return f"{stamp}.{int(record.msecs):03d}+0000"
-
-
 def prepare_streams(level: str) -> None:
     """Set up ``sys.stdout``, ``sys.stderr`` and logging once, before any task is forked.
 
@@ -153,7 +80,7 @@ def prepare_streams(level: str) -> None:
             io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", line_buffering=True),
         )
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Stamped(_FORMAT))
+    handler.setFormatter(Stamped(FORMAT))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

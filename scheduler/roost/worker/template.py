@@ -21,11 +21,11 @@ from typing import NamedTuple, NoReturn
 
 from roost.dag.loader import LoadedFile, load_dag_file
 from roost.dag.template import prewarm
+from roost.support.logfile import open_log
 from roost.support.masking import mask
 from roost.support.osproc import adopt_orphans, mark_environ
 from roost.worker import orphans, protocol, taskproc
 from roost.worker.marks import MARK, NO_TASK, task_mark
-from roost.worker.tasklog import open_log
 
 __all__ = ["Context", "main"]
 

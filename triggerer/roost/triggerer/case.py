@@ -28,7 +28,17 @@ from roost.triggers.pooled import PooledTrigger
 if TYPE_CHECKING:
     from roost.triggerer.pooled import Seat
 
-__all__ = ["CURRENT", "Case", "ReportFn", "ResolveFn", "TakeFn", "explain", "live", "report_of"]
+__all__ = [
+    "CURRENT",
+    "Case",
+    "ReportFn",
+    "ResolveFn",
+    "TakeFn",
+    "TellFn",
+    "explain",
+    "live",
+    "report_of",
+]
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +56,7 @@ _HOW_TO_YIELD = (
 ResolveFn = Callable[["Case"], Awaitable[type[BaseTrigger]]]
 ReportFn = Callable[[TriggerReport], None]
 TakeFn = Callable[["Case", PooledTrigger], None]
+TellFn = Callable[["Case", BaseTrigger | None], None]
 
 
 class Case:
@@ -55,16 +66,21 @@ class Case:
         "classpath",
         "cleaning",
         "code_hash",
+        "dag_id",
         "epoch",
         "kwargs",
-        "label",
         "leaving",
+        "map_index",
+        "over",
         "receipt",
+        "run_id",
         "seat",
         "source",
         "started",
         "task",
+        "task_id",
         "trigger_id",
+        "try_number",
     )
 
     def __init__(self, spec: TriggerSpec, labels: dict[str, str]) -> None:
@@ -74,15 +90,25 @@ class Case:
         self.classpath = labels.setdefault(spec.classpath, spec.classpath)
         self.source = labels.setdefault(spec.source, spec.source)
         self.code_hash = labels.setdefault(spec.code_hash, spec.code_hash)
-        mapped = "" if spec.map_index < 0 else f"[{spec.map_index}]"
-        self.label = f"{spec.dag_id}.{spec.task_id}{mapped} run {spec.run_id}"
+        self.dag_id = labels.setdefault(spec.dag_id, spec.dag_id)
+        self.run_id = labels.setdefault(spec.run_id, spec.run_id)
+        self.task_id = spec.task_id
+        self.map_index = spec.map_index
+        self.try_number = spec.try_number
         self.kwargs: bytes | None = bytes(spec.kwargs)
         self.task: asyncio.Task[None] | None = None
         self.seat: Seat | None = None  # in the pool; it has no task then
         self.started = False
         self.leaving = False  # cancelled by us: report nothing
+        self.over = False  # because nobody waits for it any more
         self.cleaning = False  # user code has ended; do not disturb cleanup
         self.receipt: asyncio.Future[bool] | None = None
+
+    @property
+    def label(self) -> str:
+        """Whose trigger it is, in words."""
+        mapped = "" if self.map_index < 0 else f"[{self.map_index}]"
+        return f"{self.dag_id}.{self.task_id}{mapped} run {self.run_id}"
 
     def receive(self, stored: bool) -> None:
         """The report that waits for it is in the database, or was refused."""
@@ -91,7 +117,11 @@ class Case:
 
 
 async def live(
-    case: Case, resolve: ResolveFn, report: ReportFn, pool: TakeFn | None = None
+    case: Case,
+    resolve: ResolveFn,
+    report: ReportFn,
+    pool: TakeFn | None = None,
+    unmet: TellFn | None = None,
 ) -> None:
     """Run one trigger to its end and report what became of it. Never raises.
 
@@ -100,6 +130,7 @@ async def live(
         resolve: finds its class.
         report: takes the report.
         pool: takes a trigger that is polled with others, and reports what becomes of it.
+        unmet: told of a trigger whose wait ends without an event, before that is reported.
     """
     if case.leaving:
         return
@@ -118,8 +149,7 @@ async def live(
     except GeneratorExit:
         raise  # the interpreter takes the coroutine down: nothing may be awaited any more
     except BaseException as error:  # SystemExit and a stray CancelledError are this trigger's own
-        if not case.leaving:
-            report(_failed(case, error))
+        _end_unmet(case, trigger, error, report, unmet)
     else:
         if not case.leaving:
             ended.waits = _acknowledges(trigger)
@@ -130,6 +160,20 @@ async def live(
                 await _acknowledge(case, trigger)
     case.cleaning = True
     await _clean(case, trigger, events)
+
+
+def _end_unmet(
+    case: Case,
+    trigger: BaseTrigger | None,
+    error: BaseException,
+    report: ReportFn,
+    unmet: TellFn | None,
+) -> None:
+    """There will be no event: that is reported, unless we have ended it ourselves."""
+    if unmet is not None and (case.over or not case.leaving):
+        unmet(case, trigger)
+    if not case.leaving:
+        report(_failed(case, error))
 
 
 def _acknowledges(trigger: BaseTrigger) -> bool:

@@ -44,6 +44,7 @@ from roost.triggerer.lanes import Lanes
 from roost.triggerer.messages import Beat, Blocked, Setup
 from roost.triggerer.outbox import Outbox
 from roost.triggerer.receipts import Receipts
+from roost.triggerer.tasklogs import TaskLogs
 
 if TYPE_CHECKING:
     from roost.triggerer.callbacks import CallbackServer
@@ -134,6 +135,7 @@ class Triggerer:
         self._stop = Stop("handing triggers over and stopping")
         self._keeper: Keeper | None = None
         self._inquiries = Inquiries(database, keyring_of(config))
+        self._task_logs = TaskLogs(str(config.log_folder))
         self._callbacks: CallbackServer | None = None
         self._external = ExternalLane(database, keyring_of(config), stats, self._on_fired)
 
@@ -193,6 +195,7 @@ class Triggerer:
             staff.start_soon(outbox.run, name="outbox")
             staff.start_soon(receipts.run, name="receipts")
             staff.start_soon(self._inquiries.run, name="requests")
+            staff.start_soon(self._task_logs.run, name="task logs")
             async with anyio.create_task_group() as workers:
                 workers.start_soon(lanes.run, name="lanes")
                 workers.start_soon(self._external.run, name="external lane")
@@ -208,13 +211,14 @@ class Triggerer:
 
     def _assemble(self, job_id: int) -> tuple[Keeper, Lanes, Outbox, Receipts]:
         keeper = Keeper(
-            Setup(str(self._config.dags_folder)),
+            Setup(str(self._config.dags_folder), self._config.logging.level),
             self._runner_env(),
             on_reports=lambda message: outbox.put(message.reports),
             on_blocked=self._on_blocked,
             on_asked=lambda ask: self._inquiries.put(keeper, ask),
             on_beat=self._on_beat,
             on_together=lambda told: lanes.together(told),
+            on_words=self._task_logs.put,
             on_culprit=lambda trigger_id, how: lanes.accuse(trigger_id, how),
             on_change=lambda: lanes.runner_changed(),
         )

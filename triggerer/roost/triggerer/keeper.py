@@ -35,6 +35,7 @@ from roost.triggerer.messages import (
     Stop,
     Together,
     ToRunner,
+    Words,
     decode_from_runner,
 )
 
@@ -115,6 +116,7 @@ class Keeper:
         on_asked: takes what triggers ask; it is answered with an ``Answer``.
         on_beat: takes the runner's signs of life.
         on_together: takes which triggers are polled as one.
+        on_words: takes what triggers logged and printed.
         on_culprit: takes the id of a trigger in whose step a runner ended that nobody had asked to,
             or was killed for its silence, and what became of the runner, in words.
         on_change: called when a runner has started or ended.
@@ -130,6 +132,7 @@ class Keeper:
         on_asked: Callable[[Ask], None],
         on_beat: Callable[[Beat], None],
         on_together: Callable[[Together], None],
+        on_words: Callable[[Words], None],
         on_culprit: Callable[[int, str], None],
         on_change: Callable[[], None],
     ) -> None:
@@ -140,6 +143,7 @@ class Keeper:
         self._on_asked = on_asked
         self._on_beat = on_beat
         self._on_together = on_together
+        self._on_words = on_words
         self._on_culprit = on_culprit
         self._on_change = on_change
         self._child: _Child | None = None
@@ -286,6 +290,8 @@ class Keeper:
                 self._on_together(message)
             case Beat():
                 self._on_beat(message)
+            case Words():
+                self._on_words(message)
 
     async def _watch_silence(self, child: _Child) -> None:
         """Kill a runner that has not turned for some seconds.

@@ -162,7 +162,9 @@ class Lanes:
             del self.running[trigger_id]
         try:
             if gone:
-                await self._keeper.send(Cancel(gone))
+                there = await self._db.reading(partial(triggers.present, trigger_ids=gone))
+                over = [trigger_id for trigger_id in gone if trigger_id not in there]
+                await self._keeper.send(Cancel(gone, over))
         except RunnerGone:
             pass
         self._strikes.keep(held)

@@ -26,6 +26,7 @@ __all__ = [
     "Cancel",
     "FromRunner",
     "Reports",
+    "Said",
     "Setup",
     "Source",
     "Start",
@@ -33,6 +34,7 @@ __all__ = [
     "Stored",
     "ToRunner",
     "Together",
+    "Words",
     "decode_from_runner",
     "decode_to_runner",
 ]
@@ -59,6 +61,7 @@ class Setup(msgspec.Struct, tag=True):
     """The first message to a runner."""
 
     dags_folder: str
+    log_level: str = "INFO"
 
 
 class Start(msgspec.Struct, tag=True):
@@ -69,9 +72,14 @@ class Start(msgspec.Struct, tag=True):
 
 
 class Cancel(msgspec.Struct, tag=True):
-    """Triggers whose rows are gone, or claimed by another triggerer: end them, report nothing."""
+    """Triggers whose rows are gone, or claimed by another triggerer: end them, report nothing.
+
+    Attributes:
+        over: those whose row is gone: their wait timed out, or a user ended it.
+    """
 
     trigger_ids: list[int]
+    over: list[int] = []
 
 
 class Answer(msgspec.Struct, tag=True):
@@ -140,6 +148,24 @@ class Together(msgspec.Struct, tag=True):
     trigger_ids: list[int]
 
 
+class Said(msgspec.Struct, array_like=True):
+    """Whole lines that a trigger logged or printed, as its task's log is to have them."""
+
+    trigger_id: int
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int
+    try_number: int
+    text: str
+
+
+class Words(msgspec.Struct, tag=True):
+    """What triggers logged and printed, oldest first for each (D21)."""
+
+    said: list[Said]
+
+
 class Blocked(msgspec.Struct, tag=True):
     """One trigger keeps the loop from turning (D20), told by the runner's watchdog thread.
 
@@ -157,7 +183,7 @@ class Blocked(msgspec.Struct, tag=True):
 
 
 ToRunner = Setup | Start | Cancel | Answer | Stop | Stored
-FromRunner = Beat | Reports | Ask | Together | Blocked
+FromRunner = Beat | Reports | Ask | Together | Blocked | Words
 
 decode_to_runner = msgspec.json.Decoder(ToRunner).decode
 decode_from_runner = msgspec.json.Decoder(FromRunner).decode

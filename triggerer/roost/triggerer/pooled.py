@@ -26,7 +26,7 @@ import msgspec
 from roost.dag.trigger import TriggerEvent
 from roost.exceptions import RoostException
 from roost.support.wire import TriggerReport
-from roost.triggerer.case import CURRENT, Case, explain, report_of
+from roost.triggerer.case import CURRENT, Case, TellFn, explain, report_of
 from roost.triggerer.messages import Together
 from roost.triggers.pooled import PooledTrigger, answer_for, next_pause
 
@@ -63,6 +63,7 @@ class Pool:
         report: takes what became of triggers.
         left: told of each that is in the pool no more because it was reported.
         together: told, before a poll of several, who they are, unless it was told so before.
+        unmet: told of each whose wait ends without an event, before that is reported.
     """
 
     def __init__(
@@ -70,10 +71,12 @@ class Pool:
         report: Callable[[TriggerReport], None],
         left: Callable[[Case], None],
         together: Callable[[Together], None] = lambda told: None,
+        unmet: TellFn | None = None,
     ) -> None:
         self._report = report
         self._left = left
         self.together = together
+        self._unmet = unmet
         self.groups: dict[_Place, Group] = {}
         self.turns: dict[tuple[type[PooledTrigger], str], float] = {}  # next one, by endpoint
         self.polls = self.errors = 0
@@ -111,6 +114,8 @@ class Pool:
         seat.group.remove(seat)
         for case in cases:
             case.seat = None
+            if report.kind == "failed" and self._unmet is not None:
+                self._unmet(case, seat.trigger)
             self._report(
                 msgspec.structs.replace(report, trigger_id=case.trigger_id, epoch=case.epoch)
             )
@@ -290,8 +295,11 @@ class Group:
                 answer = wrong
         if not isinstance(answer, BaseException):
             seat.errors = 0
+            if seat.cases:
+                seat.trigger.note("not yet")
             return False
         seat.errors += 1
+        seat.trigger.note(explain(answer).rpartition("\n")[2])
         passing = isinstance(answer, Exception) and not isinstance(answer, RoostException)
         if not passing:
             self._fail(seat, explain(answer))

@@ -20,25 +20,29 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from roost.dag.runtime import serving_triggers
+from roost.dag.trigger import BaseTrigger
 from roost.support.frames import FrameBuffer, pack
 from roost.support.wire import TriggerReport
 from roost.triggerer.asking import Asking
-from roost.triggerer.case import Case, explain, live
+from roost.triggerer.case import CURRENT, Case, explain, live
+from roost.triggerer.journal import Handler, Journal, black_box
 from roost.triggerer.messages import (
     Answer,
     Beat,
     Cancel,
     Reports,
+    Said,
     Setup,
     Start,
     Stop,
     Stored,
+    Words,
     decode_to_runner,
 )
 from roost.triggerer.pooled import Pool
 from roost.triggerer.registry import Registry
 from roost.triggerer.steps import Steps, attach, started_by, task_factory
-from roost.triggerer.streams import mask_streams
+from roost.triggerer.streams import mask_streams, share_streams
 from roost.triggerer.watchdog import Watchdog
 
 __all__ = ["Runner", "main"]
@@ -66,7 +70,10 @@ class Runner(asyncio.Protocol):
         self._labels: dict[str, str] = {}  # one copy of each string that many triggers share
         self.cases: dict[int, Case] = {}
         self.asking = Asking(loop, lambda ask: self._write(pack(ask)))
-        self._pool = Pool(self._report, self._forget, lambda told: self._write(pack(told)))
+        self._pool = Pool(
+            self._report, self._forget, lambda told: self._write(pack(told)), self._unmet
+        )
+        self.journal = Journal(self.cases.get, self._send_words, self._later)
         self._reports: list[TriggerReport] = []
         self._reported = asyncio.Event()
         self._writable = asyncio.Event()
@@ -109,6 +116,7 @@ class Runner(asyncio.Protocol):
                     self._hand_out(stored)
                 case Setup() as setup:
                     self._registry = Registry(setup.dags_folder)
+                    logging.getLogger().setLevel(setup.log_level)
                 case Stop() as stop:
                     self._grace_s = stop.grace_us / 1e6
                     self._stopping.set()
@@ -146,7 +154,7 @@ class Runner(asyncio.Protocol):
 
     async def _live(self, case: Case, registry: Registry) -> None:
         try:
-            await live(case, registry.resolve, self._report, self._pool.take)
+            await live(case, registry.resolve, self._report, self._pool.take, self._unmet)
         finally:
             case.task = None
             if case.seat is None:
@@ -154,12 +162,23 @@ class Runner(asyncio.Protocol):
 
     def _forget(self, case: Case) -> None:
         if self.cases.get(case.trigger_id) is case:
+            self.journal.ended(case)
             del self.cases[case.trigger_id]
             self.asking.ended(case.trigger_id)
+
+    def _unmet(self, case: Case, trigger: BaseTrigger | None) -> None:
+        """A wait ends without an event: tell the task's log what the last polls have seen."""
+        if case.over:
+            self.journal.say(case, "nobody waits any more: it timed out, or a user ended it")
+        if text := black_box(trigger, case.trigger_id):
+            self.journal.say(case, text)
 
     def _report(self, report: TriggerReport) -> None:
         if os.getpid() != self._pid:
             os._exit(1)  # a trigger forked: its copy of us must not speak for the runner
+        case = self.cases.get(report.trigger_id)
+        if case is not None and report.error is not None:
+            self.journal.say(case, f"{case.classpath} failed: {report.error}")
         self._reports.append(report)
         self._reported.set()
 
@@ -170,14 +189,18 @@ class Runner(asyncio.Protocol):
                 case.receive(there)
 
     def _cancel_some(self, cancel: Cancel) -> None:
+        over = set(cancel.over)
         for trigger_id in cancel.trigger_ids:
             if (case := self.cases.get(trigger_id)) is not None:
+                case.over = trigger_id in over
                 self._cancel(case)
 
     def _cancel(self, case: Case, times: int = 0) -> None:
         """End a trigger without a report; ask again while it ignores being cancelled."""
         case.leaving = True
         if case.seat is not None:
+            if case.over:
+                self._unmet(case, case.seat.trigger)
             self._pool.drop(case)
             self._forget(case)
         task = case.task
@@ -224,10 +247,12 @@ class Runner(asyncio.Protocol):
                 if size > _BATCH_BYTES:
                     break
             del self._reports[: len(batch)]
+            self.journal.flush()  # what a trigger said comes before what became of it
             self._write(pack(Reports(batch)))
         self._reported.clear()
 
     async def _hang_up(self) -> None:
+        self.journal.flush()
         if self._transport is not None:
             self._transport.close()  # sends what is buffered first
             await asyncio.wait_for(self._gone.wait(), _ORPHAN_GRACE_S)
@@ -235,6 +260,15 @@ class Runner(asyncio.Protocol):
     def _write(self, data: bytes) -> None:
         if self._transport is not None:
             self._transport.write(data)
+
+    def _send_words(self, said: list[Said]) -> bool:
+        if self._transport is None or not self._writable.is_set():
+            return False
+        self._write(pack(Words(said)))
+        return True
+
+    def _later(self, delay: float, call: Callable[[], None]) -> None:
+        self._loop.call_soon_threadsafe(self._loop.call_later, delay, call)
 
     # -- names ---------------------------------------------------------------------------------
 
@@ -263,6 +297,10 @@ def _complain(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """What a trigger's own tasks and callbacks leave uncaught: one log entry, nobody else hurt."""
     error = context.get("exception")
     text = "" if error is None else f"\n{explain(error)}"
+    task = context.get("task") or context.get("future")
+    trigger_id = started_by(task) if isinstance(task, asyncio.Task) else None
+    if trigger_id is not None:
+        CURRENT.set(trigger_id)  # its log is to have it; this callback's context is its own
     log.error("a trigger's callback or task failed: %s%s", context.get("message"), text)
 
 
@@ -289,11 +327,9 @@ def _prepare_process() -> None:
 
 def main() -> None:
     """``python -m roost.triggerer.runner LINE_FD NOTES_FD SLOT_FD``."""
-    mask_streams()
     stamp = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
-    logging.basicConfig(
-        level=logging.INFO, format=f"{stamp}runner[%(process)d] %(levelname)s %(message)s"
-    )
+    own = logging.StreamHandler(mask_streams())
+    own.setFormatter(logging.Formatter(f"{stamp}runner[%(process)d] %(levelname)s %(message)s"))
     _prepare_process()
     line_fd, notes, slot = (int(word) for word in sys.argv[1:4])
     attach(slot)
@@ -307,6 +343,8 @@ def main() -> None:
     loop.set_task_factory(task_factory)
     loop.set_exception_handler(_complain)
     runner = Runner(loop)
+    logging.basicConfig(level=logging.INFO, handlers=[Handler(runner.journal, own)])
+    share_streams(runner.journal.printed)
     watchdog = Watchdog(loop, runner.name_task, notes)
     watchdog.start()
     with serving_triggers(runner.asking):

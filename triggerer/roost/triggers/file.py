@@ -54,6 +54,7 @@ class FileTrigger(BaseTrigger):
             if found is not None:
                 yield TriggerEvent(found)
                 return
+            self.note("not every path has a file")
             await asyncio.sleep(self.poke_interval)
 
     def __repr__(self) -> str:

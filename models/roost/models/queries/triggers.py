@@ -29,6 +29,7 @@ __all__ = [
     "look",
     "owners_without_job",
     "place",
+    "present",
     "release",
     "sources",
     "specs",
@@ -124,6 +125,7 @@ _SPECS = Sql(
     "FROM {rows:r | id bigint} JOIN trigger t ON t.id = r.id "
     "JOIN task_instance ti ON ti.id = t.ti_id JOIN dag_run run ON run.id = t.dag_run_id"
 )
+_PRESENT = Sql("SELECT t.id FROM {rows:r | id bigint} JOIN trigger t ON t.id = r.id")
 _PLACE = Sql(
     "SELECT run.dag_id, run.run_id FROM trigger t JOIN dag_run run ON run.id = t.dag_run_id "
     "WHERE t.id = :trigger_id AND t.fired_at IS NULL"
@@ -249,6 +251,12 @@ def claim(tx: Tx, job_id: int, batch: int, queues: Sequence[str] = ()) -> dict[i
 def held(tx: Tx, job_id: int) -> dict[int, int]:
     """Epoch by id of every trigger that a job owns and that has not fired."""
     return {row.id: row.epoch for row in tx.all(_HELD, job_id=job_id)}
+
+
+def present(tx: Tx, trigger_ids: Iterable[int]) -> set[int]:
+    """Which of these triggers have a row, whoever owns it."""
+    rows = tx.rows([{"id": trigger_id} for trigger_id in trigger_ids])
+    return {row.id for row in tx.all(_PRESENT, rows=rows)}
 
 
 def specs(tx: Tx, job_id: int, trigger_ids: Iterable[int]) -> list[TriggerSpec]:
