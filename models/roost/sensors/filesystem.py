@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+from roost.dag import knobs
 from roost.dag.connection import Connection
 from roost.sensors.base import BaseSensorOperator, PokeReturnValue
-from roost.triggers.file import FileTrigger, matching_files
+from roost.triggers.file import FileTrigger
 
 __all__ = ["FileSensor"]
 
@@ -22,7 +23,11 @@ class FileSensor(BaseSensorOperator):
             something. Relative ones need ``fs_conn_id``.
         fs_conn_id: connection whose extra holds a ``path`` that relative ones start from; None:
             the folder that the worker runs in.
-        poke_interval: time between two looks, a timedelta or seconds.
+        poke_interval: time between two looks, a timedelta or seconds; where it defers, most files
+            are seen at once.
+        min_size: bytes that a file must have to count.
+        settled_for: time for which a file must not have changed to count, a timedelta or seconds.
+        recursive: False: ``**`` means the same as ``*``.
         **kwargs: see BaseSensorOperator.
     """
 
@@ -35,11 +40,17 @@ class FileSensor(BaseSensorOperator):
         filepath: str | Sequence[str],
         fs_conn_id: str | None = None,
         poke_interval: timedelta | float = 5.0,
+        min_size: int = 0,
+        settled_for: timedelta | float = 0.0,
+        recursive: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(poke_interval=poke_interval, **kwargs)
         self.filepath = filepath
         self.fs_conn_id = fs_conn_id
+        self.min_size = knobs.whole(f"task {self.task_id!r}", "min_size", min_size, least=0)
+        self.settled_for = knobs.duration(f"task {self.task_id!r}", "settled_for", settled_for)
+        self.recursive = recursive
 
     def paths(self) -> list[str]:
         """What to look for."""
@@ -51,14 +62,20 @@ class FileSensor(BaseSensorOperator):
 
     def poke(self, context: dict[str, Any]) -> PokeReturnValue:
         """Whether all of it is there."""
-        found = matching_files(self.paths())
+        found = self.make_trigger(context).look()
         if found is not None:
             self.log.info("found %s", ", ".join(found))
         return PokeReturnValue(found is not None, found)
 
     def make_trigger(self, context: dict[str, Any]) -> FileTrigger:
         """Looks every ``poke_interval``."""
-        return FileTrigger(self.paths(), self.poke_interval.total_seconds())
+        return FileTrigger(
+            self.paths(),
+            self.poke_interval.total_seconds(),
+            self.min_size,
+            self.settled_for.total_seconds(),
+            self.recursive,
+        )
 
     def execute_complete(self, context: dict[str, Any], event: Any = None) -> Any:
         """The files found."""

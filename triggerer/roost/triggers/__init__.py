@@ -4,7 +4,7 @@ from roost.dag.callback_url import callback_url
 from roost.dag.trigger import BaseTrigger, TriggerEvent
 from roost.triggers.amqp import AmqpTrigger
 from roost.triggers.external import ExternalTrigger
-from roost.triggers.file import FileTrigger
+from roost.triggers.file import FileDeleteTrigger, FileTrigger
 from roost.triggers.http import HttpRequestTrigger, HttpTrigger
 from roost.triggers.pooled import PooledTrigger
 from roost.triggers.postgres import PgNotifyTrigger
@@ -21,6 +21,7 @@ __all__ = [
     "DagRunTrigger",
     "DateTimeTrigger",
     "ExternalTrigger",
+    "FileDeleteTrigger",
     "FileTrigger",
     "HttpRequestTrigger",
     "HttpTrigger",
