@@ -14,8 +14,10 @@ import pytest
 from roost.dag import DAG, Connection, Variable, task
 from roost.exceptions import DagError, FailTask, NotFound, RoostException, SkipTask
 from roost.operators import BaseOperator, BashOperator, EmptyOperator, PythonOperator
+from roost.sensors import HttpSensor
 from roost.testing import Simulation, SimulationStuck, Stub, run_dag, run_schedule
 from roost.triggers import BaseTrigger, TimeDeltaTrigger, TriggerEvent
+from tests.operators.test_http import Server
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -298,6 +300,25 @@ def test_triggers_are_answered_from_the_given_stores() -> None:
         first() >> WaitsForHost(task_id="waits")
     run = run_dag(dag, variables={"place": "Lund"}, connections={"db": "postgres://u:p@box:1/x"})
     assert run["waits"].xcom() == ["box", "Lund", 42]
+
+
+def test_the_clock_stands_still_while_a_server_answers() -> None:
+    """Hours of polling a real server in a moment, and no request runs into its time-out."""
+    server = Server("HTTP/1.1")
+    looks = iter(["running"] * 200 + ["done"])
+    server.answer = lambda _server, _path: (200, f'{{"state": "{next(looks)}"}}')
+    with DAG("d") as dag:
+        HttpSensor(task_id="waits", http_conn_id="api", json_path="state", success_values=["done"])
+    try:
+        uri = f"http://127.0.0.1:{server.port}"
+        with Simulation(dag, connections={"api": uri}, start=START) as simulation:
+            run = simulation.trigger()
+            simulation.run()
+            assert run["waits"].xcom() == "done"
+            assert simulation.now > START + 3 * HOUR
+        assert len(server.seen) == 201
+    finally:
+        server.close()
 
 
 def test_two_dags_and_the_ids_that_are_there() -> None:

@@ -143,6 +143,7 @@ class Simulation:
             self._clock,
             partial(answers.for_trigger, self._engine),
             self._keys,
+            self._patience_s,
         )
 
     def __enter__(self) -> Simulation:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from sqlalchemy import Engine
 
@@ -39,6 +40,34 @@ class _VirtualLoop(asyncio.SelectorEventLoop):
         super().__init__()
         # A moment of ours may differ from the float it became by a part of a microsecond.
         self._clock_resolution = 2e-6
+        self._in_threads = 0
+
+    def run_in_executor(  # type: ignore[override]  # whatever the types are, they go through
+        self, executor: Any, func: Any, *args: Any
+    ) -> Any:
+        """Count what goes on in threads."""
+        future = super().run_in_executor(executor, func, *args)
+        self._in_threads += 1
+        future.add_done_callback(self._back_from_thread)
+        return future
+
+    def _back_from_thread(self, _: asyncio.Future[Any]) -> None:
+        self._in_threads -= 1
+
+    def awaits_the_world(self) -> bool:
+        """Whether something that has a time-out waits for a socket or a thread.
+
+        A connection that is kept open between two polls is no reason to wait; nobody puts a
+        time-out around that.
+        """
+        sockets = len(self._selector.get_map()) - 1  # type: ignore[attr-defined]  # our own pipe
+        if self._in_threads <= 0 and sockets <= 0:
+            return False
+        return any(
+            getattr(timer._callback, "__name__", "") in ("_on_timeout", "_timeout")
+            for timer in self._scheduled  # type: ignore[attr-defined]
+            if not timer.cancelled()
+        )
 
     def time(self) -> float:
         return self._told() / SECOND
@@ -71,6 +100,7 @@ class Waiting:
         clock: the simulation's time in microseconds.
         answer: replies to what triggers ask.
         keys: of the events from outside.
+        patience_s: how long the clock stands still for what real servers answer.
     """
 
     def __init__(
@@ -81,6 +111,7 @@ class Waiting:
         clock: Callable[[], int],
         answer: Callable[[Ask], Reply],
         keys: Keyring,
+        patience_s: float,
     ) -> None:
         self._engine = engine
         self._job_id = job_id
@@ -90,6 +121,7 @@ class Waiting:
         self._loop = _VirtualLoop(clock)
         self._asking = Asking(self._loop, self._answer)
         self._reply = answer
+        self._patience_s = patience_s
         self._cases: dict[int, tuple[Case, asyncio.Task[None]]] = {}
         self._reports: list[TriggerReport] = []
         #: False while there can be no trigger at all: nothing needs to be asked then.
@@ -115,6 +147,7 @@ class Waiting:
         transact(self._engine, self._claim)
         if self._cases:
             self._turn_over()
+            self._let_the_world_answer()
         return self._store() or fired > 0
 
     def wait_really(self, seconds: float) -> bool:
@@ -134,6 +167,13 @@ class Waiting:
             self._turn_over()
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
+
+    def _let_the_world_answer(self) -> None:
+        """Stand still while a request is under way: its time-out goes by a clock that jumps."""
+        give_up = time.monotonic() + self._patience_s
+        while self._loop.awaits_the_world() and time.monotonic() < give_up:
+            time.sleep(0.001)
+            self._turn_over()
 
     def _turn_over(self) -> None:
         with serving_triggers(self._asking):
