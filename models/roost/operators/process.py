@@ -6,6 +6,7 @@ import os
 import select
 import sys
 from collections.abc import Container, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -110,6 +111,8 @@ class SubprocessOperator(BaseOperator):
         if (token := detached.token_in(folder)) is not None:
             detached.kill(token, 0)  # what the command has left behind
         detached.remove(folder)
+        with suppress(OSError):  # another try is there
+            os.rmdir(os.path.dirname(folder))
         code = event["exit_code"]
         if event["timed_out"]:
             raise RoostException(f"the command was ended after its timeout, {self.timeout}")
