@@ -178,6 +178,11 @@ def test_triggers_list(seed: Seed) -> None:
             "triggerer": f"here:{pid}",
             "created_at": "2026-01-05T06:00:00+00:00",
             "due_at": None,
+            "strikes": 0,
+            "trouble": None,
+            "timeout_at": None,
+            "queue": "default",
+            "code": "x",
         },
         {
             **rows[0],

@@ -140,3 +140,18 @@ def test_a_lost_key_does_not_keep_logs_from_being_read(keyed: Seed) -> None:
     keyed.instance(key, "x", state="failed", try_number=1, start_date=MOMENT)
     write(keyed, 1, b"text\n")
     assert keyed.cli("tasks", "logs", "a", "r", "x").stdout == "text\n"
+
+
+def test_a_triggers_words_may_be_on_another_host(seed: Seed) -> None:
+    """D21: a deferred task whose triggerer is elsewhere has a part of its log there."""
+    seed.dags(chain("a", "x"))
+    key = seed.run("a", "r")
+    ti = seed.instance(key, "x", state="deferred", try_number=1, start_date=MOMENT)
+    job = seed.job("triggerer")
+    trigger = seed.trigger(ti, key, job_id=job)
+    path = Path(log_path(seed.home / "logs", "a", "r", "x", -1, 1))
+    path.parent.mkdir(parents=True)
+    path.write_text("begun\n")
+    result = seed.cli("tasks", "logs", "a", "r", "x")
+    assert result.stdout == "begun\n"
+    assert f"what trigger {trigger} logs is on host here" in result.stderr

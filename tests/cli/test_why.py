@@ -188,7 +188,7 @@ def test_deferred(seed: Seed) -> None:
     seed.sql("UPDATE trigger SET job_id = :job, timeout_at = NULL", job=job)
     assert why(seed) == f"{since}: polled by triggerer here:{pid}"
     seed.sql("UPDATE trigger SET job_id = NULL, lane = 'timer', due_at = :at", at=MOMENT)
-    assert why(seed) == f"{since}: due at {AT}"
+    assert why(seed) == f"{since}: due at {AT}, a triggerer is about to see it"
     seed.sql("UPDATE trigger SET lane = 'external', due_at = NULL, external_key = 'a b'")
     assert why(seed) == f"{since}: waits for the event 'a b'"
     seed.sql("DELETE FROM trigger_event")

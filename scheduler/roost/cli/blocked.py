@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from roost.cli.output import iso
 from roost.cli.snapshot import Snapshot
-from roost.dag.runwait import KEY as RUN_KEY
+from roost.cli.waiting import why_waiting
 from roost.scheduler.line import GOES, Reason
 
 __all__ = ["reason", "unmet"]
@@ -179,37 +179,7 @@ def _deferred(case: Snapshot) -> Reason | None:
     row = case.trigger
     if row is None:
         return None
-    since = f"deferred since {iso(row.created_at)} on trigger {row.id} ({row.classpath})"
-    numbers: dict[str, object] = {
-        "trigger_id": row.id, "lane": row.lane, "classpath": row.classpath,
-        "since": iso(row.created_at), "due_at": iso(row.due_at),
-        "times_out_at": iso(row.timeout_at),
-    }  # fmt: skip
-    if row.fired_at is not None:
-        text = f"{since}, which fired at {iso(row.fired_at)}: it is about to resume"
-        return Reason("resuming", text, numbers | {"fired_at": iso(row.fired_at)})
-    limit = "" if row.timeout_at is None else f", times out at {iso(row.timeout_at)}"
-    by_scheduler = row.lane == "external" and row.external_key.startswith(RUN_KEY)
-    needs_triggerer = not by_scheduler and row.hostname is None
-    if needs_triggerer and not case.triggerers:
-        tail = "no triggerer is running, start `roost triggerer`"
-        return Reason("no_triggerer", f"{since}: {tail}{limit}", numbers)
-    if row.lane == "timer":
-        tail = f"due at {iso(row.due_at)}"
-    elif row.lane == "external":
-        tail = _awaited(row.external_key)
-        numbers["external_key"] = row.external_key
-    elif row.hostname is not None:
-        tail = f"polled by triggerer {row.hostname}:{row.pid}"
-    else:
-        tail = "no triggerer has taken it yet"
-    return Reason("deferred", f"{since}: {tail}{limit}", numbers)
-
-
-def _awaited(key: str) -> str:
-    if key.startswith(RUN_KEY):
-        return f"waits for runs of DAG {key.removeprefix(RUN_KEY)}"
-    return f"waits for the event {key!r}"
+    return why_waiting(row, case.triggerers, case.schedulers, case.now)
 
 
 _CHECKS: dict[str, tuple[_Check, ...]] = {

@@ -19,6 +19,7 @@ _COMMANDS = {
     "tasks": Lazy("roost.cli.tasks:tasks", "Ask about tasks and their instances."),
     "triggers": Lazy("roost.cli.triggers:triggers", "Ask what deferred tasks wait for."),
     "events": Lazy("roost.cli.events:events", "Tell waiting tasks what has happened outside."),
+    "jobs": Lazy("roost.cli.jobs:jobs", "Ask how the daemons are."),
     "assets": Lazy("roost.cli.assets:assets", "What tasks make, and DAGs wait for."),
     "pools": Lazy("roost.cli.pools:pools", "List, change, import and export pools."),
     "variables": Lazy(
@@ -35,6 +36,7 @@ _COMMANDS = {
     ),
     "db": Lazy("roost.cli.db:db", "Make and migrate the metadata database."),
     "config": Lazy("roost.cli.config:config", "Show and start the configuration."),
+    "metrics": Lazy("roost.cli.metrics:metrics", "Ask what the daemons tell statsd."),
     "info": Lazy("roost.cli.about:info", "Show what this Roost is and where it runs."),
     "version": Lazy("roost.cli.about:version", "Show the version."),
 }

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from roost.cli.lookup import find_dag
+from roost.cli.waiting import Triggerer, triggerer_of
 from roost.dag.model import SerializedTask
 from roost.models.engine import Tx
 from roost.models.queries import line, listing, past, runs, why
@@ -36,7 +37,8 @@ class Snapshot:
 
     Attributes:
         now: the wall clock in microseconds.
-        schedulers, triggerers: how many live.
+        schedulers: how many live.
+        triggerers: those that live.
         workers: the queues of each worker that lives; empty: all queues.
         run, dag: their rows.
         task: the task in the run's version of the DAG.
@@ -53,7 +55,7 @@ class Snapshot:
 
     now: int
     schedulers: int
-    triggerers: int
+    triggerers: tuple[Triggerer, ...]
     workers: tuple[frozenset[str], ...]
     run: Any
     dag: Any
@@ -107,7 +109,7 @@ def take(tx: Tx, config: Config, run: Any, task_id: str, row: Any | None) -> Sna
     return Snapshot(
         now=now_us(),
         schedulers=sum(job.kind == "scheduler" for job in jobs),
-        triggerers=sum(job.kind == "triggerer" for job in jobs),
+        triggerers=tuple(triggerer_of(job) for job in jobs if job.kind == "triggerer"),
         workers=tuple(_queues(job) for job in jobs if job.kind == "worker"),
         run=run,
         dag=find_dag(tx, config, run.dag_id)[0],

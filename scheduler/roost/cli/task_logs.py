@@ -18,7 +18,7 @@ from roost.cli.task_listing import instance_arguments
 from roost.exceptions import NotFound
 from roost.models.engine import read
 from roost.models.queries import why
-from roost.models.states import FINISHED
+from roost.models.states import FINISHED, State
 from roost.support import masking
 from roost.support.clock import from_us
 from roost.support.config import Config
@@ -40,7 +40,8 @@ def logs(
 ) -> None:
     """Print the log of a task instance.
 
-    A resume after a deferral appends to the log of its try. How a failed try ended comes last,
+    A resume after a deferral appends to the log of its try, and so does the triggerer of this host
+    with what the trigger says, marked [trigger ID]. How a failed try ended comes last,
     where the task could not write it itself: its process was killed, or its trigger failed.
     """
     names = (dag_id, run_id, task_id, map_index)
@@ -74,6 +75,7 @@ def logs(
                 time.sleep(_LOOK_S)
         click.echo(filter_.rest(), nl=False)
         _show_end(engine, row, number, path)
+        _show_elsewhere(engine, row)
 
 
 def _copy(log: BinaryIO, filter_: masking.Filter) -> bool:
@@ -94,6 +96,21 @@ def _show_end(engine: Engine, row: Any, number: int, path: Path) -> None:
         return
     at = from_us(end.at).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
     click.echo(f"[{at}+0000] ERROR - {end.to_state}: {reason}")
+
+
+def _show_elsewhere(engine: Engine, row: Any) -> None:
+    """Say where the words of its trigger are, if they may be on another host."""
+    if row is None or row.state != State.DEFERRED:
+        return
+    with read(engine) as tx:
+        trigger = why.trigger(tx, row.id)
+    if trigger is None or trigger.hostname in (None, socket.gethostname()):
+        return
+    click.echo(
+        f"roost: what trigger {trigger.id} logs is on host {trigger.hostname}, unless "
+        "logging.folder is shared",
+        err=True,
+    )
 
 
 def _last_line(reason: str) -> str:

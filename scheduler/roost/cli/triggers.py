@@ -11,10 +11,15 @@ from roost.models.queries.listing import trigger_rows
 
 __all__ = ["list_", "triggers"]
 
-_COMMANDS = {"list": Lazy("roost.cli.triggers:list_", "List the triggers that are waited for.")}
+_COMMANDS = {
+    "list": Lazy("roost.cli.triggers:list_", "List the triggers that are waited for."),
+    "show": Lazy("roost.cli.trigger_show:show", "Show everything about one trigger."),
+    "why": Lazy("roost.cli.trigger_show:why", "Say why a trigger has not fired."),
+    "load": Lazy("roost.cli.trigger_load:load", "List the triggerers that live."),
+}
 _COLUMNS = (
     "trigger_id", "lane", "classpath", "dag_id", "run_id", "task_id", "map_index", "triggerer",
-    "created_at", "due_at",
+    "created_at", "due_at", "strikes", "trouble", "timeout_at", "queue", "code",
 )  # fmt: skip
 
 
@@ -24,11 +29,18 @@ def triggers() -> None:
 
 
 @click.command("list", cls=Command)
+@click.option("--dag-id", help="Only of this DAG.")
+@click.option("--lane", type=click.Choice(["timer", "external", "poll"]), help="Only of this lane.")
+@click.option("--triggerer", help="Only those that this one runs: host, or host:pid.")
+@click.option("--queue", help="Only of this queue.")
 @output_option
-def list_(output: str) -> None:
+def list_(
+    dag_id: str | None, lane: str | None, triggerer: str | None, queue: str | None, output: str
+) -> None:
     """List the triggers that are waited for.
 
-    A trigger of the timer lane is a row and a moment; no triggerer runs code for it.
+    A trigger of the timer or the external lane is a row; no triggerer runs code for it. strikes:
+    how often it ended or blocked its runner, trouble: the last time. code: the version of its file.
     """
     with reading() as (_, tx):
         rows = [
@@ -37,7 +49,10 @@ def list_(output: str) -> None:
                 "triggerer": f"{row.hostname}:{row.pid}" if row.hostname else None,
                 "created_at": iso(row.created_at),
                 "due_at": iso(row.due_at),
+                "timeout_at": iso(row.timeout_at),
+                "code": row.code_hash[:12],
             }
-            for row in trigger_rows(tx)
+            for row in trigger_rows(tx, dag_id, lane, queue)
+            if triggerer is None or triggerer in (row.hostname, f"{row.hostname}:{row.pid}")
         ]
     emit(rows, _COLUMNS, output)

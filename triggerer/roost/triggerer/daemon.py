@@ -248,7 +248,12 @@ class Triggerer:
     async def _keep_lease(self, job_id: int, lanes: Lanes) -> bool:
         """Renew until cancelled; True as soon as the lease turns out to be lost."""
         while True:
-            detail = {"running": len(lanes.running), "capacity": self._capacity}
+            detail = {
+                "running": len(lanes.running),
+                "capacity": self._capacity,
+                "queues": self._queues,
+                "look_age_s": round(lanes.look_age_s, 1),
+            }
             renew = partial(jobs.renew, job_id=job_id, detail=msgspec.json.encode(detail).decode())
             lease = await self._db.single(renew)
             if lease is None:

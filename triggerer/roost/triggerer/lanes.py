@@ -86,6 +86,7 @@ class Lanes:
         self._sent_sources: set[str] = set()
         self._idle_since: float | None = None
         self._reap_at = 0.0
+        self._looked_at = time.monotonic()
         #: Epoch by id of what the present runner was given and has not ended durably.
         self.running: dict[int, int] = {}
 
@@ -94,9 +95,15 @@ class Lanes:
         """How many more poll triggers fit."""
         return self._capacity - len(self.running) - self._strikes.held_back(time.monotonic())
 
+    @property
+    def look_age_s(self) -> float:
+        """How long ago this loop last looked for work: whether it turns."""
+        return time.monotonic() - self._looked_at
+
     async def run(self) -> None:
         """Work until cancelled."""
         while True:
+            self._looked_at = time.monotonic()
             while self._accused:
                 accused, self._accused = self._accused[:_JUDGED], self._accused[_JUDGED:]
                 await self._judge(accused)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from roost.models.engine import Sql, Tx
+from roost.models.queries import jobs
+from roost.support.clock import SECOND
 from roost.support.processes import host_id, is_alive
 
 __all__ = [
@@ -16,11 +18,13 @@ __all__ = [
     "import_errors",
     "instance_rows",
     "live_jobs",
+    "open_jobs",
     "pool_rows",
     "run_conf",
     "run_ids",
     "run_row",
     "run_rows",
+    "trigger_counts",
     "trigger_rows",
     "version_count",
 ]
@@ -63,9 +67,18 @@ _INSTANCES = Sql(
 )
 _TRIGGERS = Sql(
     "SELECT t.id AS trigger_id, t.lane, t.classpath, r.dag_id, r.run_id, i.task_id, i.map_index, "
-    "j.hostname, j.pid, t.created_at, t.due_at FROM trigger t "
+    "j.hostname, j.pid, t.created_at, t.due_at, t.strikes, t.trouble, t.timeout_at, t.queue, "
+    "t.code_hash FROM trigger t "
     "JOIN task_instance i ON i.id = t.ti_id JOIN dag_run r ON r.id = t.dag_run_id "
-    "LEFT JOIN job j ON j.id = t.job_id ORDER BY t.id"
+    "LEFT JOIN job j ON j.id = t.job_id "
+    "WHERE (CAST(:dag_id AS text) IS NULL OR r.dag_id = :dag_id) "
+    "AND (CAST(:lane AS text) IS NULL OR t.lane = :lane) "
+    "AND (CAST(:queue AS text) IS NULL OR t.queue = :queue) ORDER BY t.id"
+)
+_TRIGGER_COUNTS = Sql(
+    "SELECT job_id, count(*) AS running, sum(CASE WHEN strikes > 0 THEN 1 ELSE 0 END) AS struck, "
+    "sum(CASE WHEN strikes > 1 THEN 1 ELSE 0 END) AS quarantined FROM trigger "
+    "WHERE lane = 'poll' AND fired_at IS NULL AND job_id IS NOT NULL GROUP BY job_id"
 )
 _POOLS = Sql(
     "SELECT pool, slots, used, deferred_percent, description FROM pool "
@@ -78,7 +91,8 @@ _POOL_STATES = Sql(
 )
 _JOBS = Sql(
     "SELECT id, kind, hostname, host_id, pid, pid_start, started_at, detail, "
-    "lease_until < {now} AS lapsed FROM job WHERE ended_at IS NULL ORDER BY kind, id"
+    "{now} - lease_until + CAST(:ttl AS bigint) AS lease_age, lease_until < {now} AS lapsed "
+    "FROM job WHERE ended_at IS NULL ORDER BY kind, id"
 )
 _ACTIVE_VERSIONS = Sql(
     "SELECT d.dag_id, v.data FROM dag d JOIN dag_version v ON v.id = d.version_id "
@@ -146,9 +160,16 @@ def instance_rows(tx: Tx, run_key: int) -> list[Any]:
     return list(tx.all(_INSTANCES, run_key=run_key))
 
 
-def trigger_rows(tx: Tx) -> list[Any]:
+def trigger_rows(
+    tx: Tx, dag_id: str | None = None, lane: str | None = None, queue: str | None = None
+) -> list[Any]:
     """Every trigger that a deferred task waits for, with the triggerer that runs it."""
-    return list(tx.all(_TRIGGERS))
+    return list(tx.all(_TRIGGERS, dag_id=dag_id, lane=lane, queue=queue))
+
+
+def trigger_counts(tx: Tx) -> list[Any]:
+    """How many poll triggers each triggerer runs, and how many of them are in trouble."""
+    return list(tx.all(_TRIGGER_COUNTS))
 
 
 def pool_rows(tx: Tx, pool: str | None = None) -> list[tuple[Any, dict[str, int]]]:
@@ -159,11 +180,16 @@ def pool_rows(tx: Tx, pool: str | None = None) -> list[tuple[Any, dict[str, int]
     return [(row, states.get(row.pool, {})) for row in tx.all(_POOLS, pool=pool)]
 
 
+def open_jobs(tx: Tx) -> list[Any]:
+    """Daemons that have not ended by their rows, whether they live or not."""
+    return list(tx.all(_JOBS, ttl=jobs.LEASE_TTL_S * SECOND))
+
+
 def live_jobs(tx: Tx) -> list[Any]:
     """Daemons that live: on this host their process tells, elsewhere their lease."""
     here = host_id()
     return [
         row
-        for row in tx.all(_JOBS)
+        for row in open_jobs(tx)
         if (is_alive(row.pid, row.pid_start) if row.host_id == here else not row.lapsed)
     ]

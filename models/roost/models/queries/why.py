@@ -13,6 +13,7 @@ __all__ = [
     "run_slots",
     "runs_ahead",
     "trigger",
+    "trigger_by_id",
 ]
 
 _RUN_SLOTS = Sql("SELECT runs, max_runs FROM dag_usage WHERE dag_id = :dag_id")
@@ -29,11 +30,15 @@ _DISPATCH = Sql(
     "FROM dispatch d LEFT JOIN job j ON j.id = d.job_id "
     "WHERE d.ti_id = :ti_id AND NOT d.settled ORDER BY d.id DESC LIMIT 1"
 )
-_TRIGGER = Sql(
-    "SELECT t.id, t.lane, t.classpath, t.created_at, t.due_at, t.timeout_at, t.external_key, "
-    "t.fired_at, j.hostname, j.pid FROM trigger t LEFT JOIN job j ON j.id = t.job_id "
-    "WHERE t.ti_id = :ti_id"
+_TRIGGERS = (
+    "SELECT t.*, j.hostname, j.pid, r.dag_id, r.run_id, i.task_id, i.map_index, i.try_number, "
+    "t.external_key IS NOT NULL AND EXISTS (SELECT 1 FROM external_event e "
+    "WHERE e.external_key = t.external_key AND e.taken_at IS NULL AND e.expires_at > {now}) "
+    "AS heard FROM trigger t JOIN dag_run r ON r.id = t.dag_run_id "
+    "JOIN task_instance i ON i.id = t.ti_id LEFT JOIN job j ON j.id = t.job_id "
 )
+_TRIGGER = Sql(_TRIGGERS + "WHERE t.ti_id = :ti_id")
+_TRIGGER_BY_ID = Sql(_TRIGGERS + "WHERE t.id = :trigger_id")
 _RUN_ID = Sql("SELECT run_id FROM dag_run WHERE id = :id")
 _RUNS_AHEAD = Sql(
     "SELECT count(*) FROM dag_run WHERE dag_id = :dag_id AND state = 'queued' "
@@ -65,6 +70,11 @@ def dispatch(tx: Tx, ti_id: int) -> Any | None:
 def trigger(tx: Tx, ti_id: int) -> Any | None:
     """The trigger that a deferred task instance waits for."""
     return tx.first(_TRIGGER, ti_id=ti_id)
+
+
+def trigger_by_id(tx: Tx, trigger_id: int) -> Any | None:
+    """The same by its id."""
+    return tx.first(_TRIGGER_BY_ID, trigger_id=trigger_id)
 
 
 def run_id(tx: Tx, run_key: int) -> str:
