@@ -14,8 +14,10 @@ import linecache
 import os
 import re
 import sys
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from types import CodeType, ModuleType
+from typing import Any, Protocol, TypeGuard
 
 from roost.dag import scope
 from roost.dag.cluster_policy import load_policy
@@ -26,7 +28,9 @@ from roost.exceptions import DagError
 from roost.support.user_settings import ignore_syntax, local_settings
 
 __all__ = [
+    "MAX_HELPERS",
     "MAX_SOURCE",
+    "Kept",
     "LoadedFile",
     "is_packed",
     "known_triggers",
@@ -38,6 +42,8 @@ __all__ = [
 
 #: Bytes that a DAG file may have: its text must fit into one parse result as JSON.
 MAX_SOURCE = 8 << 20
+#: Bytes that the helper modules of a DAG file may have together for their texts to be kept.
+MAX_HELPERS = 2 << 20
 _PREFIX = "roost_dag_"
 _ARCHIVE = "!roost-zip "  # roost.dag.package.MARK
 
@@ -52,6 +58,8 @@ class LoadedFile:
         module: the module that it became.
         helpers: modules below the DAGs folder that it imported: paths relative to that folder.
         code_hash: identity of all this code: sha256 over the file and its helpers.
+        texts: of the helpers, by module name: the path and what the file held when it was hashed;
+            empty when they are too large to be kept.
     """
 
     dags: dict[str, DAG]
@@ -59,6 +67,22 @@ class LoadedFile:
     module: ModuleType
     helpers: list[str]
     code_hash: str
+    texts: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+
+class Kept(Protocol):
+    """The helper modules of one version, not as they are on the disk.
+
+    Attributes:
+        code_hash: of the version.
+        builtins: ``__builtins__`` for its code, whose import statements find these modules.
+    """
+
+    code_hash: str
+    builtins: dict[str, Any]
+
+    def present(self) -> AbstractContextManager[None]:
+        """Let them stand in ``sys.modules`` meanwhile."""
 
 
 def read_source(path: str) -> str:
@@ -118,7 +142,12 @@ def module_name(path: str, dags_folder: str) -> str:
 
 
 def load_dag_file(
-    path: str, source: str, dags_folder: str, *, with_policy: bool = True
+    path: str,
+    source: str,
+    dags_folder: str,
+    *,
+    with_policy: bool = True,
+    bundle: Kept | None = None,
 ) -> LoadedFile:
     """Execute ``source`` as the DAG file at ``path``.
 
@@ -130,6 +159,7 @@ def load_dag_file(
         source: the text to execute.
         dags_folder: the configured folder, absolute.
         with_policy: apply the cluster policy (S108). What needs only the triggers does without.
+        bundle: its helpers as they were when it was parsed (D23); None: as they are on the disk.
 
     Raises:
         DagError: two DAGs of the file have one id, or the cluster policy refuses one.
@@ -140,7 +170,10 @@ def load_dag_file(
         sys.path.append(folder)
     _forget_helpers(folder)
     policy = load_policy() if with_policy else None
-    module = _execute(module_name(path, folder), path, *_code(path, source))
+    with nullcontext() if bundle is None else bundle.present():
+        names = {} if bundle is None else bundle.builtins
+        module = _execute(module_name(path, folder), path, *_code(path, source), names)
+        triggers = known_triggers()  # while the modules are there that they are found in
     scan = [*vars(module).values(), *scope.declared_dags(vars(module))]
     found = [dag for dag in scan if isinstance(dag, DAG)]
     # A sub-DAG may be local to a function (S5): it is found through its operator.
@@ -152,15 +185,17 @@ def load_dag_file(
         dag.fileloc = path
     if policy is not None:
         policy.apply(dags)
+    if bundle is not None:
+        return LoadedFile(dags, triggers, module, [], bundle.code_hash)
     helpers = _helpers(folder)
-    if with_policy:
-        helpers |= policy_file(folder)
+    data = _read(helpers | (policy_file(folder) if with_policy else {}))
     return LoadedFile(
         dags=dags,
-        triggers=known_triggers(),
+        triggers=triggers,
         module=module,
-        helpers=sorted(helpers),
-        code_hash=_hash(source, helpers),
+        helpers=sorted(data),
+        code_hash=_hash(source, data),
+        texts=_texts(folder, data),
     )
 
 
@@ -180,12 +215,14 @@ def _code(path: str, source: str) -> tuple[str, CodeType]:
     return text, compile(text, path, "exec", dont_inherit=True)
 
 
-def _execute(name: str, path: str, text: str, code: CodeType) -> ModuleType:
+def _execute(name: str, path: str, text: str, code: CodeType, names: dict[str, Any]) -> ModuleType:
     spec = importlib.util.spec_from_loader(name, loader=None, origin=path)
     if spec is None:  # only for built-in names, which ours never is
         raise DagError(f"{path}: cannot be loaded as {name}")
     module = importlib.util.module_from_spec(spec)
     module.__file__ = path
+    if names:
+        vars(module)["__builtins__"] = names
     # Without a time stamp the entry is never checked against the file, which may have changed.
     linecache.cache[path] = (len(text), None, text.splitlines(keepends=True), path)
     sys.modules[name] = module
@@ -230,9 +267,35 @@ def _helpers(folder: str) -> dict[str, str]:
     return {
         _relative(os.path.realpath(file), real): file
         for file in _below(folder).values()
-        # What comes from an archive is hashed with it, and is no file.
-        if file is not None and file.endswith(".py") and os.path.isfile(file)
+        if _is_helper(file)
     }
+
+
+def _is_helper(file: str | None) -> TypeGuard[str]:
+    """Whether it is a file: what comes from an archive is hashed with it, and is none."""
+    return file is not None and file.endswith(".py") and os.path.isfile(file)
+
+
+def _texts(folder: str, data: dict[str, bytes | None]) -> dict[str, tuple[str, str]]:
+    """The helpers' texts by module name, if they are not too large together."""
+    real = os.path.realpath(folder)
+    found: dict[str, tuple[str, str]] = {}
+    size = 0
+    for name, file in sorted(_below(folder).items()):
+        if not _is_helper(file):
+            continue
+        path = _relative(os.path.realpath(file), real)
+        held = data.get(path)
+        if held is None:
+            continue
+        size += len(held)
+        if size > MAX_HELPERS:
+            return {}
+        try:
+            found[name] = (_relative(file, folder), importlib.util.decode_source(held))
+        except (SyntaxError, UnicodeDecodeError):
+            continue  # edited into something that is no text since it was imported
+    return found
 
 
 def known_triggers() -> dict[str, type[BaseTrigger]]:
@@ -254,13 +317,23 @@ def policy_file(folder: str) -> dict[str, str]:
     return {_relative(path, os.path.abspath(folder)): path} if path else {}
 
 
-def _hash(source: str, helpers: dict[str, str]) -> str:
+def _read(helpers: dict[str, str]) -> dict[str, bytes | None]:
+    """What the helpers hold; None for one that is not there."""
+    found: dict[str, bytes | None] = {}
+    for relative, file in helpers.items():
+        try:
+            with open(file, "rb") as stream:
+                found[relative] = stream.read()
+        except FileNotFoundError:
+            found[relative] = None
+    return found
+
+
+def _hash(source: str, helpers: dict[str, bytes | None]) -> str:
     digest = hashlib.sha256(source.encode())
     for relative in sorted(helpers):
-        try:
-            with open(helpers[relative], "rb") as file:
-                data = file.read()
-        except FileNotFoundError:
+        data = helpers[relative]
+        if data is None:
             continue
         # Lengths keep the parts apart: no two sets of files hash as the same bytes.
         digest.update(f"\0{relative}\0{len(data)}\0".encode())

@@ -257,6 +257,8 @@ class ParsedFile(msgspec.Struct, forbid_unknown_fields=True):
         error: the traceback, when the file could not be imported; ``dags`` is empty then.
         warnings: one line each, shown in listings.
         upcoming: by dag_id, of the DAGs whose timetable is the user's own.
+        texts: of the helper modules by module name, with their paths: what a trigger runner
+            imports, so that a trigger ends on the code that it began with (D23).
     """
 
     code_hash: str
@@ -267,3 +269,4 @@ class ParsedFile(msgspec.Struct, forbid_unknown_fields=True):
     error: str | None = None
     warnings: list[str] = []
     upcoming: dict[str, Upcoming] = {}
+    texts: dict[str, tuple[str, str]] = {}

@@ -47,6 +47,7 @@ def parse_dag_file(
             dags=described,
             upcoming=_upcoming(loaded, described, past or {}),
             triggers=sorted(loaded.triggers),
+            texts=loaded.texts,
             warnings=_misplaced(path, source),
         )
     except KeyboardInterrupt:

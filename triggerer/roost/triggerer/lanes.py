@@ -9,6 +9,7 @@ a claim whose commit went unanswered and a runner that was replaced all mend the
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -23,7 +24,7 @@ from roost.support.service import Wake
 from roost.support.wire import TriggerReport, TriggerSpec
 from roost.triggerer.database import Database
 from roost.triggerer.keeper import Keeper, RunnerGone
-from roost.triggerer.messages import Cancel, Source, Start, Together
+from roost.triggerer.messages import Cancel, Forget, Source, Start, Together
 from roost.triggerer.strikes import STRIKES, Strikes, failure, name_of
 
 __all__ = ["POLL_S", "Lanes"]
@@ -36,6 +37,8 @@ _CLAIM_BATCH = 1_000
 _SEND_BATCH = 500
 _JUDGED = 500
 _RUNNER_IDLE_S = 60.0
+# As many versions of DAG files may stay in a runner although no trigger of it needs them.
+_SPARE_SOURCES = 16
 _LAPSE_MARGIN_S = 0.1
 # However often bells ring, one look serves all rings of this long.
 _BREATH_S = 0.01
@@ -83,7 +86,8 @@ class Lanes:
         self._accused: list[tuple[int, int, str]] = []  # id, strikes, what became of the runner
         self._together: dict[int, list[int]] = {}  # who is polled as one, by whose work it counts
         self._generation = -1
-        self._sent_sources: set[str] = set()
+        self._sent_sources: dict[str, None] = {}  # in the order in which they were last sent for
+        self._code: dict[int, str] = {}  # code hash by id of what the runner was given
         self._idle_since: float | None = None
         self._reap_at = 0.0
         self._looked_at = time.monotonic()
@@ -202,25 +206,43 @@ class Lanes:
             try:
                 # Noted first: the report of a trigger that fires at once must find it here.
                 self.running.update((spec.trigger_id, spec.epoch) for spec in specs)
+                for spec in specs:  # one string for all: there are thousands
+                    self._code[spec.trigger_id] = sys.intern(spec.code_hash)
                 await self._keeper.send(Start(specs, sources))
+                self._sent_sources.update((source.code_hash, None) for source in sources)
+                await self._forget_sources()
             except RunnerGone:
                 return
-            self._sent_sources.update(source.code_hash for source in sources)
 
     def _specs(self, trigger_ids: Iterable[int], tx: Tx) -> list[TriggerSpec]:
         return triggers.specs(tx, self._job_id, trigger_ids)
 
     async def _sources(self, specs: list[TriggerSpec]) -> list[Source]:
-        wanted = {spec.code_hash for spec in specs} - self._sent_sources
+        wanted = {spec.code_hash for spec in specs} - self._sent_sources.keys()
         if not wanted:
             return []
         found = await self._db.reading(lambda tx: triggers.sources(tx, wanted))
         return [Source(*row) for row in found]
 
+    async def _forget_sources(self) -> None:
+        """Have the runner let go of versions that nothing uses: files are edited for months."""
+        many = len(self._sent_sources) > _SPARE_SOURCES
+        if many or len(self._code) > 2 * len(self.running) + _SEND_BATCH:
+            self._code = {key: code for key, code in self._code.items() if key in self.running}
+        if not many:
+            return
+        unused = self._sent_sources.keys() - set(self._code.values())
+        old = [code for code in self._sent_sources if code in unused][:-_SPARE_SOURCES]
+        for code in old:
+            del self._sent_sources[code]
+        if old:
+            await self._keeper.send(Forget(old))
+
     def _forget_old_runner(self) -> None:
         if self._generation != self._keeper.generation:
             self._generation = self._keeper.generation
             self._sent_sources.clear()
+            self._code.clear()
             self._together.clear()
             self.running.clear()
 

@@ -24,6 +24,7 @@ __all__ = [
     "Beat",
     "Blocked",
     "Cancel",
+    "Forget",
     "FromRunner",
     "Reports",
     "Said",
@@ -49,12 +50,14 @@ class Source(msgspec.Struct):
 
     Attributes:
         triggers: ``module:qualname`` of every trigger class that a parser found in it.
+        helpers: path and text of the modules below the DAGs folder that it imports, by name.
     """
 
     code_hash: str
     fileloc: str
     source: str
     triggers: list[str]
+    helpers: dict[str, tuple[str, str]] = {}
 
 
 class Setup(msgspec.Struct, tag=True):
@@ -69,6 +72,12 @@ class Start(msgspec.Struct, tag=True):
 
     specs: list[TriggerSpec]
     sources: list[Source] = []
+
+
+class Forget(msgspec.Struct, tag=True):
+    """Versions of DAG files that no trigger runs any more; they are sent anew if one does."""
+
+    code_hashes: list[str]
 
 
 class Cancel(msgspec.Struct, tag=True):
@@ -182,7 +191,7 @@ class Blocked(msgspec.Struct, tag=True):
     blocked_us: int
 
 
-ToRunner = Setup | Start | Cancel | Answer | Stop | Stored
+ToRunner = Setup | Start | Forget | Cancel | Answer | Stop | Stored
 FromRunner = Beat | Reports | Ask | Together | Blocked | Words
 
 decode_to_runner = msgspec.json.Decoder(ToRunner).decode

@@ -1,32 +1,35 @@
-"""Which trigger classes a runner may make, found by name before anything is imported.
+"""The trigger classes of one runner: which may be made, :mod:`roost.dag.registry` says by name.
 
-A class is known when it is one of Roost's own (:mod:`roost.triggers`), when an installed package
-offers it as an entry point of the group ``roost.triggers``, or when a parser found it while it
-imported the DAG file whose task deferred. A name outside these is refused without an import.
-
-DAG files are executed from the text that the database keeps, once for each version, in a thread
-of their own: a file that takes seconds to import must not keep other triggers from turning.
+DAG files are executed from the text that the database keeps, with their helper modules as they
+were when it was parsed, once for each version, in a thread of their own: a file that takes
+seconds to import must not keep other triggers from turning. So a trigger ends on the code that its
+task deferred with, also in the next runner, and the next deferral uses the edited code (D23).
 """
 
 from __future__ import annotations
 
 import asyncio
-import importlib
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import roost.triggers
 from roost.dag.loader import load_dag_file
+from roost.dag.registry import (
+    Packages,
+    entry_point_sources,
+    is_known,
+    refusal,
+    resolve_trigger,
+)
 from roost.dag.trigger import BaseTrigger, source_of
-from roost.exceptions import RoostException
+from roost.triggerer.bundle import Bundle
 from roost.triggerer.case import Case
 from roost.triggerer.messages import Source
 
 __all__ = ["Registry"]
 
 _LOAD_S = 60.0
-_GROUP = "roost.triggers"
 
 
 class Registry:
@@ -39,11 +42,10 @@ class Registry:
     def __init__(self, dags_folder: str) -> None:
         self._folder = Path(dags_folder)
         self._sources: dict[str, Source] = {}
-        self._found: dict[tuple[str, str], type[BaseTrigger]] = {}
         self._loaded: dict[str, dict[str, type[BaseTrigger]]] = {}
         self._finding: dict[tuple[str, str], asyncio.Future[type[BaseTrigger]]] = {}
         self._own = {source_of(cls): cls for cls in _own_classes()}
-        self._offered: frozenset[str] | None = None
+        self._packages = Packages()
         # One thread: two versions of a file must not be imported at the same time.
         self._loader = ThreadPoolExecutor(1, "dag-file")
 
@@ -51,21 +53,29 @@ class Registry:
         """Keep one version of a DAG file; it is executed when a trigger needs it."""
         self._sources[source.code_hash] = source
 
+    def forget(self, code_hashes: Iterable[str]) -> None:
+        """Let versions go that no trigger needs; their classes live on in what still runs."""
+        for code_hash in code_hashes:
+            self._sources.pop(code_hash, None)
+            self._loaded.pop(code_hash, None)
+
     async def resolve(self, case: Case) -> type[BaseTrigger]:
         """The class of a trigger.
 
         Raises:
-            RoostException: the name is not registered, or names no trigger class.
+            DagError: the name is not registered, or names no trigger class.
             TimeoutError: the DAG file took longer than a minute to import.
             Exception: whatever the DAG file raised while it was imported.
         """
         own = self._own.get(case.source)
         if own is not None:
             return own
-        key = (case.code_hash, case.source)
-        found = self._found.get(key)
+        found = self._packages.current(case.source)
+        if found is None:
+            found = self._loaded.get(case.code_hash, {}).get(case.source)
         if found is not None:
             return found
+        key = (case.code_hash, case.source)
         finding = self._finding.get(key)
         if finding is None:
             loop = asyncio.get_running_loop()
@@ -79,47 +89,35 @@ class Registry:
                 self._loader = ThreadPoolExecutor(1, "dag-file")
             raise TimeoutError(f"importing the code of {case.source} took over {_LOAD_S:g} s")
         self._finding.pop(key, None)
-        cls = self._found[key] = finding.result()
-        return cls
+        return finding.result()
 
     def _find(self, case: Case) -> type[BaseTrigger]:
         """Check the name, then import. Runs in the loader's thread."""
         source = self._sources.get(case.code_hash)
-        if source is not None and case.source in source.triggers:
-            return self._load(source)[case.source]
-        if case.source in self._entry_points():
-            return _import(case.source)
-        where = "its DAG file" if source is None else source.fileloc
-        raise RoostException(
-            f"trigger class {case.source} is not registered: define or import it in {where}, or "
-            f"offer it as an entry point of the group {_GROUP}"
-        )
+        allowed = source.triggers if source is not None else []
+        where = source.fileloc if source is not None else "its DAG file"
+        if not is_known(case.source, allowed):
+            raise refusal(case.source, where)
+        if case.source in entry_point_sources():
+            return self._packages.find(case.source)
+        if source is not None and case.source in allowed:
+            cls = self._load(source).get(case.source)
+            if cls is None:  # a helper that is not kept has changed since
+                raise refusal(case.source, where)
+            return cls
+        return resolve_trigger(case.source, allowed, None, where)
 
     def _load(self, source: Source) -> dict[str, type[BaseTrigger]]:
-        classes = self._loaded.get(source.code_hash)
-        if classes is None:
+        loaded = self._loaded.get(source.code_hash)
+        if loaded is None:
+            folder = str(self._folder)
+            bundle = Bundle(source.code_hash, folder, source.helpers) if source.helpers else None
             path = str(self._folder / source.fileloc)
-            loaded = load_dag_file(path, source.source, str(self._folder), with_policy=False)
-            classes = loaded.triggers
-            self._loaded[source.code_hash] = classes
-        return classes
-
-    def _entry_points(self) -> frozenset[str]:
-        if self._offered is None:
-            self._offered = frozenset(entry.value for entry in entry_points(group=_GROUP))
-        return self._offered
+            file = load_dag_file(path, source.source, folder, with_policy=False, bundle=bundle)
+            loaded = self._loaded[source.code_hash] = file.triggers
+        return loaded
 
 
 def _own_classes() -> list[type[BaseTrigger]]:
     offered = vars(roost.triggers).values()
     return [cls for cls in offered if isinstance(cls, type) and issubclass(cls, BaseTrigger)]
-
-
-def _import(source: str) -> type[BaseTrigger]:
-    module_name, _, qualname = source.partition(":")
-    found: object = importlib.import_module(module_name)
-    for part in qualname.split("."):
-        found = getattr(found, part)
-    if not (isinstance(found, type) and issubclass(found, BaseTrigger)):
-        raise RoostException(f"{source} is not a subclass of BaseTrigger")
-    return found

@@ -30,6 +30,7 @@ from roost.triggerer.messages import (
     Answer,
     Beat,
     Cancel,
+    Forget,
     Reports,
     Said,
     Setup,
@@ -110,6 +111,9 @@ class Runner(asyncio.Protocol):
                     self._start(start)
                 case Answer() as answer:
                     self.asking.answered(answer)
+                case Forget() as forget:
+                    if self._registry is not None:
+                        self._registry.forget(forget.code_hashes)
                 case Cancel() as cancel:
                     self._cancel_some(cancel)
                 case Stored() as stored:

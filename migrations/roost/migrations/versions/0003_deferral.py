@@ -40,9 +40,9 @@ def upgrade() -> None:
     _create_external_events()
     op.create_table(
         "trigger_code",
-        sa.Column("hash", sa.String(length=64), nullable=False),
+        sa.Column("code_hash", sa.String(length=64), nullable=False),
         sa.Column("files", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("hash", name="pk_trigger_code"),
+        sa.PrimaryKeyConstraint("code_hash", name="pk_trigger_code"),
     )
     _create_kills()
     _upgrade_pools()
@@ -101,7 +101,6 @@ def _downgrade_pools() -> None:
 
 def _upgrade_triggers() -> None:
     op.add_column("trigger", sa.Column("rank", sa.BigInteger(), server_default="0", nullable=False))
-    op.add_column("trigger", sa.Column("bundle_hash", sa.String(length=64)))
     op.add_column("trigger", sa.Column("start", sa.Text()))
     op.add_column(
         "trigger", sa.Column("strikes", sa.SmallInteger(), server_default="0", nullable=False)
@@ -154,7 +153,6 @@ def _create_kills() -> None:
         sa.Column("source", sa.Text(), nullable=False),
         sa.Column("kwargs", sa.Text(), nullable=False),
         sa.Column("code_hash", sa.String(length=64), nullable=False),
-        sa.Column("bundle_hash", sa.String(length=64)),
         sa.Column("fileloc", sa.Text(), nullable=False),
         sa.Column("queue", sa.String(length=250), nullable=False),
         sa.Column("dag_id", sa.String(length=250), nullable=False),
@@ -187,5 +185,5 @@ def downgrade() -> None:
     op.create_index("ix_trigger_external_key", "trigger", ["external_key"], **_where(_WITH_KEY))
     op.drop_index("ix_trigger_poll", "trigger")
     op.create_index("ix_trigger_poll", "trigger", ["job_id", "id"], **_where(_POLL))
-    for column in ("trouble_at", "trouble", "strikes", "start", "bundle_hash", "rank"):
+    for column in ("trouble_at", "trouble", "strikes", "start", "rank"):
         op.drop_column("trigger", column)

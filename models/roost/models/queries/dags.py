@@ -25,6 +25,7 @@ __all__ = [
     "record_file",
     "replan",
     "save_dag",
+    "save_helpers",
     "save_source",
     "save_task_limits",
     "save_version",
@@ -82,6 +83,10 @@ _SAVE_SOURCE = Sql(
     "INSERT INTO dag_source (code_hash, fileloc, source, triggers, created_at) "
     "VALUES (:code_hash, :fileloc, :source, :triggers, {now}) "
     "ON CONFLICT (code_hash) DO UPDATE SET triggers = excluded.triggers"
+)
+_SAVE_HELPERS = Sql(
+    "INSERT INTO trigger_code (code_hash, files) VALUES (:code_hash, :files) "
+    "ON CONFLICT (code_hash) DO NOTHING"
 )
 _SAVE_VERSION = Sql(
     "INSERT INTO dag_version (dag_id, hash, code_hash, fileloc, data, created_at) "
@@ -211,6 +216,11 @@ def delete_file(tx: Tx, fileloc: str) -> None:
 def save_source(tx: Tx, code_hash: str, fileloc: str, source: str, triggers: str) -> None:
     """Keep the text of a DAG file: workers run exactly the version that was dispatched."""
     tx.run(_SAVE_SOURCE, code_hash=code_hash, fileloc=fileloc, source=source, triggers=triggers)
+
+
+def save_helpers(tx: Tx, code_hash: str, files: str) -> None:
+    """Keep the texts of a version's helper modules, as JSON by module name (D23)."""
+    tx.run(_SAVE_HELPERS, code_hash=code_hash, files=files)
 
 
 def save_version(

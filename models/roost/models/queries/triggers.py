@@ -131,9 +131,11 @@ _PLACE = Sql(
     "WHERE t.id = :trigger_id AND t.fired_at IS NULL"
 )
 _SOURCES = Sql(
-    "SELECT s.code_hash, s.fileloc, s.source, s.triggers "
-    "FROM {rows:r | code_hash text} JOIN dag_source s ON s.code_hash = r.code_hash"
+    "SELECT s.code_hash, s.fileloc, s.source, s.triggers, c.files "
+    "FROM {rows:r | code_hash text} JOIN dag_source s ON s.code_hash = r.code_hash "
+    "LEFT JOIN trigger_code c ON c.code_hash = s.code_hash"
 )
+_HELPERS = msgspec.json.Decoder(dict[str, tuple[str, str]])
 # Locked first, so that a trigger that is cleared this very moment is left out, not an error.
 _STORE = Sql(
     "WITH told AS MATERIALIZED (SELECT t.id, t.epoch, t.job_id, t.fired_at, "
@@ -182,12 +184,13 @@ class Place(NamedTuple):
 
 
 class SourceRow(NamedTuple):
-    """One version of a DAG file and the trigger classes a parser found in it."""
+    """One version of a DAG file, the trigger classes a parser found in it, and its helpers."""
 
     code_hash: str
     fileloc: str
     source: str
     triggers: list[str]
+    helpers: dict[str, tuple[str, str]]
 
 
 def look(tx: Tx, job_id: int) -> Look:
@@ -293,7 +296,13 @@ def sources(tx: Tx, code_hashes: Iterable[str]) -> list[SourceRow]:
     """The stored DAG file versions with these hashes."""
     rows = tx.rows([{"code_hash": code_hash} for code_hash in code_hashes])
     return [
-        SourceRow(row.code_hash, row.fileloc, row.source, msgspec.json.decode(row.triggers))
+        SourceRow(
+            row.code_hash,
+            row.fileloc,
+            row.source,
+            msgspec.json.decode(row.triggers),
+            {} if row.files is None else _HELPERS.decode(row.files),
+        )
         for row in tx.all(_SOURCES, rows=rows)
     ]
 

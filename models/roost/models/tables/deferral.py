@@ -48,7 +48,6 @@ trigger = Table(
     Column("epoch", Integer, nullable=False, server_default="0"),  # one per claim
     Column("fired_at", BigInteger),  # an event row exists; settled soon
     Column("rank", BigInteger, nullable=False, server_default="0"),  # minus the weight: D16
-    Column("bundle_hash", String(64)),  # trigger_code: the helper modules its code came with
     Column("start", Text),  # start_from_trigger: what its kwargs are rendered with (D12)
     Column("strikes", SmallInteger, nullable=False, server_default="0"),
     Column("trouble", Text),  # how it last blocked or ended its runner
@@ -134,11 +133,11 @@ external_event = Table(  # somebody's word, on its way to the triggers that wait
     sqlite_autoincrement=True,  # an id is never given twice
 )
 
-trigger_code = Table(  # the modules below the DAGs folder that trigger classes came from
+trigger_code = Table(  # the modules below the DAGs folder that a version of a DAG file imports
     "trigger_code",
     metadata,
-    Column("hash", String(64), primary_key=True),
-    Column("files", Text, nullable=False),  # source by path relative to the DAGs folder, as JSON
+    Column("code_hash", String(64), primary_key=True),  # of the dag_source
+    Column("files", Text, nullable=False),  # [path, text] by module name, as JSON
 )
 
 trigger_kill = Table(  # a user ended the wait: on_kill() is still to be called (D10)
@@ -149,7 +148,6 @@ trigger_kill = Table(  # a user ended the wait: on_kill() is still to be called 
     Column("source", Text, nullable=False),
     Column("kwargs", Text, nullable=False),
     Column("code_hash", String(64), nullable=False),
-    Column("bundle_hash", String(64)),
     Column("fileloc", Text, nullable=False),
     Column("queue", ID, nullable=False),
     Column("dag_id", ID, nullable=False),

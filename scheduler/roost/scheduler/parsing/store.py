@@ -73,6 +73,8 @@ def _store_dags(tx: Tx, fileloc: str, parsed: ParsedFile, paused: bool, now: int
     active = dags.active_dags(tx)
     triggers = msgspec.json.encode(parsed.triggers).decode()
     dags.save_source(tx, parsed.code_hash, fileloc, parsed.source, triggers)
+    if parsed.texts and parsed.triggers:
+        dags.save_helpers(tx, parsed.code_hash, msgspec.json.encode(parsed.texts).decode())
     errors, stored = [], []
     for dag in parsed.dags:
         owner = active.get(dag.dag_id)
