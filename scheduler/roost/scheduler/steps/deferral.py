@@ -153,7 +153,7 @@ def _end_deferral(
 
 def _time_out(turn: Turn, run: ActiveRun, index: int, alarm: Alarm, trigger_id: int) -> None:
     """No event came in time: try again, fail, or skip, as the task asked (D6)."""
-    reason = "the trigger timed out: no event in time"
+    reason = f"the trigger timed out: no event of trigger {trigger_id} in time"
     if alarm.on_timeout != "skip":
         retryable = alarm.on_timeout == "retry"
         _end_deferral(turn, run, index, trigger_id, reason, retryable=retryable)
