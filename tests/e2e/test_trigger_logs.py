@@ -72,7 +72,7 @@ def test_one_log_tells_the_whole_wait(
         text=True,
     )
     assert following.stdout is not None
-    seen = []
+    seen: list[str] = []
     while not seen or not seen[-1].endswith("looking\n"):
         seen.append(following.stdout.readline())
         assert seen[-1], seen

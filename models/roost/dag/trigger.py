@@ -48,8 +48,9 @@ class BaseTrigger(ABC):
     #: Row of this trigger; set where it runs, None elsewhere.
     trigger_id: int | None = None
 
-    # Of the last notes: first and last moment, how often in a row, text. None before the first.
-    _roost_notes: list[list[Any]] | None = None
+    # Of the last notes: text, first and last moment, how often in a row; one flat list, because
+    # there are thousands of triggers. None before the first.
+    _roost_notes: list[Any] | None = None
 
     @abstractmethod
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -83,15 +84,20 @@ class BaseTrigger(ABC):
         ends without an event: by its time-out, by a failure or by a user.
         """
         now = time.time()
-        if self._roost_notes is None:
-            self._roost_notes = []
-        notes = self._roost_notes
         text = str(text)[:_NOTE_CHARS]
-        if notes and notes[-1][3] == text:
-            notes[-1][1:3] = now, notes[-1][2] + 1
-            return
-        notes.append([now, now, 1, text])
-        del notes[:-_MOST_NOTES]
+        notes = self._roost_notes
+        if notes is None:
+            self._roost_notes = [text, now, now, 1]
+        elif notes[-4] == text:
+            notes[-2:] = now, notes[-1] + 1
+        else:
+            notes += text, now, now, 1
+            del notes[: -4 * _MOST_NOTES]
+
+    def last_notes(self) -> list[tuple[str, float, float, int]]:
+        """The last notes: text, first and last moment in seconds, how often in a row."""
+        flat = self._roost_notes or []
+        return [(*flat[at : at + 4],) for at in range(0, len(flat), 4)]
 
     async def get_connection(self, conn_id: str) -> Connection:
         """``await`` a Connection: from the environment, else from the database (S48).

@@ -246,11 +246,10 @@ def _marked(formatter: logging.Formatter, record: logging.LogRecord, mark: str) 
 
 def black_box(trigger: BaseTrigger | None, trigger_id: int) -> str:
     """The last polls of a trigger, as it noted them; empty when it noted none."""
-    notes = [] if trigger is None else getattr(trigger, "_roost_notes", None) or []
-    if not notes:
+    if trigger is None or not (notes := BaseTrigger.last_notes(trigger)):
         return ""
     lines = [f"the last polls of trigger {trigger_id} ({type(trigger).__name__}):"]
-    for first, last, count, text in notes:
+    for text, first, last, count in notes:
         when = _clock(last) if count == 1 else f"{_clock(first)} to {_clock(last)}, {count} times"
         lines.append(f"  {when}: {text}")
     return "\n".join(lines)
