@@ -26,7 +26,7 @@ from roost.scheduler.loop import Report, Scheduler
 from roost.scheduler.parsing.store import store_file
 from roost.support.clock import SECOND
 from roost.support.processes import Process
-from roost.support.wire import CallbackSpec, DeferSpec, Outcome
+from roost.support.wire import CallbackSpec, DeferSpec, EndKind, Outcome
 from tests.support.checker import violations
 
 __all__ = [
@@ -401,8 +401,9 @@ class World:
         task_id: str,
         payload: Any = None,
         *,
-        kind: Literal["fired", "failed"] = "fired",
+        kind: Literal["fired", "failed"] | EndKind = "fired",
         error: str | None = None,
+        xcoms: str | None = None,
     ) -> int:
         """Store an event for the trigger that a task waits for, as a triggerer would."""
         (row,) = self.fetch(
@@ -410,7 +411,7 @@ class World:
             "WHERE t.task_id = :t",
             t=task_id,
         )
-        self.fire_id(row.id, payload, kind=kind, error=error)
+        self.fire_id(row.id, payload, kind=kind, error=error, xcoms=xcoms)
         return int(row.id)
 
     def fire_id(
@@ -418,8 +419,9 @@ class World:
         trigger_id: int,
         payload: Any = None,
         *,
-        kind: Literal["fired", "failed"] = "fired",
+        kind: Literal["fired", "failed"] | EndKind = "fired",
         error: str | None = None,
+        xcoms: str | None = None,
     ) -> None:
         """Store an event for a trigger; the first one wins, and none comes for one that is gone."""
         values = {
@@ -427,12 +429,14 @@ class World:
             "kind": kind,
             "payload": msgspec.json.encode(payload).decode() if kind == "fired" else None,
             "error": error,
+            "xcoms": xcoms,
             "now": self.clock.now,
         }
         self.execute(
-            "INSERT INTO trigger_event (trigger_id, epoch, kind, payload, error, created_at) "
+            "INSERT INTO trigger_event "
+            "(trigger_id, epoch, kind, payload, error, xcoms, created_at) "
             "SELECT id, epoch, CAST(:kind AS varchar), CAST(:payload AS text), "
-            "CAST(:error AS text), :now FROM trigger WHERE id = :id "
+            "CAST(:error AS text), CAST(:xcoms AS text), :now FROM trigger WHERE id = :id "
             "ON CONFLICT DO NOTHING",
             **values,
         )

@@ -29,7 +29,7 @@ class TaskDeferred(BaseException):
         self,
         *,
         trigger: BaseTrigger,
-        method_name: str,
+        method_name: str | None,
         kwargs: Mapping[str, Any] | None = None,
         timeout: timedelta | float | None = None,
         on_timeout: OnTimeout = "retry",
@@ -37,8 +37,13 @@ class TaskDeferred(BaseException):
         super().__init__()
         if not isinstance(trigger, BaseTrigger):
             raise DagError(f"defer: trigger must be an instance of BaseTrigger, not {trigger!r}")
-        if not isinstance(method_name, str) or not method_name.isidentifier():
-            raise DagError(f"defer: method_name must name a method, not {method_name!r}")
+        if method_name is not None and not (
+            isinstance(method_name, str) and method_name.isidentifier()
+        ):
+            raise DagError(
+                f"defer: method_name must name a method, or be None where the trigger ends the "
+                f"task, not {method_name!r}"
+            )
         if isinstance(timeout, int | float) and not isinstance(timeout, bool):
             timeout = timedelta(seconds=timeout)
         if timeout is not None and not isinstance(timeout, timedelta):
@@ -54,7 +59,8 @@ class TaskDeferred(BaseException):
         self.on_timeout: OnTimeout = on_timeout
 
     def __str__(self) -> str:
-        return f"deferred to {self.trigger!r}, back in {self.method_name}()"
+        back = f"back in {self.method_name}()" if self.method_name else "which ends the task"
+        return f"deferred to {self.trigger!r}, {back}"
 
 
 def make_defer_spec(deferred: TaskDeferred) -> DeferSpec:
@@ -89,7 +95,7 @@ def make_defer_spec(deferred: TaskDeferred) -> DeferSpec:
         classpath=classpath,
         source=source,
         kwargs=msgspec.Raw(typedjson.encode(kwargs, name="trigger kwargs")),
-        next_method=deferred.method_name,
+        next_method=None if trigger.end_from_trigger else deferred.method_name,
         next_kwargs=msgspec.Raw(typedjson.encode(deferred.kwargs, name="kwargs")),
         due_at=None if due is None else to_us(due),
         key=key,

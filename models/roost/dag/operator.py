@@ -236,7 +236,7 @@ class BaseOperator(TaskNode):
         self,
         *,
         trigger: BaseTrigger,
-        method_name: str,
+        method_name: str | None,
         kwargs: Mapping[str, Any] | None = None,
         timeout: timedelta | float | None = None,
         on_timeout: OnTimeout = "retry",
@@ -247,7 +247,8 @@ class BaseOperator(TaskNode):
 
         Args:
             trigger: what to wait for; its ``serialize()`` is stored.
-            method_name: method of this operator that receives the event.
+            method_name: method of this operator that receives the event; None where the trigger
+                ends the task (D11).
             kwargs: more arguments for that method; typed JSON.
             timeout: longest wait, a timedelta or seconds (D6).
             on_timeout: what happens then, without a slot: ``retry`` while tries are left,

@@ -264,10 +264,9 @@ def _in_words(spec: DeferSpec) -> str:
 def _deferral(
     task: BaseOperator, deferred: TaskDeferred, known: Collection[str] | None
 ) -> DeferSpec:
-    if not callable(getattr(task, deferred.method_name, None)):
-        raise DagError(
-            f"defer: {type(task).__name__} has no method {deferred.method_name!r} to come back to"
-        )
+    method = deferred.method_name
+    if method is not None and not callable(getattr(task, method, None)):
+        raise DagError(f"defer: {type(task).__name__} has no method {method!r} to come back to")
     spec = make_defer_spec(deferred)
     if known is not None and spec.lane == "poll" and not is_known(spec.source, known):
         raise DagError(

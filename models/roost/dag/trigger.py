@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from roost.support.wire import EndKind
 
 if TYPE_CHECKING:
     from roost.dag.connection import Connection
 
-__all__ = ["BaseTrigger", "TriggerEvent", "source_of", "trigger_classes"]
+__all__ = [
+    "BaseTaskEndEvent",
+    "BaseTrigger",
+    "TaskFailedEvent",
+    "TaskSkippedEvent",
+    "TaskSuccessEvent",
+    "TriggerEvent",
+    "source_of",
+    "trigger_classes",
+]
 
 _MOST_NOTES = 10
 _NOTE_CHARS = 500
@@ -38,6 +49,59 @@ class TriggerEvent:
     __hash__ = None  # type: ignore[assignment]  # payloads are mutable
 
 
+class BaseTaskEndEvent(TriggerEvent):
+    """An event that ends the task at once, without a worker and a slot (D11).
+
+    Callbacks, outlets and trigger rules see what they would see of a task that ended by itself.
+
+    Args:
+        xcoms: pushed for the task, by key; not where a failed try is tried again.
+        reason: one line for the log of what happened.
+    """
+
+    __slots__ = ("reason", "xcoms")
+
+    #: How the report of the trigger names it.
+    kind: ClassVar[EndKind]
+
+    def __init__(
+        self, *, xcoms: Mapping[str, Any] | None = None, reason: str | None = None
+    ) -> None:
+        super().__init__()
+        self.xcoms = dict(xcoms or {})
+        self.reason = reason
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(xcoms={self.xcoms!r}, reason={self.reason!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, BaseTaskEndEvent) and (other.kind, other.xcoms, other.reason) == (
+            self.kind,
+            self.xcoms,
+            self.reason,
+        )
+
+    __hash__ = None
+
+
+class TaskSuccessEvent(BaseTaskEndEvent):
+    """The task has succeeded."""
+
+    kind = "end_success"
+
+
+class TaskFailedEvent(BaseTaskEndEvent):
+    """This try of the task has failed; ``retries`` count."""
+
+    kind = "end_failed"
+
+
+class TaskSkippedEvent(BaseTaskEndEvent):
+    """The task is skipped."""
+
+    kind = "end_skipped"
+
+
 class BaseTrigger(ABC):
     """Waits, as light as possible, and yields one :class:`TriggerEvent`.
 
@@ -47,6 +111,10 @@ class BaseTrigger(ABC):
 
     #: Row of this trigger; set where it runs, None elsewhere.
     trigger_id: int | None = None
+
+    #: Whether its event ends the task, whatever method ``defer()`` names. A trigger that only waits
+    #: for a moment says so here; one that is run yields a :class:`BaseTaskEndEvent`.
+    end_from_trigger: bool = False
 
     # Of the last notes: text, first and last moment, how often in a row; one flat list, because
     # there are thousands of triggers. None before the first.

@@ -73,7 +73,8 @@ MOVES: dict[Event, tuple[frozenset[State], State]] = {
     Event.SCHEDULE: (frozenset({State.NONE, State.UP_FOR_RETRY}), State.SCHEDULED),
     Event.ENQUEUE: (frozenset({State.SCHEDULED}), State.QUEUED),
     Event.START: (frozenset({State.QUEUED}), State.RUNNING),
-    Event.SUCCEED: (frozenset({State.RUNNING}), State.SUCCESS),
+    # Deferred: a trigger that ends its task (D11).
+    Event.SUCCEED: (frozenset({State.RUNNING, State.DEFERRED}), State.SUCCESS),
     Event.COMPLETE: (frozenset({State.SCHEDULED}), State.SUCCESS),
     Event.FAIL: (frozenset({State.QUEUED, State.RUNNING, State.DEFERRED}), State.FAILED),
     Event.RETRY: (

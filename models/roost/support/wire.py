@@ -15,6 +15,7 @@ import msgspec
 from roost.support.mail import Smtp
 
 __all__ = [
+    "NOWHERE",
     "TRIGGER_TIMEOUT",
     "AssetEvent",
     "AssetEventsGet",
@@ -24,6 +25,7 @@ __all__ = [
     "ConnectionRecord",
     "DagRecord",
     "DeferSpec",
+    "EndKind",
     "Finished",
     "MailSettings",
     "OnExists",
@@ -51,6 +53,13 @@ __all__ = [
 # What TaskSpec.trigger_error begins with when defer(timeout=…) ran out (D6); any other text is a
 # failure of the trigger itself (D5).
 TRIGGER_TIMEOUT = "Trigger timeout"
+
+EndKind = Literal["end_success", "end_failed", "end_skipped"]
+# D1: why a task fails whose trigger fired although nothing is to be called then.
+NOWHERE = (
+    "the trigger fired, but defer() named no method to come back to: name one, or let the trigger "
+    "yield TaskSuccessEvent, TaskFailedEvent or TaskSkippedEvent"
+)
 
 OutcomeKind = Literal["success", "failed", "skipped", "deferred", "lost"]
 OnTimeout = Literal["retry", "fail", "skip"]
@@ -206,19 +215,28 @@ class TriggerSpec(msgspec.Struct):
     try_number: int
 
 
-class TriggerReport(msgspec.Struct):
-    """What became of a trigger: it fired with a payload, or it failed.
+class TriggerReport(msgspec.Struct, omit_defaults=True):
+    """What became of a trigger: it fired with a payload, it failed, or it ended its task (D11).
 
     Attributes:
+        error: why it failed; of an end, its reason.
+        xcoms: what an end pushes for the task.
         waits: it is to be told when this is in the database.
     """
 
     trigger_id: int
     epoch: int
-    kind: Literal["fired", "failed"]
+    kind: Literal["fired", "failed"] | EndKind
     payload: msgspec.Raw = msgspec.Raw(b"null")
     error: str | None = None
     waits: bool = False
+    xcoms: list[XComWrite] = []
+
+    @property
+    def size(self) -> int:
+        """Its values, in bytes or characters."""
+        values = sum(len(bytes(one.value)) for one in self.xcoms)
+        return len(bytes(self.payload)) + len(self.error or "") + values
 
 
 # What a task asks its supervisor. One request, one Reply, in order, on the task's own line: the

@@ -40,6 +40,7 @@ from roost.support.clock import SECOND, now_us
 from roost.support.event_keys import RESERVED
 from roost.support.user_settings import conf_overrides_params
 from roost.support.wire import (
+    NOWHERE,
     TRIGGER_TIMEOUT,
     DeferSpec,
     Outcome,
@@ -211,23 +212,18 @@ class InProcessRun:
             spec.run_us += outcome.run_us
             self._say(name, State.DEFERRED, outcome.defer.classpath)
             spec.next_method = outcome.defer.next_method
-            self._resume(spec, outcome.defer)
+            report = self._wait(spec, outcome.defer)
+            ended = _ended_by(report, outcome.defer)
+            if ended is not None:
+                for xcom in ended.xcoms:
+                    self.store.push(xcom.key, xcom.value, xcom.length)
+                return ended
+            _resume(spec, outcome.defer, report)
             late = (spec.trigger_error or "").startswith(TRIGGER_TIMEOUT)
             if late and outcome.defer.on_timeout != "retry":
                 return _out_of_time(outcome, spec.trigger_error)
             self._dispatches += 1
             spec.dispatch_id = self._dispatches
-
-    def _resume(self, spec: TaskSpec, deferred: DeferSpec) -> None:
-        """Wait for the event and put it, or what went wrong, where the task finds it (D3, D5)."""
-        report = self._wait(spec, deferred)
-        kwargs: dict[str, object] = msgspec.json.decode(
-            deferred.next_kwargs, type=dict[str, msgspec.Raw]
-        )
-        if report.kind == "fired":
-            kwargs["event"] = report.payload
-        spec.next_kwargs = msgspec.Raw(msgspec.json.encode(kwargs))
-        spec.trigger_error = report.error if report.kind == "failed" else None
 
     def _wait(self, spec: TaskSpec, deferred: DeferSpec) -> TriggerReport:
         timeout = None if deferred.timeout_us is None else deferred.timeout_us / SECOND
@@ -238,6 +234,8 @@ class InProcessRun:
                 time.sleep(timeout)
                 return TriggerReport(0, 0, "failed", error=late)
             time.sleep(left)
+            if deferred.next_method is None:
+                return TriggerReport(0, 0, "end_success")
             return TriggerReport(0, 0, "fired", payload=msgspec.Raw(timer_payload(deferred.due_at)))
         if deferred.lane == "external":
             return self._heard(deferred.key or "")
@@ -316,6 +314,33 @@ class InProcessRun:
         """What a task returned, or None."""
         reply = self.store.call(XComPull(task_ids=[task_id]))
         return xcom_value.decode(reply.values[0])
+
+
+def _resume(spec: TaskSpec, deferred: DeferSpec, report: TriggerReport) -> None:
+    """Put the event, or what went wrong, where the task finds it (D3, D5)."""
+    kwargs: dict[str, object] = msgspec.json.decode(
+        deferred.next_kwargs, type=dict[str, msgspec.Raw]
+    )
+    if report.kind == "fired":
+        kwargs["event"] = report.payload
+    spec.next_kwargs = msgspec.Raw(msgspec.json.encode(kwargs))
+    spec.trigger_error = report.error if report.kind == "failed" else None
+
+
+def _ended_by(report: TriggerReport, deferred: DeferSpec) -> Outcome | None:
+    """How a trigger ended its task without it, as the scheduler would have it; else None (D11)."""
+    now = now_us()
+    match report.kind:
+        case "end_success":
+            return Outcome("success", started_at=now, ended_at=now, xcoms=report.xcoms)
+        case "end_skipped":
+            return Outcome("skipped", started_at=now, ended_at=now, xcoms=report.xcoms)
+        case "end_failed":
+            error = report.error or "its trigger says that it failed"
+            return Outcome("failed", started_at=now, ended_at=now, error=error)
+        case "fired" if deferred.next_method is None:
+            return Outcome("failed", started_at=now, ended_at=now, error=NOWHERE)
+    return None
 
 
 def _out_of_time(deferred: Outcome, error: str | None) -> Outcome:

@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from roost.dag.trigger import BaseTrigger, TriggerEvent
+from roost.dag.trigger import BaseTaskEndEvent, BaseTrigger, TriggerEvent
+from roost.dag.xcom_value import encode as encode_xcom
 from roost.exceptions import RoostException, ValueNotStorable
 from roost.support import typedjson
 from roost.support.masking import mask
+from roost.support.storable import storable
 from roost.support.wire import TriggerReport, TriggerSpec
 from roost.triggers.pooled import PooledTrigger
 
@@ -48,6 +50,7 @@ CURRENT: contextvars.ContextVar[int] = contextvars.ContextVar("roost_trigger_id"
 CLEANUP_S = 10.0
 _OURS = os.path.dirname(__file__) + os.sep
 _MAX_ERROR = 64 * 1024
+_MAX_REASON = 1_000
 _HOW_TO_YIELD = (
     "run() of {name} is not an async generator: declare it `async def run(self)` and "
     "`yield TriggerEvent(...)` instead of returning it"
@@ -243,10 +246,18 @@ def report_of(event: TriggerEvent, name: str, case: Case) -> TriggerReport:
         RoostException: the event cannot be stored.
     """
     try:
+        if isinstance(event, BaseTaskEndEvent):
+            return _end(event, case)
         payload = msgspec.Raw(typedjson.encode(event.payload, name="payload"))
         return TriggerReport(case.trigger_id, case.epoch, "fired", payload=payload)
     except ValueNotStorable as error:
         raise RoostException(f"{name} yielded an event that cannot be stored: {error}") from None
+
+
+def _end(event: BaseTaskEndEvent, case: Case) -> TriggerReport:
+    reason = None if event.reason is None else storable(mask(str(event.reason)))[:_MAX_REASON]
+    xcoms = [encode_xcom(case.label, key, value) for key, value in event.xcoms.items()]
+    return TriggerReport(case.trigger_id, case.epoch, event.kind, error=reason, xcoms=xcoms)
 
 
 async def _clean(

@@ -67,7 +67,7 @@ class Outbox:
             for report in batch:
                 if report.trigger_id not in stored:
                     log.info("the event of trigger %d came too late", report.trigger_id)
-                elif report.kind == "fired":
+                elif report.kind != "failed":
                     self._stats.incr("triggers.succeeded")
                 else:
                     self._stats.incr("triggers.failed")
@@ -94,7 +94,7 @@ class Outbox:
     def _next_batch(self) -> list[TriggerReport]:
         size = 0
         for count, report in enumerate(self._pending[:_BATCH]):
-            size += len(bytes(report.payload)) + len(report.error or "")
+            size += report.size
             if size > _BATCH_BYTES and count:
                 return self._pending[:count]
         return self._pending[:_BATCH]

@@ -247,7 +247,7 @@ class Runner(asyncio.Protocol):
             size = 0
             for report in self._reports[:_BATCH]:
                 batch.append(report)
-                size += len(bytes(report.payload)) + len(report.error or "")
+                size += report.size
                 if size > _BATCH_BYTES:
                     break
             del self._reports[: len(batch)]

@@ -1,7 +1,13 @@
 """Triggers: what a deferred task waits for."""
 
 from roost.dag.callback_url import callback_url
-from roost.dag.trigger import BaseTrigger, TriggerEvent
+from roost.dag.trigger import (
+    BaseTrigger,
+    TaskFailedEvent,
+    TaskSkippedEvent,
+    TaskSuccessEvent,
+    TriggerEvent,
+)
 from roost.triggers.amqp import AmqpTrigger
 from roost.triggers.external import ExternalTrigger
 from roost.triggers.file import FileDeleteTrigger, FileTrigger
@@ -31,6 +37,9 @@ __all__ = [
     "RedisKeyTrigger",
     "RedisStreamTrigger",
     "SqlTrigger",
+    "TaskFailedEvent",
+    "TaskSkippedEvent",
+    "TaskSuccessEvent",
     "TimeDeltaTrigger",
     "TriggerEvent",
     "callback_url",

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from roost.dag.trigger import BaseTrigger, TriggerEvent
+from roost.dag.trigger import BaseTrigger, TaskSuccessEvent, TriggerEvent
 from roost.exceptions import CronError, RoostException
 from roost.support.clock import from_us, now_us, to_us
 
@@ -18,21 +18,26 @@ class DateTimeTrigger(BaseTrigger):
 
     Args:
         moment: an aware datetime.
+        end_from_trigger: the task succeeds at that moment, without coming back to a worker (D11).
 
     Raises:
         RoostException: ``moment`` is no datetime or has no time zone.
     """
 
-    def __init__(self, moment: datetime) -> None:
+    def __init__(self, moment: datetime, *, end_from_trigger: bool = False) -> None:
         if not isinstance(moment, datetime) or moment.tzinfo is None:
             raise RoostException(
                 f"{type(self).__name__} needs a datetime with a time zone, not {moment!r}"
             )
         self.moment = moment.astimezone(UTC)
+        self.end_from_trigger = end_from_trigger
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """The moment; a delta has become one when the trigger was made."""
-        return ("roost.triggers.DateTimeTrigger", {"moment": self.moment})
+        kwargs: dict[str, Any] = {"moment": self.moment}
+        if self.end_from_trigger:
+            kwargs["end_from_trigger"] = True
+        return ("roost.triggers.DateTimeTrigger", kwargs)
 
     @property
     def due_at(self) -> datetime:
@@ -46,7 +51,7 @@ class DateTimeTrigger(BaseTrigger):
         # Short sleeps: the wall clock may be set while we wait, and tells no one.
         while (left := self.moment - from_us(now_us())) > timedelta(0):  # noqa: ASYNC110
             await asyncio.sleep(min(left.total_seconds(), 60.0))
-        yield TriggerEvent(self.moment)
+        yield TaskSuccessEvent() if self.end_from_trigger else TriggerEvent(self.moment)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.moment.isoformat()}>"
@@ -57,14 +62,15 @@ class TimeDeltaTrigger(DateTimeTrigger):
 
     Args:
         delta: how long; a timedelta or seconds.
+        end_from_trigger: as for :class:`DateTimeTrigger`.
     """
 
-    def __init__(self, delta: timedelta | float) -> None:
+    def __init__(self, delta: timedelta | float, *, end_from_trigger: bool = False) -> None:
         if isinstance(delta, int | float) and not isinstance(delta, bool):
             delta = timedelta(seconds=delta)
         if not isinstance(delta, timedelta):
             raise RoostException(f"TimeDeltaTrigger needs a timedelta or seconds, not {delta!r}")
-        super().__init__(from_us(now_us()) + delta)
+        super().__init__(from_us(now_us()) + delta, end_from_trigger=end_from_trigger)
 
 
 class CronTrigger(DateTimeTrigger):

@@ -35,6 +35,7 @@ def upgrade() -> None:
         "trigger_event", table_kwargs={"sqlite_autoincrement": True}
     ) as batch:
         batch.add_column(sa.Column("xcoms", sa.Text()))
+        batch.alter_column("kind", existing_type=sa.String(10), type_=sa.String(20))
         batch.drop_constraint(op.f(_KIND), type_="check")
         batch.create_check_constraint(op.f(_KIND), f"kind IN ({_KINDS}, {_ENDS})")
     _create_external_events()
@@ -179,6 +180,7 @@ def downgrade() -> None:
     ) as batch:
         batch.drop_constraint(op.f(_KIND), type_="check")
         batch.create_check_constraint(op.f(_KIND), f"kind IN ({_KINDS})")
+        batch.alter_column("kind", existing_type=sa.String(20), type_=sa.String(10))
         batch.drop_column("xcoms")
     op.drop_index("ix_trigger_awaited", "trigger")
     op.drop_index("ix_trigger_external_key", "trigger")

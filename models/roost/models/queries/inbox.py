@@ -42,7 +42,8 @@ class EndedDispatch(NamedTuple):
 
 
 class FiredTrigger(NamedTuple):
-    """A trigger with an event: ``fired`` with a payload, ``failed`` or ``timeout`` with a text."""
+    """A trigger with an event: ``fired`` with a payload, ``failed`` or ``timeout`` with a text, or
+    ``end_…`` with how its task ends (D11); ``xcoms`` is a list of ``XComWrite`` as JSON."""
 
     id: int
     ti_id: int
@@ -52,6 +53,7 @@ class FiredTrigger(NamedTuple):
     error: str | None
     next_method: str | None
     next_kwargs: str
+    xcoms: str | None = None
 
 
 class NewTrigger(NamedTuple):
@@ -95,7 +97,8 @@ _END_UNCLAIMED = Sql(
     "AND job_id IS NULL AND ended_at IS NULL"
 )
 _FIRED = Sql(
-    "SELECT t.id, t.ti_id, t.dag_run_id, e.kind, e.payload, e.error, t.next_method, t.next_kwargs "
+    "SELECT t.id, t.ti_id, t.dag_run_id, e.kind, e.payload, e.error, t.next_method, t.next_kwargs, "
+    "e.xcoms "
     "FROM trigger_event e JOIN trigger t ON t.id = e.trigger_id "
     "JOIN dag_run r ON r.id = t.dag_run_id WHERE r.job_id = :me AND NOT r.changed "
     "ORDER BY e.id LIMIT :limit"

@@ -49,13 +49,15 @@ _MOMENT_SQLITE = (
 )
 _PAYLOAD = '\'{{"$roost":"datetime","value":"\' || {moment} || \'+00:00"}}\''
 _DUE = (
-    "SELECT id, epoch, due_at FROM trigger "
+    "SELECT id, epoch, due_at, next_method FROM trigger "
     "WHERE lane = 'timer' AND fired_at IS NULL AND due_at <= :now "
     "ORDER BY due_at LIMIT :batch"
 )
+# Where there is no method to come back to, the moment ends the task (D11).
 _INSERT_DUE = (
     "INSERT INTO trigger_event (trigger_id, epoch, kind, payload, created_at) "
-    "SELECT id, epoch, 'fired', {payload}, :now FROM due WHERE {{true}} "
+    "SELECT id, epoch, CASE WHEN next_method IS NULL THEN 'end_success' ELSE 'fired' END, "
+    "{payload}, :now FROM due WHERE {{true}} "
     "ON CONFLICT (trigger_id) DO NOTHING RETURNING trigger_id"
 )
 # Locked rows are another triggerer's batch or being settled: skip them, both fire at full speed.
@@ -139,11 +141,12 @@ _HELPERS = msgspec.json.Decoder(dict[str, tuple[str, str]])
 # Locked first, so that a trigger that is cleared this very moment is left out, not an error.
 _STORE = Sql(
     "WITH told AS MATERIALIZED (SELECT t.id, t.epoch, t.job_id, t.fired_at, "
-    "r.epoch AS told_epoch, r.kind, r.payload, r.error "
-    "FROM {rows:r | trigger_id bigint, epoch integer, kind text, payload text, error text} "
+    "r.epoch AS told_epoch, r.kind, r.payload, r.error, r.xcoms "
+    "FROM {rows:r | trigger_id bigint, epoch integer, kind text, payload text, error text, "
+    "xcoms text} "
     "JOIN trigger t ON t.id = r.trigger_id {for_update:t}) "
-    "INSERT INTO trigger_event (trigger_id, epoch, kind, payload, error, created_at) "
-    "SELECT id, epoch, kind, payload, error, :now FROM told "
+    "INSERT INTO trigger_event (trigger_id, epoch, kind, payload, error, xcoms, created_at) "
+    "SELECT id, epoch, kind, payload, error, xcoms, :now FROM told "
     "WHERE job_id = :job_id AND epoch = told_epoch AND fired_at IS NULL "
     "ON CONFLICT (trigger_id) DO NOTHING RETURNING trigger_id"
 )
@@ -326,6 +329,7 @@ def store(tx: Tx, job_id: int, reports: Sequence[TriggerReport], now: int) -> li
                 "kind": report.kind,
                 "payload": bytes(report.payload).decode() if report.kind == "fired" else None,
                 "error": report.error,
+                "xcoms": msgspec.json.encode(report.xcoms).decode() if report.xcoms else None,
             }
             for report in reports
         ]

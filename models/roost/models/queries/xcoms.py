@@ -6,8 +6,19 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from roost.models.engine import Sql, Tx
+from roost.support.wire import XComWrite
 
-__all__ = ["XComPlace", "XComValue", "gather", "locate", "measure", "pull", "push", "value_at"]
+__all__ = [
+    "XComPlace",
+    "XComValue",
+    "gather",
+    "leave",
+    "locate",
+    "measure",
+    "pull",
+    "push",
+    "value_at",
+]
 
 
 class XComValue(NamedTuple):
@@ -39,6 +50,13 @@ _PUSH = Sql(
     "WHERE d.job_id = :me AND d.ended_at IS NULL "
     "ON CONFLICT (ti_id, key) DO UPDATE SET value = excluded.value, "
     "length = excluded.length, created_at = excluded.created_at RETURNING ti_id"
+)
+_LEAVE = Sql(
+    "INSERT INTO xcom (ti_id, key, value, length, created_at) "
+    "SELECT r.ti_id, r.key, r.value, r.length, {now} "
+    "FROM {rows:r | ti_id bigint, key text, value text, length integer} WHERE {true} "
+    "ON CONFLICT (ti_id, key) DO UPDATE SET value = excluded.value, "
+    "length = excluded.length, created_at = excluded.created_at"
 )
 _RUNS = {
     False: "r.run_id = :run_id",
@@ -94,6 +112,16 @@ def push(tx: Tx, job_id: int, values: Sequence[XComValue]) -> set[int]:
         return set()
     rows = [value._asdict() for value in values]
     return {row.ti_id for row in tx.all(_PUSH, me=job_id, rows=tx.rows(rows))}
+
+
+def leave(tx: Tx, ti_id: int, values: Sequence[XComWrite]) -> None:
+    """Store what a task's trigger pushed for it; the caller has moved the task instance (D11)."""
+    rows = [
+        {"ti_id": ti_id, "key": one.key, "value": bytes(one.value).decode(), "length": one.length}
+        for one in values
+    ]
+    if rows:
+        tx.run(_LEAVE, rows=tx.rows(rows))
 
 
 def pull(

@@ -96,7 +96,7 @@ trigger_event = Table(
     Column("id", KEY, primary_key=True),
     Column("trigger_id", KEY, ForeignKey("trigger.id", ondelete="CASCADE"), nullable=False),
     Column("epoch", Integer, nullable=False),
-    Column("kind", String(10), nullable=False),
+    Column("kind", String(20), nullable=False),
     Column("payload", Text),
     Column("error", Text),
     Column("created_at", BigInteger, nullable=False),

@@ -10,12 +10,12 @@ from roost.models.queries import inbox
 from roost.models.queries.inbox import FiredTrigger, NewTrigger
 from roost.models.states import Event, State
 from roost.scheduler.book import ActiveRun, Alarm, Waiting
-from roost.scheduler.steps.callbacks import task_ended
 from roost.scheduler.steps.cutting import time_out
 from roost.scheduler.steps.deadlines import DEADLINE, miss_deadlines
-from roost.scheduler.steps.ending import BY_DISPATCH, END, Batch, Ended, fail_or_retry, schedule
+from roost.scheduler.steps.end_event import ENDS, end_from_trigger, end_well
+from roost.scheduler.steps.ending import BY_DISPATCH, Batch, Ended, fail_or_retry, schedule
 from roost.scheduler.turn import Turn
-from roost.support.wire import DeferSpec
+from roost.support.wire import NOWHERE, DeferSpec
 
 __all__ = ["defer", "settle_alarms", "settle_events"]
 
@@ -98,8 +98,12 @@ def settle_events(turn: Turn) -> None:
         index = run.board.index_of(event.ti_id)
         if index is None:
             continue
-        if event.kind == "fired":
+        if event.kind == "fired" and event.next_method is not None:
             _resume(turn, run, index, event)
+        elif event.kind == "fired":
+            _end_deferral(turn, run, index, event.id, NOWHERE)
+        elif event.kind in ENDS:
+            end_from_trigger(turn, run, index, event)
         else:
             _end_deferral(turn, run, index, event.id, event.error or event.kind)
     # A resumed task instance goes on naming the trigger that it waited for, as its log rows do.
@@ -158,17 +162,8 @@ def _time_out(turn: Turn, run: ActiveRun, index: int, alarm: Alarm, trigger_id: 
         retryable = alarm.on_timeout == "retry"
         _end_deferral(turn, run, index, trigger_id, reason, retryable=retryable)
         return
-    if run.board.states[index] != State.DEFERRED:
-        return
-    row = {"id": alarm.ti_id, "end_date": turn.now, "if_trigger_id": trigger_id}
-    guards = ("trigger_id",)
-    if turn.move(Event.END_SKIPPED, [row], sets=END, guards=guards, reason=reason):
-        turn.give_back(run, index)
-        run.board.settle(index, State.SKIPPED)
-        task_id = run.board.tasks[index].task_id
-        turn.ended[run.dag_id, task_id, str(State.SKIPPED)] += 1
-        task_ended(turn, run, index, State.SKIPPED, ended_at=turn.now, error=reason)
-        turn.touch(run)
+    if run.board.states[index] == State.DEFERRED:
+        end_well(turn, run, index, trigger_id, State.SKIPPED, reason)
 
 
 def settle_alarms(turn: Turn) -> None:
