@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 __all__ = [
@@ -21,9 +21,11 @@ __all__ = [
     "is_active",
     "is_sensitive",
     "mask",
+    "mask_also",
     "mask_secret",
     "mask_value",
     "register",
+    "secrets_in",
     "use_names",
 ]
 
@@ -85,25 +87,48 @@ def mask_secret(value: object, name: str | None = None) -> None:
         name: what the value is called; given, a value is hidden only if the name is sensitive,
             and so are values of a dict by their own names.
     """
+    for text in secrets_in(value, name):
+        register(text)
+
+
+def secrets_in(value: object, name: str | None = None) -> Iterator[str]:
+    """The texts that :func:`mask_secret` would hide."""
     if isinstance(value, Mapping):
         for key, item in value.items():
-            mask_secret(item, None if name is None or is_sensitive(name) else str(key))
+            yield from secrets_in(item, None if name is None or is_sensitive(name) else str(key))
     elif isinstance(value, (list, tuple, set, frozenset)):
         for item in value:
-            mask_secret(item, name)
+            yield from secrets_in(item, name)
     elif isinstance(value, (str, bytes)) and (name is None or is_sensitive(name)):
-        register(value.decode("utf-8", "replace") if isinstance(value, bytes) else value)
+        yield value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
 def register(secret: str) -> None:
     """Hide a text and its forms."""
+    found = _all_forms(secret)
+    if found:
+        _forms.add(found)
+
+
+def mask_also(text: str, secrets: Iterable[str]) -> str:
+    """:func:`mask`, and ``***`` for these secrets and their forms, which are not remembered.
+
+    For a process that meets a great many, each of which shows in few texts.
+    """
+    text = mask(text)
+    forms = {form for secret in secrets for form in _all_forms(secret)}
+    for form in sorted(forms, key=len, reverse=True):
+        text = text.replace(form, MASK)
+    return text
+
+
+def _all_forms(secret: str) -> set[str]:
     lines = [secret, secret.strip(), *map(str.strip, secret.splitlines())]
     found: set[str] = set()
     for text in dict.fromkeys(lines):
         if len(text) >= MIN_CHARS and text.strip("*"):
             found |= _forms_of(text)
-    if found:
-        _forms.add(found)
+    return found
 
 
 def _forms_of(text: str) -> set[str]:

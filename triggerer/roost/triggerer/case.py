@@ -13,7 +13,7 @@ import inspect
 import logging
 import os
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -22,7 +22,7 @@ from roost.dag.trigger import BaseTaskEndEvent, BaseTrigger, TriggerEvent
 from roost.dag.xcom_value import encode as encode_xcom
 from roost.exceptions import RoostException, ValueNotStorable
 from roost.support import typedjson
-from roost.support.masking import mask
+from roost.support.masking import mask_also, secrets_in
 from roost.support.storable import storable
 from roost.support.wire import TriggerReport, TriggerSpec
 from roost.triggers.pooled import PooledTrigger
@@ -78,6 +78,7 @@ class Case:
         "receipt",
         "run_id",
         "seat",
+        "secrets",
         "source",
         "started",
         "task",
@@ -99,6 +100,7 @@ class Case:
         self.map_index = spec.map_index
         self.try_number = spec.try_number
         self.kwargs: bytes | None = bytes(spec.kwargs)
+        self.secrets: tuple[str, ...] = ()  # of its kwargs: hidden in all that it says
         self.task: asyncio.Task[None] | None = None
         self.seat: Seat | None = None  # in the pool; it has no task then
         self.started = False
@@ -211,6 +213,7 @@ def _build(cls: type[BaseTrigger], case: Case) -> BaseTrigger:
             f"the kwargs of {case.classpath} are not a dict; return (classpath, dict) "
             "from serialize()"
         )
+    case.secrets = tuple(secrets_in(kwargs, ""))
     return cls(**kwargs)
 
 
@@ -255,7 +258,9 @@ def report_of(event: TriggerEvent, name: str, case: Case) -> TriggerReport:
 
 
 def _end(event: BaseTaskEndEvent, case: Case) -> TriggerReport:
-    reason = None if event.reason is None else storable(mask(str(event.reason)))[:_MAX_REASON]
+    reason = None
+    if event.reason is not None:
+        reason = storable(mask_also(str(event.reason), case.secrets))[:_MAX_REASON]
     xcoms = [encode_xcom(case.label, key, value) for key, value in event.xcoms.items()]
     return TriggerReport(case.trigger_id, case.epoch, event.kind, error=reason, xcoms=xcoms)
 
@@ -287,11 +292,16 @@ async def _clean(
 
 
 def _failed(case: Case, error: BaseException) -> TriggerReport:
-    return TriggerReport(case.trigger_id, case.epoch, "failed", error=explain(error))
+    return TriggerReport(case.trigger_id, case.epoch, "failed", error=explain(error, case.secrets))
 
 
-def explain(error: BaseException) -> str:
-    """The error as text that any database stores: our own in one line, others with traceback."""
+def explain(error: BaseException, secrets: Sequence[str] = ()) -> str:
+    """The error as text that any database stores: our own in one line, others with traceback.
+
+    Args:
+        error: what a trigger raised.
+        secrets: hidden besides those that the whole process was given.
+    """
     if type(error) is RoostException:
         text = str(error)
     else:
@@ -301,7 +311,7 @@ def explain(error: BaseException) -> str:
         text = "".join(traceback.format_exception(type(error), error, trace)).rstrip()
         if isinstance(error, asyncio.CancelledError):
             text += "\nthe trigger cancelled itself, or awaited something that was cancelled"
-    text = mask(text)  # before it is cut: half a secret would not be recognised
+    text = mask_also(text, secrets)  # before it is cut: half a secret would not be recognised
     if len(text) > _MAX_ERROR:
         text = f"{text[: _MAX_ERROR // 2]}\n… cut …\n{text[-_MAX_ERROR // 2 :]}"
     return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()

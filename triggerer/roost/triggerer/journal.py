@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from roost.dag.trigger import BaseTrigger
 from roost.support.logfile import FORMAT, Stamped
-from roost.support.masking import mask
+from roost.support.masking import mask_also
 from roost.triggerer.case import CURRENT, Case
 from roost.triggerer.messages import Said
 
@@ -35,11 +35,14 @@ _OWN_FORMAT = "[%(asctime)s] %(levelname)s - %(message)s"
 class _Speaker:
     """A trigger that has said something: where that goes, and how much more it may say."""
 
-    __slots__ = ("dropped", "full", "lines", "mark", "open", "said", "second", "written")
+    __slots__ = (
+        "dropped", "full", "lines", "mark", "open", "said", "second", "secrets", "written",
+    )  # fmt: skip
 
     def __init__(self, case: Case) -> None:
         self.mark = f"[trigger {case.trigger_id}] "
         self.said = (case.dag_id, case.run_id, case.task_id, case.map_index, case.try_number)
+        self.secrets = case.secrets
         self.open = ""  # the beginning of a line that was printed so far
         self.second = 0  # for which lines are counted
         self.lines = 0
@@ -113,7 +116,7 @@ class Journal:
         with self._lock:
             speaker = self._speakers.setdefault(case.trigger_id, _Speaker(case))
             lines = _marked(self._own_formatter, record, speaker.mark)
-            self._keep(case.trigger_id, [mask(line) for line in lines])
+            self._keep(case.trigger_id, [mask_also(line, speaker.secrets) for line in lines])
 
     def ended(self, case: Case) -> None:
         """A trigger is over: its last line may have no end, and something may have been dropped."""
@@ -161,7 +164,7 @@ class Journal:
         room = max(0, LINES_PER_S - speaker.lines)
         if speaker.full or self._size > _PENDING_BYTES:
             room = 0
-        kept = [mask(line)[:_LINE_BYTES] for line in lines[:room]]
+        kept = [mask_also(line, speaker.secrets)[:_LINE_BYTES] for line in lines[:room]]
         speaker.lines += len(kept)
         speaker.dropped += len(lines) - len(kept)
         speaker.written += sum(map(len, kept))

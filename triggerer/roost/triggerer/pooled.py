@@ -177,7 +177,7 @@ class Group:
         except Exception as error:  # nobody would ever poll these again
             log.exception("the pool of %s failed", self._cls.__qualname__)
             for seat in list(self._seats.values()):
-                self._fail(seat, explain(error))
+                self._fail(seat, explain(error, _secrets(seat)))
 
     async def _poll_on(self) -> None:
         due = self._next_due()
@@ -299,24 +299,28 @@ class Group:
                 seat.trigger.note("not yet")
             return False
         seat.errors += 1
-        seat.trigger.note(explain(answer).rpartition("\n")[2])
+        seat.trigger.note(explain(answer, _secrets(seat)).rpartition("\n")[2])
         passing = isinstance(answer, Exception) and not isinstance(answer, RoostException)
         if not passing:
-            self._fail(seat, explain(answer))
+            self._fail(seat, explain(answer, _secrets(seat)))
         elif seat.errors > self._cls.poll_retries:
             often = f"the poll failed {seat.errors} times in a row, the last time with\n"
-            self._fail(seat, often + explain(answer))
+            self._fail(seat, often + explain(answer, _secrets(seat)))
         elif seat.errors == 1:
             log.warning(
                 "polling %s for %s failed and is tried again: %s",
                 self._cls.__qualname__, next(iter(seat.cases.values())).label,
-                explain(answer).rpartition("\n")[2],
+                explain(answer, _secrets(seat)).rpartition("\n")[2],
             )  # fmt: skip
         return True
 
     def _fail(self, seat: Seat, error: str) -> None:
         self._pool.end(seat, TriggerReport(0, 0, "failed", error=error))
         self._changed_at = self._loop.time()
+
+
+def _secrets(seat: Seat) -> list[str]:
+    return list({secret for case in seat.cases.values() for secret in case.secrets})
 
 
 async def _ask(cls: type[PooledTrigger], triggers: dict[str, PooledTrigger]) -> object:
