@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from roost.triggers.redis_client import arguments, is_passing, refusal, text_of
-from roost.triggers.servers import Hub, Patience, client_library
+from roost.triggers.servers import Hub, Patience, client_library, start_task
 
 if TYPE_CHECKING:
     from roost.triggers.redis import RedisStreamTrigger
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Streams"]
 
 _CONNECTIONS = 4
+_LAST_ANSWERS_S = 5.0
 
 
 class Streams(Hub):
@@ -25,6 +27,8 @@ class Streams(Hub):
         self._redis: Any = None
         self._patience = Patience(conn_id)
         self._opening = asyncio.Lock()
+        self._turns = asyncio.Semaphore(_CONNECTIONS)
+        self._sent: set[asyncio.Task[Any]] = set()
         self._groups: set[tuple[str, str]] = set()
 
     async def first(self, trigger: RedisStreamTrigger) -> dict[str, Any] | None:
@@ -46,6 +50,8 @@ class Streams(Hub):
             await self._do("XGROUP", "DELCONSUMER", trigger.stream, trigger.group, trigger.consumer)
 
     async def close(self) -> None:
+        if self._sent:
+            await asyncio.wait(self._sent, timeout=_LAST_ANSWERS_S)
         if self._client is not None:
             await self._client.aclose()
 
@@ -89,7 +95,12 @@ class Streams(Hub):
         """
         try:
             client = await self._open()
-            found = await client.execute_command(*command)
+            # A trigger that is cancelled leaves its command alone: the client, interrupted while it
+            # connects, would lose the connection out of sight.
+            task = start_task(self._send(client, command), f"asking-{self.key}")
+            self._sent.add(task)
+            task.add_done_callback(self._done)
+            found = await asyncio.shield(task)
         except Exception as error:
             if self._redis is None or not isinstance(error, self._redis.RedisError | OSError):
                 raise
@@ -107,15 +118,22 @@ class Streams(Hub):
             gone.may_hold = False
         return found
 
+    async def _send(self, client: Any, command: Sequence[Any]) -> Any:
+        async with self._turns:
+            return await client.execute_command(*command)
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._sent.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen, though who asked may have gone
+
     async def _open(self) -> Any:
         async with self._opening:
             if self._client is None:
                 self._redis = await client_library("redis", "redis")
                 library = await client_library("redis.asyncio", "redis")
                 given = arguments(await self.connection(self.key))
-                pool = library.BlockingConnectionPool(
-                    max_connections=_CONNECTIONS, timeout=None, **_pool_arguments(library, given)
-                )
+                pool = library.ConnectionPool(**_pool_arguments(library, given))
                 # Raw answers, of the old protocol: of the same shape with every version.
                 self._client = library.Redis.from_pool(pool)
                 self._client.response_callbacks.clear()

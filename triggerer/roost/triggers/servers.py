@@ -71,6 +71,7 @@ class Patience:
         self._conn_id = conn_id
         self._since: float | None = None
         self._pause = _FIRST_PAUSE_S
+        self._until = 0.0
 
     def reached(self) -> None:
         """The server answers: the next trouble starts anew."""
@@ -84,6 +85,9 @@ class Patience:
             RoostException: tries have failed for ten minutes.
         """
         now = time.monotonic()
+        if now < self._until:  # others of this hub have seen it, too: one trouble, one pause
+            await asyncio.sleep((self._until - now) * random.uniform(1.0, 1.2))  # noqa: S311
+            return
         if self._since is None:
             self._since = now
         if now - self._since > PATIENCE_S:
@@ -95,9 +99,11 @@ class Patience:
             "connection %r: %s; trying again in %.1f s",
             self._conn_id, one_line(error), self._pause,
         )  # fmt: skip
-        # Spread, so that thousands do not come back in the same moment.
-        await asyncio.sleep(self._pause * random.uniform(0.5, 1.0))  # noqa: S311
+        # Spread, so that those of many triggerers do not come back in the same moment.
+        pause = self._pause * random.uniform(0.5, 1.0)  # noqa: S311
+        self._until = now + pause
         self._pause = min(self._pause * 2, _LONGEST_PAUSE_S)
+        await asyncio.sleep(pause)
 
 
 class Hub:
@@ -136,6 +142,7 @@ class Hub:
 
 
 H = TypeVar("H", bound=Hub)
+T = TypeVar("T")
 _hubs: dict[tuple[asyncio.AbstractEventLoop, type[Hub], str], Hub] = {}
 
 
@@ -163,7 +170,7 @@ async def leave(hub: Hub) -> None:
         await hub.close()
 
 
-def start_task(coro: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+def start_task(coro: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
     """A task that is nobody's in particular: it does not count as the trigger's that starts it."""
     return Context().run(asyncio.get_running_loop().create_task, coro, name=name)
 
