@@ -39,6 +39,7 @@ class Speaks(BaseTrigger):
         print("printed", self.word)
         print("to stderr", file=sys.stderr)
         print("grüße \\U0001f413")
+        print("half \\ud800")
         print("two\\nlines")
         sys.stdout.buffer.write(b"bytes \\xff\\x00\\n")
         print("no end", end="")
@@ -135,7 +136,8 @@ def test_all_that_a_trigger_says_is_marked_in_its_tasks_log(
     stamp = r"\[\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+0000\] \{waits\.py:\d+\} "
     assert re.search(stamp + "INFO - " + re.escape(mark) + "hello world\n", found)
     for line in (
-        "printed world", "to stderr", "grüße \U0001f413", "two", "lines", "bytes \\xff\0",
+        "printed world", "to stderr", "grüße \U0001f413", "half \\ud800", "two", "lines",
+        "bytes \\xff\0",
         "Traceback (most recent call last):", "ZeroDivisionError: division by zero",
     ):  # fmt: skip
         assert f"\n{mark}{line}\n" in found

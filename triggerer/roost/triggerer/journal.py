@@ -152,7 +152,9 @@ class Journal:
         """Triggers that ended are kept for what their threads still say, but not for ever."""
         if len(self._speakers) % _SPEAKERS:
             return
-        over = [key for key in self._speakers if self._find(key) is None]
+        over = [
+            key for key in self._speakers if self._find(key) is None and key not in self._pending
+        ]
         for key in over:
             del self._speakers[key]
 
@@ -182,7 +184,7 @@ class Journal:
     def _keep(self, trigger_id: int, lines: list[str]) -> None:
         if not lines:
             return
-        self._pending.setdefault(trigger_id, []).extend(lines)
+        self._pending.setdefault(trigger_id, []).extend(map(_sendable, lines))
         self._size += sum(map(len, lines))
         if threading.get_ident() != self._thread:
             self._plan()
@@ -238,6 +240,11 @@ class Handler(logging.Handler):
             return
         if not taken or record.name.startswith(_OWN):
             self._other.handle(record)
+
+
+def _sendable(line: str) -> str:
+    """The line without what no message can carry: halves of characters."""
+    return line if line.isascii() else line.encode("utf-8", "backslashreplace").decode()
 
 
 def _marked(formatter: logging.Formatter, record: logging.LogRecord, mark: str) -> list[str]:
