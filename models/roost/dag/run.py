@@ -258,7 +258,8 @@ def _in_words(spec: DeferSpec) -> str:
     limit = ""
     if spec.timeout_us is not None:
         limit = f"; times out after {timedelta(microseconds=spec.timeout_us)}"
-    return f"deferred{until} on {spec.classpath}, back in {spec.next_method}(){limit}"
+    back = f"back in {spec.next_method}()" if spec.next_method else "which ends the task"
+    return f"deferred{until} on {spec.classpath}, {back}{limit}"
 
 
 def _deferral(
