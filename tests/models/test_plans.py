@@ -175,6 +175,9 @@ STEPS: dict[str, Callable[[Tx], object]] = {
     "external match": lambda tx: external.match(tx, lambda _id, payload: payload),
     "external prune": lambda tx: external.prune(tx, 100),
     "external waiting": lambda tx: external.waiting(tx, "wait/20000"),
+    "claim triggers": lambda tx: triggers.claim(tx, _register(tx), 10),
+    "claim of queues": lambda tx: triggers.claim(tx, _register(tx), 10, ["q"]),
+    "give triggers back": lambda tx: triggers.give_back(tx, 1, 10, ["q"]),
     "forget triggers": lambda tx: inbox.delete_triggers(tx, [_ROWS]),
     "forget xcoms": lambda tx: inbox.clear_xcoms(tx, [_ROWS]),
     "move": lambda tx: transitions.move(
@@ -224,7 +227,19 @@ def test_the_guard_sees_a_scan(engine: Engine) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["look", "external look", "external match", "outcomes", "events", "claim", "move", "adopt"],
+    [
+        "look",
+        "external look",
+        "external match",
+        "outcomes",
+        "events",
+        "claim",
+        "claim triggers",
+        "claim of queues",
+        "give triggers back",
+        "move",
+        "adopt",
+    ],
 )
 def test_what_is_read_is_what_matters_not_what_is_stored(engine: Engine, name: str) -> None:
     """PostgreSQL's own count of rows that each node of the plan looked at."""

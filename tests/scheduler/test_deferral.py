@@ -22,6 +22,16 @@ def test_a_deferred_task_holds_no_slot_n1(world: World) -> None:
     assert world.claim() == []
 
 
+def test_a_trigger_ranks_by_the_effective_weight_of_its_task_d16(world: World) -> None:
+    """The heavier, the smaller: a triggerer claims in the order of ranks."""
+    world.start(task("a", "c", priority_weight=3), task("b", priority_weight=5), task("c"))
+    world.work(a=deferred(), b=deferred())
+    ranks = world.fetch(
+        "SELECT ti.task_id, t.rank FROM trigger t JOIN task_instance ti ON ti.id = t.ti_id"
+    )
+    assert {row.task_id: row.rank for row in ranks} == {"a": -4, "b": -5}
+
+
 def test_an_event_resumes_the_method_with_its_payload_d3(world: World) -> None:
     run = world.start(task("a", "b"), task("b"))
     world.work(a=deferred(next_kwargs='{"x":1}'))

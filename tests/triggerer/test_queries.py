@@ -132,6 +132,37 @@ def test_claim_takes_the_oldest_and_raises_the_epoch(world: World, run: Run) -> 
     assert run(lambda tx: triggers.claim(tx, other, 9)) == {first: 2, second: 2}
 
 
+def test_claim_takes_the_heaviest_then_the_oldest(world: World, run: Run) -> None:
+    """D16: by rank, which is minus the weight, then by age; also among some queues."""
+    light, old, young, other = world.defer(
+        [{"cls": "Waits", "rank": rank, "queue": "default"} for rank in (-1, -7, -7)]
+        + [{"cls": "Waits", "rank": -9, "queue": "other"}]
+    )
+    mine = join(run)
+    assert set(run(lambda tx: triggers.claim(tx, mine, 1, ("default",)))) == {old}
+    assert set(run(lambda tx: triggers.claim(tx, mine, 1))) == {other}
+    assert set(run(lambda tx: triggers.claim(tx, mine, 1))) == {young}
+    assert set(run(lambda tx: triggers.claim(tx, mine, 1))) == {light}
+
+
+def test_give_back_takes_the_last_in_line_and_fences_it(world: World, run: Run) -> None:
+    """D17: the lightest and youngest of the queues go; their old claim's events are refused."""
+    heavy, old, young, other = world.defer(
+        [{"cls": "Waits", "rank": rank, "queue": "default"} for rank in (-5, 0, 0)]
+        + [{"cls": "Waits", "rank": 0, "queue": "other"}]
+    )
+    mine, peer = join(run), join(run)
+    run(lambda tx: triggers.claim(tx, mine, 9))
+    assert run(lambda tx: triggers.counts(tx)) == {(mine, "default"): 3, (mine, "other"): 1}
+    assert run(lambda tx: triggers.give_back(tx, peer, 9, ["default"])) == 0
+    assert run(lambda tx: triggers.give_back(tx, mine, 2, ["default"])) == 2
+    assert set(run(lambda tx: triggers.held(tx, mine))) == {heavy, other}
+    assert run(lambda tx: triggers.store(tx, mine, [fired(young, 1)], now_us())) == []
+    assert run(lambda tx: triggers.claim(tx, peer, 9)) == {old: 2, young: 2}
+    assert run(lambda tx: triggers.store(tx, mine, [fired(young, 1)], now_us())) == []
+    assert run(lambda tx: triggers.store(tx, peer, [fired(young, 2)], now_us())) == [young]
+
+
 def test_claim_of_some_queues_only(world: World, run: Run) -> None:
     """D18: a triggerer with queues takes triggers of those alone."""
     _, gpu, big = world.defer(

@@ -232,6 +232,7 @@ class Triggerer:
             wake=self._wake,
             on_fired=self._on_fired,
             on_heard=self._external.look,
+            on_given=self._on_given,
             on_failed=lambda report: outbox.put([report]),
         )
         receipts = Receipts(keeper)
@@ -247,6 +248,7 @@ class Triggerer:
 
     async def _keep_lease(self, job_id: int, lanes: Lanes) -> bool:
         """Renew until cancelled; True as soon as the lease turns out to be lost."""
+        joining = True
         while True:
             detail = {
                 "running": len(lanes.running),
@@ -260,6 +262,9 @@ class Triggerer:
                 log.warning("job %d lost its lease: dropping its triggers, joining anew", job_id)
                 return True
             self._bell.meet(lease.elsewhere)
+            if joining:  # now its row says what it can take: others give it its part
+                joining = False
+                self._bell.ring("triggerer")
             self._stats.incr("triggerer_heartbeat")
             await anyio.sleep(jobs.LEASE_RENEW_S)
 
@@ -291,6 +296,9 @@ class Triggerer:
     def _on_fired(self, count: int) -> None:
         self._stats.incr("triggers.succeeded", count)
         self._bell.ring("scheduler")
+
+    def _on_given(self) -> None:
+        self._bell.ring("triggerer")
 
     def _on_stored(
         self, lanes: Lanes, receipts: Receipts, reports: list[TriggerReport], stored: set[int]

@@ -25,6 +25,7 @@ from roost.support.wire import TriggerReport, TriggerSpec
 from roost.triggerer.database import Database
 from roost.triggerer.keeper import Keeper, RunnerGone
 from roost.triggerer.messages import Cancel, Forget, Source, Start, Together
+from roost.triggerer.peers import Peers
 from roost.triggerer.strikes import STRIKES, Strikes, failure, name_of
 
 __all__ = ["POLL_S", "Lanes"]
@@ -55,6 +56,7 @@ class Lanes:
         wake: set by whoever has news for this loop.
         on_fired: called after events were committed.
         on_heard: called when an event from outside is there for a trigger that waits for it.
+        on_given: called when triggers were given back for others to claim.
         on_failed: takes the failure of a trigger that ended or blocked its runner too often.
     """
 
@@ -70,6 +72,7 @@ class Lanes:
         wake: Wake,
         on_fired: Callable[[int], None],
         on_heard: Callable[[], None],
+        on_given: Callable[[], None],
         on_failed: Callable[[TriggerReport], None],
     ) -> None:
         self._db = database
@@ -81,7 +84,9 @@ class Lanes:
         self._wake = wake
         self._on_fired = on_fired
         self._on_heard = on_heard
+        self._on_given = on_given
         self._on_failed = on_failed
+        self._peers = Peers(database, me, job_id, capacity, queues)
         self._strikes = Strikes()
         self._accused: list[tuple[int, int, str]] = []  # id, strikes, what became of the runner
         self._together: dict[int, list[int]] = {}  # who is polled as one, by whose work it counts
@@ -125,15 +130,18 @@ class Lanes:
                 self._wake.set()
             if look.held != len(self.running) or look.held_sum != sum(self.running):
                 await self._reconcile()
-            if look.waiting and self.free > 0:
-                more = await self._claim() or more
+            if look.rivals_left is not None:
+                more = await self._share(look) or more
+            elif look.waiting and self.free > 0:
+                more = await self._claim(self._queues, self.free) or more
             await self._rest_runner()
             if not more:
                 await anyio.sleep(_BREATH_S)
                 await self._wake.wait(self._sleep_s(due, look.rivals_left))
 
     def _sleep_s(self, next_due: int | None, rivals_left: int | None) -> float:
-        sleep = min(POLL_S, self._strikes.next_s(time.monotonic()))
+        now = time.monotonic()
+        sleep = min(POLL_S, self._strikes.next_s(now), self._peers.next_s(now))
         if next_due is not None:
             sleep = min(sleep, (next_due - now_us()) / SECOND)
         if rivals_left is not None and rivals_left > 0:
@@ -151,10 +159,25 @@ class Lanes:
 
     # -- poll triggers -------------------------------------------------------------------------
 
-    async def _claim(self) -> bool:
+    async def _share(self, look: triggers.Look) -> bool:
+        """Take our part of what waits, and give back what is more than that, among triggerers."""
+        orders = await self._peers.orders(look.waiting, look.held)
+        more = False
+        for queues, count in orders.claim:
+            if self.free > 0:
+                more = await self._claim(tuple(queues), min(count, self.free)) or more
+        for queues, count in orders.release:
+            step = partial(triggers.give_back, job_id=self._job_id, count=count, queues=queues)
+            if given := await self._db.until_done(step):
+                log.info("gave %d triggers back: other triggerers have room", given)
+                more = True  # the next look has them cancelled in the runner
+                self._on_given()
+        return more
+
+    async def _claim(self, queues: tuple[str, ...], most: int) -> bool:
         """Own some waiting triggers and send them; True when there may be more to claim."""
-        batch = min(self.free, _CLAIM_BATCH)
-        step = partial(triggers.claim, job_id=self._job_id, batch=batch, queues=self._queues)
+        batch = min(most, _CLAIM_BATCH)
+        step = partial(triggers.claim, job_id=self._job_id, batch=batch, queues=queues)
         claimed = await self._db.until_done(step)
         if claimed:
             await self._send(claimed)

@@ -24,7 +24,9 @@ __all__ = [
     "Place",
     "SourceRow",
     "claim",
+    "counts",
     "fire_timers",
+    "give_back",
     "held",
     "look",
     "owners_without_job",
@@ -113,6 +115,19 @@ _CLAIM = (
 _QUEUES = "AND queue IN (SELECT q.queue FROM {{rows:q = queues | queue text}}) "
 _CLAIM_FREE = Sql(_CLAIM.format(owner="job_id IS NULL", queues=""))
 _CLAIM_FREE_QUEUES = Sql(_CLAIM.format(owner="job_id IS NULL", queues=_QUEUES.format()))
+# Those that were to be claimed last. What this moment fires or is cleared keeps its lock: skipped.
+_GIVE_BACK = Sql(
+    "WITH pick AS ("
+    "SELECT id FROM trigger WHERE lane = 'poll' AND fired_at IS NULL AND job_id = :job_id "
+    "AND queue IN (SELECT q.queue FROM {rows:q = queues | queue text}) "
+    "ORDER BY job_id DESC, rank DESC, id DESC LIMIT :count {skip_locked}) "
+    "UPDATE trigger SET job_id = NULL WHERE id IN (SELECT id FROM pick) "
+    "AND job_id = :job_id AND fired_at IS NULL RETURNING id"
+)
+_COUNTS = Sql(
+    "SELECT job_id, queue, count(*) AS number FROM trigger "
+    "WHERE lane = 'poll' AND fired_at IS NULL GROUP BY job_id, queue"
+)
 _DISOWN = Sql(
     "UPDATE trigger SET job_id = NULL WHERE lane = 'poll' AND fired_at IS NULL AND job_id = :job_id"
 )
@@ -233,8 +248,22 @@ def release(tx: Tx, job_id: int) -> int:
     return tx.run(_DISOWN, job_id=job_id)
 
 
+def counts(tx: Tx) -> dict[tuple[int | None, str], int]:
+    """How many poll triggers wait by owner (None: nobody) and queue. It reads them all."""
+    return {(row.job_id, row.queue): row.number for row in tx.all(_COUNTS)}
+
+
+def give_back(tx: Tx, job_id: int, count: int, queues: Iterable[str]) -> int:
+    """Let others have up to ``count`` of a job's triggers of these queues; gives how many.
+
+    The claim stays what the next one raises: an event of the old one is refused from here on.
+    """
+    wanted = tx.rows([{"queue": queue} for queue in queues])
+    return len(tx.all(_GIVE_BACK, job_id=job_id, count=count, queues=wanted))
+
+
 def claim(tx: Tx, job_id: int, batch: int, queues: Sequence[str] = ()) -> dict[int, int]:
-    """Own up to ``batch`` poll triggers that nobody owns, oldest first.
+    """Own up to ``batch`` poll triggers that nobody owns: by weight of their tasks, then age (D16).
 
     Args:
         job_id: the claiming triggerer; without its lease nothing is claimed.

@@ -81,6 +81,7 @@ def _trigger_row(turn: Turn, item: Ended) -> NewTrigger:
         timeout_at=timeout_at,
         external_key=spec.key,
         on_timeout=spec.on_timeout,
+        rank=-run.board.weights[item.task],  # triggers of heavier tasks are claimed first (D16)
     )
 
 
