@@ -58,7 +58,7 @@ def runner(tmp_path: Path) -> Iterator[RunnerProcess]:
 
 
 @pytest.mark.parametrize("cls", ["Tells", "InInit", "Ends", "Asks"])
-def test_s19_secrets_in_kwargs_are_hidden(runner: RunnerProcess, cls: str) -> None:
+def test_invariant_s19_secrets_in_kwargs_are_hidden(runner: RunnerProcess, cls: str) -> None:
     runner.start(1, cls, api_token=CANARY, auth={"password": "the-second-canary"})
     error = runner.wait_reports(1)[1].error or ""
     words = [one.said for one in runner.messages if isinstance(one, Words)]
