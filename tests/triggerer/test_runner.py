@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -141,16 +143,28 @@ def test_watchdog_names_who_blocks(runner: RunnerProcess, cls: str) -> None:
     runner.read_until(lambda: runner.blocked)
     assert not runner.reports  # told before the blocking call came back
     (note,) = runner.blocked
-    if cls == "BlocksInCallback":  # a callback does not tell who registered it
-        assert (note.trigger_id, note.label) == (None, "a callback")
-    else:
-        assert (note.trigger_id, note.label) == (7, "waits.t7 run r1")
+    assert (note.trigger_id, note.label, note.over) == (7, "waits.t7 run r1", False)
     line = next(n for n, text in enumerate(BAD_TRIGGERS.splitlines(), 1) if "culprit" in text)
     if cls == "Blocks":
         assert note.where.endswith(f"waits.py:{line} in run")
     else:
         assert note.where.endswith(" in work")
     assert runner.wait_reports(7)[7].kind == "fired"
+    runner.read_until(lambda: len(runner.blocked) == 2)
+    assert runner.blocked[1].over
+    assert runner.blocked[1].where == note.where
+    assert runner.blocked[1].blocked_us > note.blocked_us
+
+
+def test_stopped_runner_is_not_blocked(runner: RunnerProcess) -> None:
+    """D20: nobody is accused for what the process was stopped, even in the middle of a step."""
+    runner.start(7, "Blocks")
+    runner.read_until(lambda: runner.blocked)
+    runner.process.send_signal(signal.SIGSTOP)
+    time.sleep(1.5)  # the time itself is what must not count
+    runner.process.send_signal(signal.SIGCONT)
+    runner.read_until(lambda: len(runner.blocked) == 2)
+    assert runner.blocked[1].blocked_us < 1_400_000
 
 
 def test_cancelled_trigger_reports_nothing_and_cleans_up(

@@ -12,18 +12,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from roost.triggerer import steps
 from roost.triggerer.case import CURRENT
 from roost.triggerer.messages import SLOT_BYTES
 from roost.triggerer.steps import Steps, started_by, task_factory
-from roost.triggerer.strikes import HOLD_S, STRIKES, Strikes
+from roost.triggerer.strikes import NEVER, STRIKES, Strikes, Suspects
 from tests.support.daemons import Daemons
 from tests.support.waiting import wait_until
 from tests.triggerer.world import World
 
 CODE = """
-import asyncio, os, time
+import asyncio, os, threading, time
 from roost.dag.trigger import BaseTrigger, TriggerEvent
 
 
@@ -53,6 +55,44 @@ class Hangs(Named):
         await asyncio.sleep(0.1)
         time.sleep(60)
         yield
+
+
+class ExitsInCallback(Named):
+    async def run(self):
+        asyncio.get_running_loop().call_soon(os._exit, 7)
+        await asyncio.sleep(60)
+        yield
+
+
+class ExitsInThread(Named):
+    async def run(self):
+        threading.Thread(target=lambda: os._exit(6)).start()
+        await asyncio.sleep(60)
+        yield
+
+
+class Pid(BaseTrigger):
+    '''Blocks now and then; fires with the pids of its processes once these are two.'''
+
+    def __init__(self, note):
+        self.note = note
+
+    def serialize(self):
+        return ("Pid", {"note": self.note})
+
+    async def run(self):
+        await asyncio.sleep(0.1)
+        with open(self.note, "a") as file:
+            file.write(f"{os.getpid()}\\n")
+        time.sleep(0.6)  # the line
+        await asyncio.sleep(0.3)
+        pids = open(self.note).read().split()
+        if len(pids) == 1:
+            time.sleep(0.6)
+            await asyncio.sleep(0.3)
+            time.sleep(1.1)
+        await asyncio.sleep(60 if len(set(pids)) == 1 else 0)
+        yield TriggerEvent(pids)
 
 
 class Sleeps(BaseTrigger):
@@ -145,25 +185,49 @@ def test_steps_are_noted(slot: int) -> None:
     assert seen == [7, 7, 7, 7]
 
 
-def test_strikes_hold_back_and_then_for_good() -> None:
-    """Each strike holds back for longer, the last for ever; another claim begins anew."""
+def test_strikes_hold_back() -> None:
+    """A trigger is held back until a moment or for ever; another claim begins anew."""
     strikes = Strikes()
-    assert strikes.next_s(0) == float("inf")
-    assert strikes.add(1, 5, 100) == 1
-    assert strikes.next_s(101) == HOLD_S - 1
+    assert strikes.next_s(0) == NEVER
+    strikes.hold(1, 5, 104)
+    assert strikes.next_s(101) == 3
     assert strikes.held_back(101) == 1
     assert strikes.holds(1, 5, 100)
     assert not strikes.holds(1, 6, 100)
     assert not strikes.holds(2, 5, 100)
-    assert not strikes.holds(1, 5, 100 + HOLD_S)
-    assert strikes.add(1, 5, 200) == 2
-    assert strikes.holds(1, 5, 200 + HOLD_S)
-    assert strikes.add(1, 5, 300) == STRIKES
+    assert not strikes.holds(1, 5, 104)
+    strikes.hold(1, 5, NEVER)
     assert strikes.holds(1, 5, 1e9)
-    assert (strikes.held_back(300), strikes.next_s(300)) == (0, float("inf"))
-    assert strikes.add(1, 6, 400) == 1
+    assert (strikes.held_back(300), strikes.next_s(300)) == (0, NEVER)
     strikes.keep({2: 1})
-    assert strikes.add(1, 6, 500) == 1
+    assert not strikes.holds(1, 5, 0)
+
+
+def test_short_blocks_add_up() -> None:
+    """D20: blocks add up to a strike, but not in the runner apart, where each is judged alone."""
+    strikes = Strikes(1.0)
+    assert [strikes.block(1, 0.4, False) for _ in range(4)] == [False, False, True, False]
+    assert strikes.block(2, 1.0, False)
+    assert [strikes.block(3, 0.9, True) for _ in range(4)] == [False] * 4
+    assert strikes.block(3, 1.0, True)
+    strikes.keep({})
+    assert not strikes.block(1, 0.7, False)
+
+
+@given(st.integers(1, 300), st.data())
+def test_suspect_is_found_and_nobody_else(count: int, data: st.DataObject) -> None:
+    """D5: who ends runners unseen is found by halves, and no innocent is ever found guilty."""
+    culprits = set(data.draw(st.lists(st.integers(0, count - 1), min_size=1, max_size=1)))
+    suspects = Suspects()
+    found = None
+    for _ in range(40):
+        everybody = set(range(count))
+        apart = bool(culprits & suspects.apart)  # whose runner ends
+        running = suspects.apart if apart else everybody - suspects.apart
+        found = suspects.died(running, apart)
+        if found is not None:
+            break
+    assert found in culprits
 
 
 def test_trigger_that_exits_fails_and_its_neighbours_fire(world: World, daemons: Daemons) -> None:
@@ -177,7 +241,7 @@ def test_trigger_that_exits_fails_and_its_neighbours_fire(world: World, daemons:
     for number, name, code in ((culprit, "Exits", 9), (other, "ExitsInTask", 8)):
         assert events[number]["kind"] == "failed"
         who = f"trigger {number} ({name} of waits.t{number:07} run r) ended or blocked its runner"
-        assert f"{who} 3 times, the last one exited with code {code}" in str(
+        assert f"{who} 3 times, the last time: the runner exited with code {code}" in str(
             events[number]["error"]
         )
         assert f"{who}, time 1 of 3: the runner exited with code {code}" in triggerer.output
@@ -209,3 +273,76 @@ def test_death_of_an_idle_runner_strikes_nobody(
     go.touch()
     assert wait_events(world, number)[number]["kind"] == "fired"
     assert "ended or blocked" not in triggerer.output
+
+
+def test_unseen_killers_are_found(world: World, daemons: Daemons) -> None:
+    """D5: who exits in a plain callback or a thread is found, and its neighbours fire."""
+    killer, other, *healthy = world.defer(
+        [{"cls": "ExitsInCallback"}, {"cls": "ExitsInThread"}, *[{"cls": "Healthy"}] * 6]
+    )
+    daemons.start("triggerer")
+    events = wait_events(world, killer, other, *healthy)
+    assert {events[number]["kind"] for number in healthy} == {"fired"}
+    for number, name in ((killer, "ExitsInCallback"), (other, "ExitsInThread")):
+        assert events[number]["kind"] == "failed"
+        assert f"trigger {number} ({name} of waits.t" in str(events[number]["error"])
+
+
+def test_killer_in_an_import_fails_those_who_need_it(
+    database_url: str, roost_home: Path, daemons: Daemons
+) -> None:
+    """D5: a DAG file that ends the runner while it is imported fails its triggers, no others."""
+    mark = roost_home / "kill"
+    code = f"{CODE}\nif os.path.exists({str(mark)!r}):\n    os._exit(5)\n"
+    world = World(database_url, roost_home / "dags", code)
+    mark.touch()
+    bad, worse = world.defer([{"cls": "Healthy"}, {"cls": "Sleeps"}])
+    file = {"cls": "FileTrigger", "source": "roost.triggers.file:FileTrigger", "fileloc": None}
+    (good,) = world.defer([{**file, "code_hash": None, "kwargs": {"paths": [str(mark)]}}])
+    daemons.start("triggerer")
+    events = wait_events(world, bad, worse, good)
+    kinds = [events[number]["kind"] for number in (bad, worse, good)]
+    assert kinds == ["failed", "failed", "fired"]
+    assert "exited with code 5, while its code was imported" in str(events[bad]["error"])
+
+
+def test_second_strike_moves_to_a_runner_apart(
+    world: World, daemons: Daemons, tmp_path: Path
+) -> None:
+    """D20: blocks are named in the row and add up; two strikes move a trigger, its peer stays."""
+    note, pids, go = tmp_path / "note", tmp_path / "pids", tmp_path / "go"
+    blocks, peer = world.defer(
+        [
+            {"cls": "Pid", "kwargs": {"note": str(note)}},
+            {"cls": "Sleeps", "kwargs": {"pids": str(pids), "go": str(go)}},
+        ]
+    )
+    triggerer = daemons.start("triggerer")
+    first, second = wait_events(world, blocks)[blocks]["value"]  # type: ignore[misc]
+    assert first != second
+    assert pids.read_text().split() == [first]  # its runner went on
+    sql = "SELECT strikes, trouble, trouble_at FROM trigger WHERE id = :id"
+    (row,) = world.rows(sql, id=blocks)
+    assert row["strikes"] == 2
+    assert "blocked its runner for" in row["trouble"]
+    assert "waits.py:" in row["trouble"]
+    assert " in run" in row["trouble"]
+    assert row["trouble_at"] is not None
+    assert f"(Pid of waits.t{blocks:07} run r) ended or blocked its runner, time 2 of 3" in (
+        triggerer.output
+    )
+    go.touch()
+    wait_events(world, peer)
+
+
+def test_strikes_outlive_the_triggerer(world: World, daemons: Daemons) -> None:
+    """D5: strikes are of the trigger, not of a claim: another triggerer goes on counting."""
+    third, failed = world.defer(
+        [{"cls": "Exits", "strikes": 2}, {"cls": "Healthy", "strikes": 3, "trouble": "it exited"}]
+    )
+    triggerer = daemons.start("triggerer")
+    events = wait_events(world, third, failed)
+    assert "exited with code 9" in str(events[third]["error"])
+    assert "time 3 of 3" in triggerer.output
+    assert "time 1 of 3" not in triggerer.output
+    assert "3 times, the last time: it exited" in str(events[failed]["error"])

@@ -240,6 +240,16 @@ class Triggerer(_Section, frozen=True):
         tuple[str, ...],
         Meta(description="Queues whose triggers a triggerer takes; empty: every queue."),
     ] = ()
+    strike_after: Annotated[
+        float,
+        Meta(
+            ge=0.2,
+            le=5,
+            description="Seconds for which a trigger may keep the others from turning before that "
+            "is a strike; shorter times add up. The second strike moves it to a runner apart, the "
+            "third fails its task.",
+        ),
+    ] = 1.0
     event_retention: Annotated[
         float,
         Meta(

@@ -198,8 +198,12 @@ class Outcome(msgspec.Struct, omit_defaults=True):
     assets: dict[str, msgspec.Raw] = {}
 
 
-class TriggerSpec(msgspec.Struct):
-    """One trigger to run, as the triggerer hands it to its runner child."""
+class TriggerSpec(msgspec.Struct, omit_defaults=True):
+    """One trigger to run, as the triggerer hands it to its runner child.
+
+    Attributes:
+        strikes: how often it has ended or blocked its runner; ``trouble`` tells the last time.
+    """
 
     trigger_id: int
     epoch: int
@@ -213,6 +217,8 @@ class TriggerSpec(msgspec.Struct):
     task_id: str
     map_index: int
     try_number: int
+    strikes: int = 0
+    trouble: str | None = None
 
 
 class TriggerReport(msgspec.Struct, omit_defaults=True):

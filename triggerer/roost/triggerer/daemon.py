@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -45,6 +45,7 @@ from roost.triggerer.messages import Beat, Blocked, Setup
 from roost.triggerer.outbox import Outbox
 from roost.triggerer.receipts import Receipts
 from roost.triggerer.tasklogs import TaskLogs
+from roost.triggerer.ward import Ward
 
 if TYPE_CHECKING:
     from roost.triggerer.callbacks import CallbackServer
@@ -133,7 +134,7 @@ class Triggerer:
         self._notifier = Notifier()
         self._wake = Wake()
         self._stop = Stop("handing triggers over and stopping")
-        self._keeper: Keeper | None = None
+        self._keepers: list[Keeper] = []
         self._inquiries = Inquiries(database, keyring_of(config))
         self._task_logs = TaskLogs(str(config.log_folder))
         self._callbacks: CallbackServer | None = None
@@ -187,11 +188,12 @@ class Triggerer:
             group.cancel_scope.cancel()
         if job_id is None or self._stop.asked.is_set():
             return
-        keeper, lanes, outbox, receipts = self._assemble(job_id)
-        self._keeper = keeper
+        lanes, outbox, receipts = self._assemble(job_id)
+        keepers = self._keepers = [ward.keeper for ward in lanes.wards]
         lost = False
         async with anyio.create_task_group() as staff:
-            staff.start_soon(keeper.run, name="keeper")
+            for keeper in keepers:
+                staff.start_soon(keeper.run, name="keeper")
             staff.start_soon(outbox.run, name="outbox")
             staff.start_soon(receipts.run, name="receipts")
             staff.start_soon(self._inquiries.run, name="requests")
@@ -206,38 +208,48 @@ class Triggerer:
                 workers.cancel_scope.cancel()
             if not lost:
                 with anyio.move_on_after(_GOODBYE_S):
-                    await self._goodbye(job_id, keeper, outbox)
-            staff.cancel_scope.cancel()  # the keeper kills its runner
+                    await self._goodbye(job_id, keepers, outbox)
+            staff.cancel_scope.cancel()  # the keepers kill their runners
 
-    def _assemble(self, job_id: int) -> tuple[Keeper, Lanes, Outbox, Receipts]:
-        keeper = Keeper(
-            Setup(str(self._config.dags_folder), self._config.logging.level),
-            self._runner_env(),
-            on_reports=lambda message: outbox.put(message.reports),
-            on_blocked=self._on_blocked,
-            on_asked=lambda ask: self._inquiries.put(keeper, ask),
-            on_beat=self._on_beat,
-            on_together=lambda told: lanes.together(told),
-            on_words=self._task_logs.put,
-            on_culprit=lambda trigger_id, how: lanes.accuse(trigger_id, how),
-            on_change=lambda: lanes.runner_changed(),
+    def _assemble(self, job_id: int) -> tuple[Lanes, Outbox, Receipts]:
+        healthy, apart = (
+            self._ward(apart, lambda: lanes, lambda: outbox) for apart in (False, True)
         )
+        wards = healthy, apart
         lanes = Lanes(
             self._db,
-            keeper,
+            wards,
             self._me,
             job_id,
             capacity=self._capacity,
             queues=self._queues,
+            strike_after=self._config.triggerer.strike_after,
             wake=self._wake,
             on_fired=self._on_fired,
             on_heard=self._external.look,
             on_given=self._on_given,
             on_failed=lambda report: outbox.put([report]),
         )
-        receipts = Receipts(keeper)
+        receipts = Receipts([ward.keeper for ward in wards])
         outbox = Outbox(self._db, job_id, self._stats, partial(self._on_stored, lanes, receipts))
-        return keeper, lanes, outbox, receipts
+        return lanes, outbox, receipts
+
+    def _ward(self, apart: bool, lanes: Callable[[], Lanes], outbox: Callable[[], Outbox]) -> Ward:
+        """A runner to be; it is started when it is first wanted."""
+        keeper = Keeper(
+            Setup(str(self._config.dags_folder), self._config.logging.level),
+            self._runner_env(),
+            on_reports=lambda message: outbox().put(message.reports),
+            on_blocked=lambda note: self._on_blocked(lanes(), ward, note),
+            on_asked=lambda ask: self._inquiries.put(keeper, ask),
+            on_beat=self._on_beat,
+            on_together=lambda told: ward.together(told),
+            on_words=self._task_logs.put,
+            on_death=lambda death: lanes().accuse(ward, death),
+            on_change=lambda: lanes().runner_changed(ward),
+        )
+        ward = Ward(keeper, apart=apart)
+        return ward
 
     def _offer(self) -> str:
         queues = ", ".join(self._queues) or "every queue"
@@ -251,7 +263,7 @@ class Triggerer:
         joining = True
         while True:
             detail = {
-                "running": len(lanes.running),
+                "running": lanes.count,
                 "capacity": self._capacity,
                 "queues": self._queues,
                 "look_age_s": round(lanes.look_age_s, 1),
@@ -268,16 +280,17 @@ class Triggerer:
             self._stats.incr("triggerer_heartbeat")
             await anyio.sleep(jobs.LEASE_RENEW_S)
 
-    async def _goodbye(self, job_id: int, keeper: Keeper, outbox: Outbox) -> None:
+    async def _goodbye(self, job_id: int, keepers: list[Keeper], outbox: Outbox) -> None:
         """Hand over: events first, then the triggers, then let the runner clean up."""
         self._notifier.stopping("handing triggers over")
         await outbox.flush()
         await self._db.until_done(partial(self._leave, job_id))
         self._bell.ring("triggerer")
-        if keeper.pid is not None:
-            await keeper.dismiss(_CLEANUP_S)
-            while keeper.pid is not None:
-                await self._wake.wait()
+        for keeper in keepers:
+            if keeper.pid is not None:
+                await keeper.dismiss(_CLEANUP_S)
+        while any(keeper.pid is not None for keeper in keepers):
+            await self._wake.wait()
 
     def _leave(self, job_id: int, tx: Tx) -> None:
         triggers.release(tx, job_id)
@@ -305,8 +318,7 @@ class Triggerer:
     ) -> None:
         receipts.put(reports, stored)
         for report in reports:
-            if lanes.running.get(report.trigger_id) == report.epoch:
-                del lanes.running[report.trigger_id]
+            lanes.ended(report)
         if stored:
             self._bell.ring("scheduler")
         if lanes.free <= len(reports):
@@ -318,9 +330,15 @@ class Triggerer:
         if beat.poll_errors:
             self._stats.incr("triggers.poll_errors", beat.poll_errors)
 
-    def _on_blocked(self, note: Blocked) -> None:
-        self._stats.incr("triggers.blocked_main_thread")
+    def _on_blocked(self, lanes: Lanes, ward: Ward, note: Blocked) -> None:
+        lanes.blocked(ward, note)
         who = "unknown code" if note.trigger_id is None else f"trigger {note.trigger_id}"
+        if note.over:
+            log.warning(
+                "%s (%s) has blocked its runner for %.2f s", who, note.label, note.blocked_us / 1e6
+            )
+            return
+        self._stats.incr("triggers.blocked_main_thread")
         log.warning(
             "%s (%s) blocks every trigger of this runner for %.2f s at %s: "
             "await there, or move the work to asyncio.to_thread",
@@ -341,6 +359,6 @@ class Triggerer:
         last_resort.start()
 
     def _exit_now(self) -> None:
-        if self._keeper is not None:
-            self._keeper.kill()
+        for keeper in self._keepers:
+            keeper.kill()
         os._exit(1)

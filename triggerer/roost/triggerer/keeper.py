@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 import anyio
 import msgspec
@@ -39,18 +40,36 @@ from roost.triggerer.messages import (
     decode_from_runner,
 )
 
-__all__ = ["Keeper", "RunnerGone"]
+__all__ = ["Death", "Keeper", "RunnerGone"]
 
 log = logging.getLogger(__name__)
 
 SILENCE_S = 5
 _BACKOFF_S = (0.0, 0.1, 0.5, 1.5)
 _SETTLED_S = 30.0
+# So many short-lived runners in a row may be killed from outside before triggers are suspected.
+_OUTSIDE = 4
 _CHUNK = 1 << 18
 
 
 class RunnerGone(Exception):
     """The runner ended while it was written to; a new one is on its way."""
+
+
+class Death(NamedTuple):
+    """The end of a runner that nobody had asked to end.
+
+    Attributes:
+        how: what became of it, in words.
+        culprit: the trigger in whose step it ended, or which blocked it.
+        importing: not a step of that trigger ended it, but the import of its code.
+        suspicious: a trigger may have done it, though none was seen at it.
+    """
+
+    how: str
+    culprit: int | None
+    importing: bool
+    suspicious: bool
 
 
 class _Child:
@@ -87,15 +106,22 @@ class _Child:
         self.writing = anyio.Lock()
         self.silent_for = 0  # whole seconds without a frame, while we were awake to listen
         self.fate = ""  # why we killed it
+        self.blocking: Blocked | None = None  # the trigger that keeps its loop from turning
 
     def close(self) -> None:
         self.line.close()
         os.close(self.notes)
         self.slot.close()
 
-    def culprit(self) -> int:
-        """The trigger whose step was executing when the runner ended; 0: none was."""
-        return int.from_bytes(self.slot[:SLOT_BYTES], sys.byteorder)
+    def culprit(self) -> tuple[int, bool]:
+        """Whose step, or else whose import, was executing when the runner ended; 0: nobody's."""
+        step, importing = memoryview(self.slot[:SLOT_BYTES]).cast("q")
+        blocking = 0 if self.blocking is None else self.blocking.trigger_id or 0
+        if not step and self.fate:
+            step = blocking
+        if step and step == blocking and self.blocking is not None:
+            self.fate += f", at {self.blocking.where}" if self.fate else ""
+        return step or importing, not step and importing != 0
 
     def kill(self) -> None:
         """SIGKILL to the runner and to what its triggers started in its session."""
@@ -117,8 +143,7 @@ class Keeper:
         on_beat: takes the runner's signs of life.
         on_together: takes which triggers are polled as one.
         on_words: takes what triggers logged and printed.
-        on_culprit: takes the id of a trigger in whose step a runner ended that nobody had asked to,
-            or was killed for its silence, and what became of the runner, in words.
+        on_death: takes the end of a runner that nobody had asked to end.
         on_change: called when a runner has started or ended.
     """
 
@@ -133,7 +158,7 @@ class Keeper:
         on_beat: Callable[[Beat], None],
         on_together: Callable[[Together], None],
         on_words: Callable[[Words], None],
-        on_culprit: Callable[[int, str], None],
+        on_death: Callable[[Death], None],
         on_change: Callable[[], None],
     ) -> None:
         self._setup = setup
@@ -144,7 +169,7 @@ class Keeper:
         self._on_beat = on_beat
         self._on_together = on_together
         self._on_words = on_words
-        self._on_culprit = on_culprit
+        self._on_death = on_death
         self._on_change = on_change
         self._child: _Child | None = None
         self._wanted = anyio.Event()
@@ -236,15 +261,17 @@ class Keeper:
         child.kill()
         status = child.process.wait()
         anyio.notify_closing(child.line)  # whoever waits to write to it is told, not forgotten
-        culprit = child.culprit()
+        culprit, importing = child.culprit()
         child.close()
         long_lived = time.monotonic() - child.started > _SETTLED_S
         self._failures = 0 if asked_to_go or long_lived else self._failures + 1
         if not asked_to_go:
             what = child.fate or describe_exit(-status if status < 0 else status << 8)
             log.error("trigger runner %d %s; starting another", child.process.pid, what)
-            if culprit and by_itself:
-                self._on_culprit(culprit, what)
+            if by_itself:
+                # SIGKILL comes from outside as a rule: for a full memory, or by hand.
+                outside = status == -signal.SIGKILL and self._failures <= _OUTSIDE
+                self._on_death(Death(what, culprit or None, importing, not outside))
         self._on_change()
 
     async def _read_line(self, child: _Child, group: TaskGroup) -> None:
@@ -262,7 +289,7 @@ class Keeper:
                 break
             try:
                 for body in frames.feed(data):
-                    self._take(decode_from_runner(body))
+                    self._take(child, decode_from_runner(body))
             except (FrameTooLarge, msgspec.DecodeError) as error:
                 log.error("the trigger runner sent what is no message: %s", error)
                 break
@@ -276,13 +303,14 @@ class Keeper:
             if not data:
                 return
             for body in frames.feed(data):
-                self._take(decode_from_runner(body))
+                self._take(child, decode_from_runner(body))
 
-    def _take(self, message: FromRunner) -> None:
+    def _take(self, child: _Child, message: FromRunner) -> None:
         match message:
             case Reports():
                 self._on_reports(message)
             case Blocked():
+                child.blocking = None if message.over else message
                 self._on_blocked(message)
             case Ask():
                 self._on_asked(message)

@@ -9,9 +9,8 @@ a claim whose commit went unanswered and a runner that was replaced all mend the
 from __future__ import annotations
 
 import logging
-import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 
 import anyio
@@ -23,10 +22,20 @@ from roost.support.processes import Process, is_alive
 from roost.support.service import Wake
 from roost.support.wire import TriggerReport, TriggerSpec
 from roost.triggerer.database import Database
-from roost.triggerer.keeper import Keeper, RunnerGone
-from roost.triggerer.messages import Cancel, Forget, Source, Start, Together
+from roost.triggerer.keeper import Death
+from roost.triggerer.messages import Blocked, Source
 from roost.triggerer.peers import Peers
-from roost.triggerer.strikes import STRIKES, Strikes, failure, name_of
+from roost.triggerer.strikes import (
+    APART,
+    HOLD_S,
+    NEVER,
+    STRIKES,
+    Strikes,
+    Suspects,
+    failure,
+    name_of,
+)
+from roost.triggerer.ward import Ward
 
 __all__ = ["POLL_S", "Lanes"]
 
@@ -37,9 +46,6 @@ _TIMER_BATCH = 1_000
 _CLAIM_BATCH = 1_000
 _SEND_BATCH = 500
 _JUDGED = 500
-_RUNNER_IDLE_S = 60.0
-# As many versions of DAG files may stay in a runner although no trigger of it needs them.
-_SPARE_SOURCES = 16
 _LAPSE_MARGIN_S = 0.1
 # However often bells ring, one look serves all rings of this long.
 _BREATH_S = 0.01
@@ -49,10 +55,12 @@ class Lanes:
     """What one incarnation of a triggerer (one job row) works on.
 
     Args:
+        wards: the runner of healthy triggers, and the one for those with strikes.
         me: this process.
         job_id: its lease; another incarnation has another Lanes.
         capacity: most poll triggers at once.
         queues: queues it takes triggers of; empty: every queue.
+        strike_after: seconds of blocking that are a strike.
         wake: set by whoever has news for this loop.
         on_fired: called after events were committed.
         on_heard: called when an event from outside is there for a trigger that waits for it.
@@ -63,12 +71,13 @@ class Lanes:
     def __init__(
         self,
         database: Database,
-        keeper: Keeper,
+        wards: tuple[Ward, Ward],
         me: Process,
         job_id: int,
         *,
         capacity: int,
         queues: tuple[str, ...],
+        strike_after: float,
         wake: Wake,
         on_fired: Callable[[int], None],
         on_heard: Callable[[], None],
@@ -76,7 +85,7 @@ class Lanes:
         on_failed: Callable[[TriggerReport], None],
     ) -> None:
         self._db = database
-        self._keeper = keeper
+        self.wards = wards
         self._me = me
         self._job_id = job_id
         self._capacity = capacity
@@ -87,22 +96,36 @@ class Lanes:
         self._on_given = on_given
         self._on_failed = on_failed
         self._peers = Peers(database, me, job_id, capacity, queues)
-        self._strikes = Strikes()
-        self._accused: list[tuple[int, int, str]] = []  # id, strikes, what became of the runner
-        self._together: dict[int, list[int]] = {}  # who is polled as one, by whose work it counts
-        self._generation = -1
-        self._sent_sources: dict[str, None] = {}  # in the order in which they were last sent for
-        self._code: dict[int, str] = {}  # code hash by id of what the runner was given
-        self._idle_since: float | None = None
+        self._strikes = Strikes(strike_after)
+        self._suspects = Suspects()
+        self._accused: list[triggers.Strike] = []
+        self._importers: list[tuple[int, str]] = []  # and what became of their runner
+        self._ended: set[int] = set()  # accused of more than a block
+        self._apart: set[int] = set()  # known to have so many strikes
+        self._moved = False  # somebody does not run where it belongs
         self._reap_at = 0.0
         self._looked_at = time.monotonic()
-        #: Epoch by id of what the present runner was given and has not ended durably.
-        self.running: dict[int, int] = {}
+
+    @property
+    def running(self) -> dict[int, int]:
+        """Epoch by id of what the present runners were given and have not ended durably."""
+        return self.wards[0].running | self.wards[1].running
+
+    @property
+    def count(self) -> int:
+        """How many that are."""
+        return sum(len(ward.running) for ward in self.wards)
+
+    def ended(self, report: TriggerReport) -> None:
+        """What became of a trigger is durable, or nobody wants to know."""
+        for ward in self.wards:
+            if ward.running.get(report.trigger_id) == report.epoch:
+                del ward.running[report.trigger_id]
 
     @property
     def free(self) -> int:
         """How many more poll triggers fit."""
-        return self._capacity - len(self.running) - self._strikes.held_back(time.monotonic())
+        return self._capacity - self.count - self._strikes.held_back(time.monotonic())
 
     @property
     def look_age_s(self) -> float:
@@ -113,9 +136,8 @@ class Lanes:
         """Work until cancelled."""
         while True:
             self._looked_at = time.monotonic()
-            while self._accused:
-                accused, self._accused = self._accused[:_JUDGED], self._accused[_JUDGED:]
-                await self._judge(accused)
+            if self._accused or self._importers:
+                await self._judge()
             look = await self._db.reading(partial(triggers.look, job_id=self._job_id))
             if look.heard:
                 self._on_heard()
@@ -128,13 +150,15 @@ class Lanes:
                 more = await self._fire(now)
                 due = None  # there may be a next one: look again before a long sleep
                 self._wake.set()
-            if look.held != len(self.running) or look.held_sum != sum(self.running):
+            held_sum = sum(sum(ward.running) for ward in self.wards)
+            if self._moved or look.held != self.count or look.held_sum != held_sum:
                 await self._reconcile()
             if look.rivals_left is not None:
                 more = await self._share(look) or more
             elif look.waiting and self.free > 0:
                 more = await self._claim(self._queues, self.free) or more
-            await self._rest_runner()
+            for ward in self.wards:
+                await ward.rest()
             if not more:
                 await anyio.sleep(_BREATH_S)
                 await self._wake.wait(self._sleep_s(due, look.rivals_left))
@@ -184,133 +208,165 @@ class Lanes:
         return len(claimed) == batch
 
     async def _reconcile(self) -> None:
-        """Make the runner run what the database says is ours, and nothing else."""
-        before = dict(self.running)
+        """Make the runners run what the database says is ours, and nothing else."""
+        self._moved = False
+        before = self.running
         held = await self._db.reading(partial(triggers.held, job_id=self._job_id))
-        gone = [
-            trigger_id
-            for trigger_id, epoch in before.items()
-            if held.get(trigger_id) != epoch and self.running.get(trigger_id) == epoch
-        ]
-        for trigger_id in gone:
-            del self.running[trigger_id]
-        try:
-            if gone:
-                there = await self._db.reading(partial(triggers.present, trigger_ids=gone))
-                over = [trigger_id for trigger_id in gone if trigger_id not in there]
-                await self._keeper.send(Cancel(gone, over))
-        except RunnerGone:
-            pass
         self._strikes.keep(held)
+        self._suspects.keep(held)
+        self._apart &= held.keys()
         now = time.monotonic()
         missing = {
             key: epoch
             for key, epoch in held.items()
             if key not in before and not self._strikes.holds(key, epoch, now)
         }
+        for ward in self.wards:
+            gone = [
+                key
+                for key, epoch in ward.running.items()
+                if before.get(key) == epoch
+                and (held.get(key) != epoch or not self._belongs(ward, key, epoch, now))
+            ]
+            if gone:
+                await self._take_back(ward, gone)
+                missing |= {
+                    key: held[key]
+                    for key in gone
+                    if key in held and not self._strikes.holds(key, held[key], now)
+                }
         if missing:
             await self._send(missing)
 
+    def _belongs(self, ward: Ward, trigger_id: int, epoch: int, now: float) -> bool:
+        held_back = self._strikes.holds(trigger_id, epoch, now)
+        return ward is self._ward_of(trigger_id) and not held_back
+
+    async def _take_back(self, ward: Ward, gone: list[int]) -> None:
+        for trigger_id in gone:
+            del ward.running[trigger_id]
+        there = await self._db.reading(partial(triggers.present, trigger_ids=gone))
+        await ward.take_back(gone, [one for one in gone if one not in there])
+
+    def _ward_of(self, trigger_id: int) -> Ward:
+        healthy, apart = self.wards
+        return apart if trigger_id in self._apart or trigger_id in self._suspects.apart else healthy
+
     async def _send(self, claimed: dict[int, int]) -> None:
-        """Have the runner run these; what it does not get is sent at the next look."""
-        self._keeper.want()
-        self._idle_since = None
-        if self._keeper.pid is None:
-            return  # its start wakes this loop, and the look finds what it lacks
-        ids = sorted(claimed)
+        """Have their runners run these; what they do not get is sent at the next look."""
+        ready = {ward: ward.ready() for ward in {self._ward_of(one) for one in claimed}}
+        # Where there is no runner, its start wakes this loop, and the look finds what it lacks.
+        ids = [one for one in sorted(claimed) if ready[self._ward_of(one)]]
         for start in range(0, len(ids), _SEND_BATCH):
-            chunk = ids[start : start + _SEND_BATCH]
-            self._forget_old_runner()
-            generation = self._generation
-            specs = await self._db.reading(partial(self._specs, chunk))
-            sources = await self._sources(specs)
-            if generation != self._keeper.generation:
-                return
-            try:
-                # Noted first: the report of a trigger that fires at once must find it here.
-                self.running.update((spec.trigger_id, spec.epoch) for spec in specs)
-                for spec in specs:  # one string for all: there are thousands
-                    self._code[spec.trigger_id] = sys.intern(spec.code_hash)
-                await self._keeper.send(Start(specs, sources))
-                self._sent_sources.update((source.code_hash, None) for source in sources)
-                await self._forget_sources()
-            except RunnerGone:
-                return
+            specs = await self._db.reading(partial(self._specs, ids[start : start + _SEND_BATCH]))
+            for spec in specs:
+                if spec.strikes >= APART:
+                    self._apart.add(spec.trigger_id)
+                if spec.strikes >= STRIKES:  # whoever struck it last could not say so any more
+                    self._fail(spec, spec.trouble)
+            for ward in self.wards:
+                its = [
+                    spec
+                    for spec in specs
+                    if spec.strikes < STRIKES and self._ward_of(spec.trigger_id) is ward
+                ]
+                if its:
+                    await ward.give(its, self._sources)
 
     def _specs(self, trigger_ids: Iterable[int], tx: Tx) -> list[TriggerSpec]:
         return triggers.specs(tx, self._job_id, trigger_ids)
 
-    async def _sources(self, specs: list[TriggerSpec]) -> list[Source]:
-        wanted = {spec.code_hash for spec in specs} - self._sent_sources.keys()
-        if not wanted:
-            return []
+    async def _sources(self, wanted: Collection[str]) -> list[Source]:
         found = await self._db.reading(lambda tx: triggers.sources(tx, wanted))
         return [Source(*row) for row in found]
 
-    async def _forget_sources(self) -> None:
-        """Have the runner let go of versions that nothing uses: files are edited for months."""
-        many = len(self._sent_sources) > _SPARE_SOURCES
-        if many or len(self._code) > 2 * len(self.running) + _SEND_BATCH:
-            self._code = {key: code for key, code in self._code.items() if key in self.running}
-        if not many:
-            return
-        unused = self._sent_sources.keys() - set(self._code.values())
-        old = [code for code in self._sent_sources if code in unused][:-_SPARE_SOURCES]
-        for code in old:
-            del self._sent_sources[code]
-        if old:
-            await self._keeper.send(Forget(old))
-
-    def _forget_old_runner(self) -> None:
-        if self._generation != self._keeper.generation:
-            self._generation = self._keeper.generation
-            self._sent_sources.clear()
-            self._code.clear()
-            self._together.clear()
-            self.running.clear()
-
-    def runner_changed(self) -> None:
+    def runner_changed(self, ward: Ward) -> None:
         """The runner started or ended: a new one holds nothing yet."""
-        self._forget_old_runner()
-        if self._keeper.pid is None:
-            self.running.clear()
+        ward.changed()
         self._wake.set()
-
-    async def _rest_runner(self) -> None:
-        """Let a runner go that has had nothing to do for a while."""
-        if self.running or self._keeper.pid is None:
-            self._idle_since = None
-        elif self._idle_since is None:
-            self._idle_since = time.monotonic()
-        elif time.monotonic() - self._idle_since > _RUNNER_IDLE_S:
-            self._idle_since = None
-            await self._keeper.dismiss(1.0)
 
     # -- triggers that end or block their runner ------------------------------------------------
 
-    def together(self, told: Together) -> None:
-        """These triggers are polled as one: what one does, all do."""
-        self._together[told.trigger_id] = told.trigger_ids
+    def blocked(self, ward: Ward, note: Blocked) -> None:
+        """A trigger keeps its runner's loop from turning, or has done so (D20)."""
+        if note.trigger_id is None:
+            return
+        seconds = note.blocked_us / 1e6
+        trouble = f"blocked its runner for {seconds:.2f} s at {note.where}"
+        for one, epoch in ward.all_with(note.trigger_id).items():
+            strike = note.over and self._strikes.block(one, seconds, ward.apart)
+            self._accused.append(triggers.Strike(one, epoch, int(strike), trouble))
+        self._wake.set()
 
-    def accuse(self, trigger_id: int, how: str) -> None:
-        """A runner ended in a step of this trigger: the next ones get it later, or never."""
-        for one in self._together.get(trigger_id, [trigger_id]):
-            epoch = self.running.get(one)
-            if epoch is not None:  # else its row is gone, or its event stored: it is not sent again
-                count = self._strikes.add(one, epoch, time.monotonic())
-                self._accused.append((one, count, how))
+    def accuse(self, ward: Ward, death: Death) -> None:
+        """A runner ended that nobody had asked to: its triggers' doing, if it can be told whose."""
+        how = f"the runner {death.how}"
+        culprit = death.culprit
+        if culprit is not None and death.importing:
+            self._importers.append((culprit, f"{how}, while its code was imported"))
+            return
+        if culprit is None and death.suspicious:
+            culprit = self._suspects.died(ward.running, ward.apart)
+            self._moved = True
+            if culprit is None and ward.running:
+                self._make_room(ward)
+                log.error("%s, and it is not seen which trigger did that: half run apart now", how)
+        if culprit is not None:
+            for one, epoch in ward.all_with(culprit).items():
+                self._strikes.hold(one, epoch, NEVER)  # until it is judged
+                self._ended.add(one)
+                self._accused.append(triggers.Strike(one, epoch, 1, how))
 
-    async def _judge(self, accused: list[tuple[int, int, str]]) -> None:
-        """Tell whose triggers they were; fail those that have their last strike."""
-        counts = {trigger_id: (count, how) for trigger_id, count, how in accused}
-        for spec in await self._db.reading(partial(self._specs, list(counts))):
-            count, how = counts[spec.trigger_id]
+    def _make_room(self, ward: Ward) -> None:
+        """Let suspects be alone in the runner apart for a while."""
+        until = time.monotonic() + HOLD_S
+        for one, epoch in ward.running.items():
+            if one in self._apart and one not in self._suspects.apart:
+                self._strikes.hold(one, epoch, until)
+
+    async def _judge(self) -> None:
+        """Strike whom there is something against; tell whose triggers they were, fail the worst."""
+        importers, self._importers = self._importers, []
+        for importer, how in importers:
+            needs = partial(triggers.of_same_code, job_id=self._job_id, trigger_id=importer)
+            for key, epoch in (await self._db.reading(needs)).items():
+                self._ended.add(key)
+                self._accused.append(triggers.Strike(key, epoch, 1, how))
+        accused: dict[int, triggers.Strike] = {}
+        for one in self._accused:
+            before = accused.get(one.trigger_id)
+            count = one.count + (before.count if before else 0)
+            accused[one.trigger_id] = one._replace(count=count)
+        self._accused.clear()
+        listed = list(accused.values())
+        for start in range(0, len(listed), _JUDGED):
+            await self._strike(listed[start : start + _JUDGED])
+
+    async def _strike(self, accused: list[triggers.Strike]) -> None:
+        strike = partial(triggers.strike, job_id=self._job_id, strikes=accused, now=now_us())
+        found = await self._db.until_done(strike)
+        struck = {one.trigger_id: one for one in accused if one.count and one.trigger_id in found}
+        if not struck:
+            return
+        for spec in await self._db.reading(partial(self._specs, list(struck))):
+            count, trouble = found[spec.trigger_id], struck[spec.trigger_id].trouble
             log.error(
-                "trigger %d (%s) ended or blocked its runner, time %d of %d: the runner %s",
-                spec.trigger_id, name_of(spec), count, STRIKES, how,
+                "trigger %d (%s) ended or blocked its runner, time %d of %d: %s",
+                spec.trigger_id, name_of(spec), count, STRIKES, trouble,
             )  # fmt: skip
             if count >= STRIKES:
-                self._on_failed(failure(spec, how))
+                self._fail(spec, trouble)
+            elif count >= APART:
+                self._apart.add(spec.trigger_id)
+                self._strikes.hold(spec.trigger_id, spec.epoch, 0)
+            elif spec.trigger_id in self._ended:
+                self._strikes.hold(spec.trigger_id, spec.epoch, time.monotonic() + HOLD_S)
+        self._ended -= struck.keys()
+        self._moved = True
+
+    def _fail(self, spec: TriggerSpec, trouble: str | None) -> None:
+        self._strikes.hold(spec.trigger_id, spec.epoch, NEVER)
+        self._on_failed(failure(spec, trouble))
 
     # -- other triggerers ----------------------------------------------------------------------
 

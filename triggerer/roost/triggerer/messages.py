@@ -40,9 +40,10 @@ __all__ = [
     "decode_to_runner",
 ]
 
-# Memory that both sides see: one native integer, the id of the trigger whose step the runner is
-# executing, or 0. It outlives the runner (roost.triggerer.steps).
-SLOT_BYTES = 8
+# Memory that both sides see: two native integers, the id of the trigger whose step the runner is
+# executing, and of the one whose code it imports, or 0. It outlives the runner
+# (roost.triggerer.steps).
+SLOT_BYTES = 16
 
 
 class Source(msgspec.Struct):
@@ -182,13 +183,15 @@ class Blocked(msgspec.Struct, tag=True):
         trigger_id: None when the loop is blocked outside every trigger's task.
         label: ``dag_id.task_id run run_id`` of it.
         where: ``file:line in function``, the innermost frame of the user's code.
-        blocked_us: for how long it was seen so far.
+        blocked_us: for how long it was seen so far, without what the loop waited for a CPU.
+        over: the loop turns again: that was all of it.
     """
 
     trigger_id: int | None
     label: str
     where: str
     blocked_us: int
+    over: bool = False
 
 
 ToRunner = Setup | Start | Forget | Cancel | Answer | Stop | Stored

@@ -19,10 +19,10 @@ __all__ = ["Receipts"]
 
 
 class Receipts:
-    """The receipts that the runner of ``keeper`` waits for."""
+    """The receipts that the runners of ``keepers`` wait for; each knows its own."""
 
-    def __init__(self, keeper: Keeper) -> None:
-        self._keeper = keeper
+    def __init__(self, keepers: Sequence[Keeper]) -> None:
+        self._keepers = keepers
         self._waiting: list[tuple[int, int, bool]] = []
         self._wake = Wake()
 
@@ -40,6 +40,6 @@ class Receipts:
         while True:
             await self._wake.wait()
             waiting, self._waiting = self._waiting, []
-            if waiting:
+            for keeper in self._keepers if waiting else ():
                 with contextlib.suppress(RunnerGone):
-                    await self._keeper.send(Stored(waiting))
+                    await keeper.send(Stored(waiting))

@@ -26,6 +26,7 @@ from roost.dag.trigger import BaseTrigger, source_of
 from roost.triggerer.bundle import Bundle
 from roost.triggerer.case import Case
 from roost.triggerer.messages import Source
+from roost.triggerer.steps import importing
 
 __all__ = ["Registry"]
 
@@ -93,6 +94,10 @@ class Registry:
 
     def _find(self, case: Case) -> type[BaseTrigger]:
         """Check the name, then import. Runs in the loader's thread."""
+        with importing(case.trigger_id):
+            return self._get(case)
+
+    def _get(self, case: Case) -> type[BaseTrigger]:
         source = self._sources.get(case.code_hash)
         allowed = source.triggers if source is not None else []
         where = source.fileloc if source is not None else "its DAG file"

@@ -284,8 +284,12 @@ class Runner(asyncio.Protocol):
             if kind != "trigger" or not number.isdigit():
                 return None, task.get_name()
             trigger_id = int(number)
+        return trigger_id, self.name_trigger(trigger_id)
+
+    def name_trigger(self, trigger_id: int) -> str:
+        """The label of a trigger, empty when it has ended; called by the watchdog's thread."""
         case = self.cases.get(trigger_id)
-        return trigger_id, "" if case is None else case.label
+        return "" if case is None else case.label
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
@@ -349,7 +353,7 @@ def main() -> None:
     runner = Runner(loop)
     logging.basicConfig(level=logging.INFO, handlers=[Handler(runner.journal, own)])
     share_streams(runner.journal.printed)
-    watchdog = Watchdog(loop, runner.name_task, notes)
+    watchdog = Watchdog(loop, runner.name_task, runner.name_trigger, notes)
     watchdog.start()
     with serving_triggers(runner.asking):
         _run(loop, lambda: runner.serve(line))

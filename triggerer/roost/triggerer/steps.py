@@ -7,25 +7,28 @@ memory shared with the supervisor before each step and 0 after it: what stands t
 runner has ended is the culprit (:mod:`roost.triggerer.strikes`). A trigger that sleeps costs
 nothing, a step some hundred nanoseconds.
 
-Not seen: callbacks outside of tasks, and threads. They leave 0, and 0 accuses nobody.
+So is the trigger for which a DAG file is imported. Not seen: callbacks outside of tasks, and
+threads. They leave 0, and 0 accuses nobody.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import mmap
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine, Generator, Iterator
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from roost.triggerer.case import CURRENT
 from roost.triggerer.messages import SLOT_BYTES
 
-__all__ = ["Steps", "attach", "started_by", "task_factory"]
+__all__ = ["Steps", "attach", "importing", "started_by", "task_factory"]
 
 T = TypeVar("T")
 
-# One number: the trigger whose step is executing, or 0. Private until attach().
+# Two numbers, or 0: the trigger whose step is executing, and the one whose code is imported in a
+# thread beside it. Private until attach().
 _slot = memoryview(bytearray(SLOT_BYTES)).cast("q")
 
 # Which trigger started a task; a trigger's own task bears its id as name.
@@ -36,6 +39,16 @@ def attach(fd: int) -> None:
     """Write into this file's memory from now on; ``fd`` may be closed afterwards."""
     global _slot
     _slot = memoryview(mmap.mmap(fd, SLOT_BYTES)).cast("q")
+
+
+@contextlib.contextmanager
+def importing(trigger_id: int) -> Iterator[None]:
+    """Note that the code of this trigger is imported."""
+    _slot[1] = trigger_id
+    try:
+        yield
+    finally:
+        _slot[1] = 0
 
 
 class Steps(Coroutine[Any, Any, T]):

@@ -1,59 +1,119 @@
-"""Which triggers ended their runner, or blocked it until it was killed, and how often (D5).
+"""What triggers did to their runner, and what follows (D5, D20).
 
 Every runner is given all triggers of its predecessor. Were a culprit among them each time, no
-other trigger would ever live longer than the culprit allows. So it is held back for a while, for
-longer the second time, and with the third strike it has failed: however many culprits there are,
-the deaths they cause are bounded, and everything else gets on.
+other trigger would ever live longer than the culprit allows. So its *strikes* are counted in its
+row, which outlives this process: with the first it is held back for a while, with the second it
+moves to a runner apart, with the third it has failed. However many culprits there are, the deaths
+they cause are bounded, and everything else gets on.
+
+Who ends a runner outside of all tasks - in a thread, in C code of a callback - is not seen at it.
+Then it is looked for by halves (:class:`Suspects`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import random
+from collections.abc import Collection, Mapping
 
 from roost.support.wire import TriggerReport, TriggerSpec
 
-__all__ = ["HOLD_S", "STRIKES", "Strikes", "failure", "name_of"]
+__all__ = ["APART", "HOLD_S", "NEVER", "STRIKES", "Strikes", "Suspects", "failure", "name_of"]
 
 STRIKES = 3
-# After the first strike; twice as long after the second.
+# With so many strikes a trigger runs apart from those that have none.
+APART = 2
 HOLD_S = 4.0
-_NEVER = float("inf")
+NEVER = float("inf")
 
 
 class Strikes:
-    """The strikes of one incarnation's triggers. Times are seconds of a monotonic clock."""
+    """Who is held back, and for how long who has blocked; times are of a monotonic clock.
 
-    def __init__(self) -> None:
-        self._counts: dict[int, tuple[int, int]] = {}  # epoch and strikes by id
-        self._until: dict[int, float] = {}  # held back; for ever: failed
+    Args:
+        strike_after: seconds of blocking that are a strike.
+    """
 
-    def add(self, trigger_id: int, epoch: int, now: float) -> int:
-        """Strike this trigger and hold it back; gives its strikes under this claim."""
-        of_epoch, count = self._counts.get(trigger_id, (epoch, 0))
-        count = count + 1 if of_epoch == epoch else 1
-        self._counts[trigger_id] = epoch, count
-        self._until[trigger_id] = _NEVER if count >= STRIKES else now + HOLD_S * count
-        return count
+    def __init__(self, strike_after: float = 1.0) -> None:
+        self._strike_after = strike_after
+        self._until: dict[int, tuple[int, float]] = {}  # epoch and end of the hold by id
+        self._blocked: dict[int, float] = {}  # seconds that are no strike yet
+
+    def hold(self, trigger_id: int, epoch: int, until: float) -> None:
+        """Give this trigger to no runner until then."""
+        self._until[trigger_id] = epoch, until
 
     def holds(self, trigger_id: int, epoch: int, now: float) -> bool:
         """Whether a runner must not be given this trigger yet."""
-        if now >= self._until.get(trigger_id, now):
-            return False
-        return self._counts[trigger_id][0] == epoch
+        of_epoch, until = self._until.get(trigger_id, (epoch, now))
+        return of_epoch == epoch and now < until
 
     def next_s(self, now: float) -> float:
         """Seconds until the next one may run again; infinite when none is held back."""
-        return min((until - now for until in self._until.values() if until > now), default=_NEVER)
+        ends = (until for _, until in self._until.values())
+        return min((until - now for until in ends if until > now), default=NEVER)
 
     def held_back(self, now: float) -> int:
         """How many will run again, but not now."""
-        return sum(now < until < _NEVER for until in self._until.values())
+        return sum(now < until < NEVER for _, until in self._until.values())
+
+    def block(self, trigger_id: int, seconds: float, apart: bool) -> bool:
+        """A trigger has blocked its runner; True when that is a strike.
+
+        Args:
+            trigger_id: who.
+            seconds: for how long.
+            apart: it runs with its like: only a long block counts, short ones do not add up.
+        """
+        before = 0.0 if apart else self._blocked.pop(trigger_id, 0.0)
+        if before + seconds >= self._strike_after:
+            return True
+        if not apart:
+            self._blocked[trigger_id] = before + seconds
+        return False
 
     def keep(self, held: Mapping[int, int]) -> None:
         """Forget every trigger that is not held any more."""
-        for trigger_id in self._counts.keys() - held.keys():
-            del self._counts[trigger_id]
+        for trigger_id in self._until.keys() - held.keys():
             del self._until[trigger_id]
+        for trigger_id in self._blocked.keys() - held.keys():
+            del self._blocked[trigger_id]
+
+
+class Suspects:
+    """Finds who ends runners without being seen at it: half of those who may have runs apart.
+
+    Each death tells which half it was. Only one that was alone in its runner is found guilty, so
+    a wrong guess costs nobody a strike.
+    """
+
+    def __init__(self) -> None:
+        self._among: set[int] = set()
+        #: Those that run apart for now.
+        self.apart: set[int] = set()
+
+    def died(self, running: Collection[int], apart: bool) -> int | None:
+        """A runner has ended by nobody's visible doing.
+
+        Args:
+            running: its triggers.
+            apart: it is the one for those with strikes and for suspects.
+
+        Returns:
+            Who it was; None when it can have been several.
+        """
+        if apart and len(running) == 1:
+            return next(iter(running))
+        # The runner apart has nobody else; in the other, it is who was not apart the last time.
+        among = set(running) if apart else (self._among & set(running)) or set(running)
+        half = set(random.sample(sorted(among), (len(among) + 1) // 2))
+        # Where the next one ends, the intersection with its triggers leaves the right half.
+        self._among, self.apart = among, half
+        return None
+
+    def keep(self, held: Mapping[int, int]) -> None:
+        """Forget every trigger that is not held any more."""
+        self.apart &= held.keys()
+        self._among &= held.keys()
 
 
 def name_of(spec: TriggerSpec) -> str:
@@ -62,15 +122,16 @@ def name_of(spec: TriggerSpec) -> str:
     return f"{spec.classpath} of {spec.dag_id}.{spec.task_id}{mapped} run {spec.run_id}"
 
 
-def failure(spec: TriggerSpec, how: str) -> TriggerReport:
+def failure(spec: TriggerSpec, trouble: str | None) -> TriggerReport:
     """The report of a trigger that has had its last strike.
 
     Args:
         spec: the trigger.
-        how: what became of the last runner: ``exited with code 9``.
+        trouble: what it did the last time: ``the runner exited with code 9``.
     """
     error = (
         f"trigger {spec.trigger_id} ({name_of(spec)}) ended or blocked its runner {STRIKES} times, "
-        f"the last one {how}: await instead of blocking, and raise instead of exiting"
+        f"the last time: {trouble}. Await instead of blocking, move what blocks to "
+        "asyncio.to_thread, and raise instead of exiting"
     )
     return TriggerReport(spec.trigger_id, spec.epoch, "failed", error=error)

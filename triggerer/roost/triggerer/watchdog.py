@@ -2,14 +2,19 @@
 
 Every 50 ms the thread looks which task, or which callback outside of all tasks, the loop is in.
 When it meets one, it posts a probe to the loop; a probe that has not run at a later look means
-that the same step of that task has gone on since. An idle loop is never woken. A call that holds
-the GIL stops this thread as well: then the supervisor notices the silence.
+that the same step of that task has gone on since, and the probe itself tells when it was over. An
+idle loop is never woken. A call that holds the GIL stops this thread as well: then it is told of
+when it is over, or the supervisor notices the silence.
+
+What the loop's thread waited for a CPU is not counted, nor what the process was stopped: on a busy
+machine a loop is late, but nobody blocks it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import os
 import selectors
 import sys
@@ -20,6 +25,7 @@ from collections.abc import Callable
 from types import CodeType, FrameType
 
 from roost.support.frames import pack
+from roost.triggerer.case import CURRENT
 from roost.triggerer.messages import Blocked
 
 __all__ = ["Watchdog"]
@@ -27,6 +33,9 @@ __all__ = ["Watchdog"]
 LOOK_S = 0.05
 BLOCKED_S = 0.15
 _ORPHAN_S = 6.0
+# Between two looks, more than this counts only as far as the loop's thread has used a CPU.
+_GAP_S = 0.2
+_UNSEEN = "a call that kept the interpreter to itself"
 
 # asyncio's and our own frames are on every stack; the culprit is what they called.
 _INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
@@ -39,6 +48,7 @@ class Watchdog:
     Args:
         loop: the loop to watch; it runs in the thread that makes the watchdog.
         name_task: gives ``(trigger id, label)`` of a task, or ``(None, …)``.
+        name_trigger: gives the label of a trigger.
         notes: file descriptor that ``Blocked`` frames are written to.
     """
 
@@ -46,21 +56,25 @@ class Watchdog:
         self,
         loop: asyncio.AbstractEventLoop,
         name_task: Callable[[asyncio.Task[object]], tuple[int | None, str]],
+        name_trigger: Callable[[int], str],
         notes: int,
     ) -> None:
         self._loop = loop
         self._name_task = name_task
+        self._name_trigger = name_trigger
         self._notes = notes
         self._watched = threading.get_ident()
+        self._schedstat = f"/proc/self/task/{threading.get_native_id()}/schedstat"
         self._parent = os.getppid()
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         self._orphan_since: float | None = None
-        # One suspicion: a step of this task or callback, since then, probe back yet, told yet.
+        # One suspicion: a step of this task or callback, for so long, probe back yet, told yet.
         self._suspect: object = None
-        self._since = 0.0
+        self._blocked_s = 0.0
         self._turned = True
-        self._told = False
+        self._told: Blocked | None = None
+        self._seen = self._ran = self._starved = self._turned_at = 0.0
 
     def start(self) -> None:
         """Begin to watch."""
@@ -81,27 +95,82 @@ class Watchdog:
     def _look(self, now: float) -> None:
         task = asyncio.current_task(self._loop)
         suspect = task or _callback(self._frame())
-        if suspect is None:
+        before, passed = self._seen, self._passed(now)
+        if self._turned and self._suspect is not None:
+            self._over(min(passed, max(0.0, self._turned_at - before)))
+        if suspect is not None and suspect is self._suspect:
+            self._blocked_s += passed
+            if self._told is None and self._blocked_s >= BLOCKED_S:
+                self._tell(task)
+        elif self._told is not None:
+            self._blocked_s += passed  # it went on into a library's code: its probe is not back
+        elif suspect is None:
             self._suspect = None
-        elif suspect is not self._suspect or self._turned:
-            self._suspect, self._since, self._told = suspect, now, False
-            self._turned = False
+        else:
+            self._suspect, self._blocked_s, self._turned = suspect, 0.0, False
             try:
                 self._loop.call_soon_threadsafe(self._probe, suspect)
             except RuntimeError:  # the loop is closed
                 self._done.set()
-        elif not self._told and now - self._since >= BLOCKED_S:
-            self._told = True
-            self._tell(task, now - self._since)
+
+    def _passed(self, now: float) -> float:
+        """Seconds since the last look that the loop's thread could have turned in."""
+        ran, starved = self._scheduled()
+        gap = now - self._seen - (starved - self._starved)
+        if gap > _GAP_S:  # this thread did not run either: for the GIL, or because we were stopped
+            gap = max(_GAP_S, ran - self._ran)
+        self._seen, self._ran, self._starved = now, ran, starved
+        return max(0.0, gap)
+
+    def _scheduled(self) -> tuple[float, float]:
+        """Seconds that the loop's thread has run, and has waited for a CPU."""
+        try:
+            with open(self._schedstat, "rb", buffering=0) as file:
+                ran, starved, _ = file.read().split()
+        except (OSError, ValueError):  # a kernel without it
+            return 0.0, 0.0
+        return int(ran) / 1e9, int(starved) / 1e9
 
     def _probe(self, suspect: object) -> None:
         if suspect is self._suspect:
+            self._turned_at = time.monotonic()
             self._turned = True
 
-    def _tell(self, task: asyncio.Task[object] | None, blocked_s: float) -> None:
-        trigger_id, label = (None, "a callback") if task is None else self._name_task(task)
-        where = _where(self._frame())
-        note = Blocked(trigger_id, label[:500], where[:500], int(blocked_s * 1e6))
+    def _tell(self, task: asyncio.Task[object] | None) -> None:
+        frame = self._frame()
+        trigger_id, label = self._name_callback(frame) if task is None else self._name_task(task)
+        blocked_us = int(self._blocked_s * 1e6)
+        self._told = Blocked(trigger_id, label[:500], _where(frame)[:500], blocked_us)
+        self._write(self._told)
+
+    def _over(self, since_look: float) -> None:
+        """What was suspected is over; tell so, if it was told of or could not be."""
+        suspect, self._suspect = self._suspect, None
+        self._blocked_s += since_look
+        if (
+            self._told is None
+            and self._blocked_s >= BLOCKED_S
+            and isinstance(suspect, asyncio.Task)
+        ):
+            trigger_id, label = self._name_task(suspect)
+            self._told = Blocked(trigger_id, label[:500], _UNSEEN, 0)
+        if self._told is not None:
+            self._told.blocked_us, self._told.over = int(self._blocked_s * 1e6), True
+            self._write(self._told)
+            self._told = None
+
+    def _name_callback(self, top: FrameType | None) -> tuple[int | None, str]:
+        """Whose context the callback runs in: that of the trigger that registered it."""
+        while top is not None:
+            context = getattr(top.f_locals.get("self"), "_context", None)  # of asyncio's Handle
+            if top.f_code.co_name == "_run" and isinstance(context, contextvars.Context):
+                trigger_id = context.get(CURRENT)
+                if trigger_id is not None:
+                    return trigger_id, self._name_trigger(trigger_id)
+            top = top.f_back
+        return None, "a callback"
+
+    def _write(self, note: Blocked) -> None:
         with contextlib.suppress(OSError):  # pipe full, or nobody reads: a lost note is no harm
             os.write(self._notes, pack(note))  # below PIPE_BUF: whole or not at all
 
@@ -120,7 +189,12 @@ def _callback(top: FrameType | None) -> CodeType | None:
     """The code the loop runs outside of all tasks; None when it waits for something to do."""
     if top is None or _library(top.f_code.co_filename):
         return None
-    return top.f_code
+    code = top.f_code
+    while top is not None:  # the callback itself, whatever it is in
+        if not _library(top.f_code.co_filename):
+            code = top.f_code
+        top = top.f_back
+    return code
 
 
 def _where(top: FrameType | None) -> str:

@@ -23,12 +23,14 @@ __all__ = [
     "Look",
     "Place",
     "SourceRow",
+    "Strike",
     "claim",
     "counts",
     "fire_timers",
     "give_back",
     "held",
     "look",
+    "of_same_code",
     "owners_without_job",
     "place",
     "present",
@@ -36,6 +38,7 @@ __all__ = [
     "sources",
     "specs",
     "store",
+    "strike",
 ]
 
 # The moment as DateTimeTrigger yields it, in roost.support.typedjson, made without a row of Python.
@@ -138,11 +141,25 @@ _HELD = Sql(
 # condition for one row and compare every row of ours with every id asked for.
 _SPECS = Sql(
     "SELECT t.id AS trigger_id, t.epoch, t.classpath, t.source, t.kwargs, t.code_hash, t.fileloc, "
-    "run.dag_id, run.run_id, ti.task_id, ti.map_index, ti.try_number, t.job_id, t.fired_at "
+    "run.dag_id, run.run_id, ti.task_id, ti.map_index, ti.try_number, t.job_id, t.fired_at, "
+    "t.strikes, t.trouble "
     "FROM {rows:r | id bigint} JOIN trigger t ON t.id = r.id "
     "JOIN task_instance ti ON ti.id = t.ti_id JOIN dag_run run ON run.id = t.dag_run_id"
 )
 _PRESENT = Sql("SELECT t.id FROM {rows:r | id bigint} JOIN trigger t ON t.id = r.id")
+# Of the claim in force only: what an older one was accused of is its successor's no more.
+_STRIKE = Sql(
+    "UPDATE trigger SET strikes = trigger.strikes + r.strikes, trouble = r.trouble, "
+    "trouble_at = :now "
+    "FROM {rows:r | id bigint, epoch integer, strikes integer, trouble text} "
+    "WHERE trigger.id = r.id AND trigger.epoch = r.epoch AND trigger.job_id = :job_id "
+    "AND trigger.fired_at IS NULL RETURNING trigger.id, trigger.strikes"
+)
+_OF_CODE = Sql(
+    "SELECT o.id, o.epoch FROM trigger t JOIN trigger o ON o.code_hash = t.code_hash "
+    "WHERE t.id = :trigger_id AND t.job_id = :job_id AND o.lane = 'poll' "
+    "AND o.fired_at IS NULL AND o.job_id = :job_id"
+)
 _PLACE = Sql(
     "SELECT run.dag_id, run.run_id FROM trigger t JOIN dag_run run ON run.id = t.dag_run_id "
     "WHERE t.id = :trigger_id AND t.fired_at IS NULL"
@@ -168,6 +185,20 @@ _STORE = Sql(
 _MARK = Sql(
     "UPDATE trigger SET fired_at = :now WHERE id IN (SELECT r.id FROM {rows:r | id bigint})"
 )
+
+
+class Strike(NamedTuple):
+    """What is said against a trigger under one claim.
+
+    Attributes:
+        count: strikes to add; 0 only keeps the trouble.
+        trouble: what it did, for people.
+    """
+
+    trigger_id: int
+    epoch: int
+    count: int
+    trouble: str
 
 
 class Look(NamedTuple):
@@ -315,7 +346,30 @@ def _spec(row: Row) -> TriggerSpec:
         task_id=row.task_id,
         map_index=row.map_index,
         try_number=row.try_number,
+        strikes=row.strikes,
+        trouble=row.trouble,
     )
+
+
+def strike(tx: Tx, job_id: int, strikes: Sequence[Strike], now: int) -> dict[int, int]:
+    """Write down what triggers did to their runner (D20); at most one entry for each.
+
+    Returns:
+        The strikes that each has now; those that fired or are not ours any more are left out.
+    """
+    if not strikes or not jobs.owns_lease(tx, job_id):
+        return {}
+    rows = [
+        {"id": one.trigger_id, "epoch": one.epoch, "strikes": one.count, "trouble": one.trouble}
+        for one in strikes
+    ]
+    found = tx.all(_STRIKE, job_id=job_id, rows=tx.rows(rows), now=now)
+    return {row.id: row.strikes for row in found}
+
+
+def of_same_code(tx: Tx, job_id: int, trigger_id: int) -> dict[int, int]:
+    """Epoch by id of all triggers of a job that need the DAG file version which this one needs."""
+    return {row.id: row.epoch for row in tx.all(_OF_CODE, job_id=job_id, trigger_id=trigger_id)}
 
 
 def place(tx: Tx, trigger_id: int) -> Place | None:
