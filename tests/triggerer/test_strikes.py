@@ -297,8 +297,8 @@ def test_killer_in_an_import_fails_those_who_need_it(
     world = World(database_url, roost_home / "dags", code)
     mark.touch()
     bad, worse = world.defer([{"cls": "Healthy"}, {"cls": "Sleeps"}])
-    file = {"cls": "FileTrigger", "source": "roost.triggers.file:FileTrigger", "fileloc": None}
-    (good,) = world.defer([{**file, "code_hash": None, "kwargs": {"paths": [str(mark)]}}])
+    file = {"cls": "FileTrigger", "source": "roost.triggers.file:FileTrigger"}
+    (good,) = world.defer([{**file, "kwargs": {"paths": [str(mark)]}}])
     daemons.start("triggerer")
     events = wait_events(world, bad, worse, good)
     kinds = [events[number]["kind"] for number in (bad, worse, good)]
@@ -318,9 +318,10 @@ def test_second_strike_moves_to_a_runner_apart(
         ]
     )
     triggerer = daemons.start("triggerer")
-    first, second = wait_events(world, blocks)[blocks]["value"]  # type: ignore[misc]
-    assert first != second
-    assert pids.read_text().split() == [first]  # its runner went on
+    seen = wait_events(world, blocks)[blocks]["value"]
+    assert isinstance(seen, list)
+    assert len(set(seen)) == 2
+    assert pids.read_text().split() == seen[:1]  # its runner went on
     sql = "SELECT strikes, trouble, trouble_at FROM trigger WHERE id = :id"
     (row,) = world.rows(sql, id=blocks)
     assert row["strikes"] == 2
@@ -338,7 +339,10 @@ def test_second_strike_moves_to_a_runner_apart(
 def test_strikes_outlive_the_triggerer(world: World, daemons: Daemons) -> None:
     """D5: strikes are of the trigger, not of a claim: another triggerer goes on counting."""
     third, failed = world.defer(
-        [{"cls": "Exits", "strikes": 2}, {"cls": "Healthy", "strikes": 3, "trouble": "it exited"}]
+        [
+            {"cls": name, "strikes": count, "trouble": "it exited"}
+            for name, count in (("Exits", 2), ("Healthy", 3))
+        ]
     )
     triggerer = daemons.start("triggerer")
     events = wait_events(world, third, failed)

@@ -156,7 +156,8 @@ _STRIKE = Sql(
     "AND trigger.fired_at IS NULL RETURNING trigger.id, trigger.strikes"
 )
 _OF_CODE = Sql(
-    "SELECT o.id, o.epoch FROM trigger t JOIN trigger o ON o.code_hash = t.code_hash "
+    "SELECT o.id, o.epoch, o.source, o.code_hash FROM trigger t "
+    "JOIN trigger o ON o.code_hash = t.code_hash "
     "WHERE t.id = :trigger_id AND t.job_id = :job_id AND o.lane = 'poll' "
     "AND o.fired_at IS NULL AND o.job_id = :job_id"
 )
@@ -368,8 +369,12 @@ def strike(tx: Tx, job_id: int, strikes: Sequence[Strike], now: int) -> dict[int
 
 
 def of_same_code(tx: Tx, job_id: int, trigger_id: int) -> dict[int, int]:
-    """Epoch by id of all triggers of a job that need the DAG file version which this one needs."""
-    return {row.id: row.epoch for row in tx.all(_OF_CODE, job_id=job_id, trigger_id=trigger_id)}
+    """Epoch by id of all triggers of a job whose class is in the DAG file version of this one's."""
+    found = tx.all(_OF_CODE, job_id=job_id, trigger_id=trigger_id)
+    classes = {
+        name for row in sources(tx, {row.code_hash for row in found}) for name in row.triggers
+    }
+    return {row.id: row.epoch for row in found if row.source in classes}
 
 
 def place(tx: Tx, trigger_id: int) -> Place | None:
