@@ -335,8 +335,8 @@ class Lanes:
         accused: dict[int, triggers.Strike] = {}
         for one in self._accused:
             before = accused.get(one.trigger_id)
-            count = one.count + (before.count if before else 0)
-            accused[one.trigger_id] = one._replace(count=count)
+            count = one.strikes + (before.strikes if before else 0)
+            accused[one.trigger_id] = one._replace(strikes=count)
         self._accused.clear()
         listed = list(accused.values())
         for start in range(0, len(listed), _JUDGED):
@@ -345,7 +345,7 @@ class Lanes:
     async def _strike(self, accused: list[triggers.Strike]) -> None:
         strike = partial(triggers.strike, job_id=self._job_id, strikes=accused, now=now_us())
         found = await self._db.until_done(strike)
-        struck = {one.trigger_id: one for one in accused if one.count and one.trigger_id in found}
+        struck = {one.trigger_id: one for one in accused if one.strikes and one.trigger_id in found}
         if not struck:
             return
         for spec in await self._db.reading(partial(self._specs, list(struck))):

@@ -192,13 +192,13 @@ class Strike(NamedTuple):
     """What is said against a trigger under one claim.
 
     Attributes:
-        count: strikes to add; 0 only keeps the trouble.
+        strikes: as many more; 0 only keeps the trouble.
         trouble: what it did, for people.
     """
 
     trigger_id: int
     epoch: int
-    count: int
+    strikes: int
     trouble: str
 
 
@@ -361,7 +361,7 @@ def strike(tx: Tx, job_id: int, strikes: Sequence[Strike], now: int) -> dict[int
     if not strikes or not jobs.owns_lease(tx, job_id):
         return {}
     rows = [
-        {"id": one.trigger_id, "epoch": one.epoch, "strikes": one.count, "trouble": one.trouble}
+        {"id": one.trigger_id, "epoch": one.epoch, "strikes": one.strikes, "trouble": one.trouble}
         for one in strikes
     ]
     found = tx.all(_STRIKE, job_id=job_id, rows=tx.rows(rows), now=now)
