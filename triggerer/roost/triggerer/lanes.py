@@ -136,8 +136,7 @@ class Lanes:
         """Work until cancelled."""
         while True:
             self._looked_at = time.monotonic()
-            if self._accused or self._importers:
-                await self._judge()
+            await self._judge()
             look = await self._db.reading(partial(triggers.look, job_id=self._job_id))
             if look.heard:
                 self._on_heard()
@@ -150,8 +149,7 @@ class Lanes:
                 more = await self._fire(now)
                 due = None  # there may be a next one: look again before a long sleep
                 self._wake.set()
-            held_sum = sum(sum(ward.running) for ward in self.wards)
-            if self._moved or look.held != self.count or look.held_sum != held_sum:
+            if self._unsettled(look):
                 await self._reconcile()
             if look.rivals_left is not None:
                 more = await self._share(look) or more
@@ -162,6 +160,11 @@ class Lanes:
             if not more:
                 await anyio.sleep(_BREATH_S)
                 await self._wake.wait(self._sleep_s(due, look.rivals_left))
+
+    def _unsettled(self, look: triggers.Look) -> bool:
+        """Whether the runners hold something else than they should."""
+        held_sum = sum(sum(ward.running) for ward in self.wards)
+        return self._moved or look.held != self.count or look.held_sum != held_sum
 
     def _sleep_s(self, next_due: int | None, rivals_left: int | None) -> float:
         now = time.monotonic()
