@@ -61,7 +61,7 @@ def source_of(loaded: LoadedFile) -> Source:
 
 
 def resolve(registry: Registry, source: str, code_hash: str = "") -> Any:
-    case: Any = SimpleNamespace(source=source, code_hash=code_hash)
+    case: Any = SimpleNamespace(trigger_id=1, source=source, code_hash=code_hash)
     return asyncio.run(registry.resolve(case))
 
 

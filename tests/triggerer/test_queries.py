@@ -237,6 +237,27 @@ def test_event_of_a_stale_claim_is_refused(world: World, run: Run) -> None:
     assert world.events()[number]["value"] == "owner"
 
 
+def test_strike_counts_for_the_claim_in_force_only(world: World, run: Run) -> None:
+    """D20, S15: strikes add up in the row; an older claim or another's job adds none."""
+    me, other = join(run), join(run)
+    (number,) = world.defer([{"cls": "Any"}])
+    epoch = run(lambda tx: triggers.claim(tx, me, 10))[number]
+
+    def strike(job_id: int, of_epoch: int, count: int, trouble: str) -> dict[int, int]:
+        said = triggers.Strike(number, of_epoch, count, trouble)
+        return run(lambda tx: triggers.strike(tx, job_id, [said], 7))
+
+    assert strike(me, epoch, 1, "first") == {number: 1}
+    assert strike(me, epoch - 1, 1, "stale") == {}
+    assert strike(other, epoch, 1, "not its own") == {}
+    assert strike(me, epoch, 0, "only told") == {number: 1}
+    assert world.rows("SELECT strikes, trouble, trouble_at FROM trigger") == [
+        {"strikes": 1, "trouble": "only told", "trouble_at": 7}
+    ]
+    world.rows("UPDATE trigger SET fired_at = 1")
+    assert strike(me, epoch, 1, "too late") == {}
+
+
 def test_events_of_cleared_triggers_are_left_out(world: World, run: Run) -> None:
     """An event that races a clear is no error, and does not hold up the others of its batch."""
     cleared, kept, failed = world.defer([{"cls": "Waits"}] * 3)
