@@ -245,7 +245,8 @@ def test_strike_counts_for_the_claim_in_force_only(world: World, run: Run) -> No
 
     def strike(job_id: int, of_epoch: int, count: int, trouble: str) -> dict[int, int]:
         said = triggers.Strike(number, of_epoch, count, trouble)
-        return run(lambda tx: triggers.strike(tx, job_id, [said], 7))
+        found: dict[int, int] = run(lambda tx: triggers.strike(tx, job_id, [said], 7))
+        return found
 
     assert strike(me, epoch, 1, "first") == {number: 1}
     assert strike(me, epoch - 1, 1, "stale") == {}
