@@ -90,14 +90,17 @@ def test_split_of_one_queue_is_by_capacity(capacities: list[int], total: int) ->
 def test_split_that_was_carried_out_stays(
     peers: list[Peer], counts: dict[tuple[int | None, str], int]
 ) -> None:
-    """No ping-pong: split again, nobody is to move more than rounding."""
+    """No ping-pong: split again, nobody is above its part by more than it may keep.
+
+    Rounding may leave one trigger too many per part, and the loads are level over all parts.
+    """
     done: Counter[tuple[int | None, str]] = Counter()
     for part in split(peers, counts):
         for job_id, number in part.target.items():
             done[job_id, min(part.queues)] += number
     for part in split(peers, done):
         for job_id, number in part.target.items():
-            assert abs(number - part.held[job_id]) <= 1
+            assert part.held[job_id] - number <= slack(number)
 
 
 def test_one_that_may_take_all_leaves_the_rest_to_others() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,7 +13,7 @@ from roost.dag.registry import resolve_trigger
 from roost.dag.trigger import BaseTrigger, TriggerEvent, source_of
 from roost.support import typedjson
 
-__all__ = ["Waiting", "fired", "remade", "until", "waiting"]
+__all__ = ["Waiting", "descriptors", "fired", "remade", "until", "waiting"]
 
 
 def remade(trigger: BaseTrigger) -> BaseTrigger:
@@ -86,3 +88,9 @@ async def until(look: Callable[[], object]) -> None:
     async with asyncio.timeout(30):
         while not look():  # noqa: ASYNC110 - other processes make it so
             await asyncio.sleep(0.01)
+
+
+def descriptors() -> int:
+    """How many files this process has open, less what earlier tests have dropped unclosed."""
+    gc.collect()
+    return len(os.listdir("/proc/self/fd"))

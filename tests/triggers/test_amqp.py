@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -17,7 +16,7 @@ from roost.triggers import AmqpTrigger
 from roost.triggers.amqp_consumers import connect_arguments
 from tests.dag.case import a_dag, raw, run
 from tests.support.rabbitmq import MISSING, RabbitServer
-from tests.triggers.case import waiting
+from tests.triggers.case import descriptors, waiting
 
 pytestmark = [
     pytest.mark.timeout(180),
@@ -138,7 +137,7 @@ def test_each_trigger_takes_one_and_leaves_the_rest(server: RabbitServer) -> Non
 
 
 def test_cancelled_triggers_keep_nothing(server: RabbitServer) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
 
     async def main() -> None:
         async with broker(server, "jobs") as jobs:
@@ -149,7 +148,7 @@ def test_cancelled_triggers_keep_nothing(server: RabbitServer) -> None:
             await jobs.until(ready=1)
 
     asyncio.run(main())
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before
 
 
 def test_a_broker_that_was_gone_is_found_again(server: RabbitServer) -> None:

@@ -18,7 +18,7 @@ from roost.triggers import FileDeleteTrigger, FileTrigger
 from roost.triggers.folders import Folders
 from roost.triggers.servers import join, leave
 from tests.dag.case import a_dag, run
-from tests.triggers.case import until, waiting
+from tests.triggers.case import descriptors, until, waiting
 
 NEVER = 3600.0
 
@@ -143,7 +143,7 @@ def test_a_file_is_deleted_when_its_event_is_stored(tmp_path: Path) -> None:
 
 
 def test_all_share_one_queue_and_leave_nothing(tmp_path: Path) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
 
     async def main() -> None:
         names = [str(tmp_path / str(number % 10) / "x") for number in range(100)]
@@ -161,7 +161,7 @@ def test_all_share_one_queue_and_leave_nothing(tmp_path: Path) -> None:
         assert hub._watches == {}
 
     asyncio.run(main())
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before
 
 
 def test_a_lost_event_costs_no_more_than_a_look(tmp_path: Path) -> None:

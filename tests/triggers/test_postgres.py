@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,7 +16,7 @@ from roost.sensors import PgNotifySensor
 from roost.support import typedjson
 from roost.triggers import PgNotifyTrigger
 from tests.dag.case import a_dag, raw, run
-from tests.triggers.case import until, waiting
+from tests.triggers.case import descriptors, until, waiting
 
 
 class Server:
@@ -197,7 +196,7 @@ def test_a_wrong_query_fails_its_own_trigger(server: Server) -> None:
 
 
 def test_nothing_is_left_open_when_all_are_cancelled(server: Server) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
 
     async def main() -> None:
         async with waiting(*[PgNotifyTrigger("pg", f"c{n % 7}") for n in range(50)]):
@@ -205,7 +204,7 @@ def test_nothing_is_left_open_when_all_are_cancelled(server: Server) -> None:
         await until(lambda: not server.ours())
 
     asyncio.run(main())
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before
 
 
 @pytest.mark.parametrize(

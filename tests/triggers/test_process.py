@@ -22,7 +22,7 @@ from roost.support.wire import DeferSpec
 from roost.triggers import ProcessTrigger
 from tests.dag.case import a_dag, raw, run
 from tests.support.waiting import wait_until
-from tests.triggers.case import remade, until, waiting
+from tests.triggers.case import descriptors, remade, until, waiting
 
 SAYS = "echo one; read line < {go}; echo $line; exit ${{CODE:-0}}"
 
@@ -151,14 +151,14 @@ def test_another_host_says_so_and_a_restarted_one_knows_that_it_is_gone(tmp_path
 
 def test_nothing_of_a_cancelled_trigger_is_left(tmp_path: Path) -> None:
     process = start(tmp_path / "p", "sleep", "1000")
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
 
     async def main() -> None:
         async with waiting(*[trigger_of(process) for _ in range(20)]):
-            await until(lambda: len(os.listdir("/proc/self/fd")) >= before + 20)
+            await until(lambda: descriptors() >= before + 20)
 
     asyncio.run(main())
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before
     detached.kill(process.token, 0)
 
 
