@@ -23,6 +23,7 @@ from roost.dag import scope
 from roost.dag.cluster_policy import load_policy
 from roost.dag.definition import DAG
 from roost.dag.ignore import IGNORE_FILES, read_rules
+from roost.dag.starting import import_start_triggers
 from roost.dag.trigger import BaseTrigger, source_of, trigger_classes
 from roost.exceptions import DagError
 from roost.support.user_settings import ignore_syntax, local_settings
@@ -173,16 +174,9 @@ def load_dag_file(
     with nullcontext() if bundle is None else bundle.present():
         names = {} if bundle is None else bundle.builtins
         module = _execute(module_name(path, folder), path, *_code(path, source), names)
+        dags = _dags_of(module, path)
+        import_start_triggers(dags.values())
         triggers = known_triggers()  # while the modules are there that they are found in
-    scan = [*vars(module).values(), *scope.declared_dags(vars(module))]
-    found = [dag for dag in scan if isinstance(dag, DAG)]
-    # A sub-DAG may be local to a function (S5): it is found through its operator.
-    found += [subdag for dag in found for subdag in dag.subdags()]
-    dags: dict[str, DAG] = {}
-    for dag in found:
-        if dags.setdefault(dag.dag_id, dag) is not dag:
-            raise DagError(f"two DAGs of this file are called {dag.dag_id!r}; rename one")
-        dag.fileloc = path
     if policy is not None:
         policy.apply(dags)
     if bundle is not None:
@@ -197,6 +191,19 @@ def load_dag_file(
         code_hash=_hash(source, data),
         texts=_texts(folder, data),
     )
+
+
+def _dags_of(module: ModuleType, path: str) -> dict[str, DAG]:
+    scan = [*vars(module).values(), *scope.declared_dags(vars(module))]
+    found = [dag for dag in scan if isinstance(dag, DAG)]
+    # A sub-DAG may be local to a function (S5): it is found through its operator.
+    found += [subdag for dag in found for subdag in dag.subdags()]
+    dags: dict[str, DAG] = {}
+    for dag in found:
+        if dags.setdefault(dag.dag_id, dag) is not dag:
+            raise DagError(f"two DAGs of this file are called {dag.dag_id!r}; rename one")
+        dag.fileloc = path
+    return dags
 
 
 def _code(path: str, source: str) -> tuple[str, CodeType]:

@@ -117,6 +117,9 @@ class MappedOperator(BaseOperator):
             if name not in self._defaults:
                 knobs.setdefault(name, value)
         super().__init__(**knobs)
+        told = constant.get("start_from_trigger", operator.start_from_trigger)
+        self.start_from_trigger = bool(told)
+        self.start_trigger_args = operator.start_trigger_args
         of = f"task {self.task_id!r}"
         if self.mapped_group is not None:
             raise DagError(

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from roost.support.wire import OnTimeout
+
 __all__ = [
     "AssetCondition",
     "CallbackName",
@@ -21,6 +23,7 @@ __all__ = [
     "SerializedDag",
     "SerializedDeadline",
     "SerializedExpand",
+    "SerializedStart",
     "SerializedTask",
     "SerializedTimetable",
     "TriggerRule",
@@ -149,6 +152,28 @@ class AssetCondition(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=T
         return {self.uri} if self.op == "asset" else {u for p in self.parts for u in p.uris()}
 
 
+class SerializedStart(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """The trigger that a task starts in, without a worker (D12).
+
+    Attributes:
+        classpath: as its author wrote it.
+        source: ``module:qualname`` of the class.
+        kwargs: its arguments, typed JSON; texts in them are templates that the runner renders.
+        next_method: where the task goes on at its event; None: the trigger ends the task.
+        next_kwargs: more arguments for that method, typed JSON.
+        timeout_us: longest wait, from the start of the trigger (D6).
+        on_timeout: what the task comes to then.
+    """
+
+    classpath: str
+    source: str
+    kwargs: dict[str, Any] = {}
+    next_method: str | None = None
+    next_kwargs: dict[str, Any] = {}
+    timeout_us: Count | None = None
+    on_timeout: OnTimeout = "retry"
+
+
 class SerializedTask(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """One task of a DAG: its edges and every knob the scheduler or a worker decides by."""
 
@@ -196,6 +221,8 @@ class SerializedTask(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=T
     mapped_group: Name | None = None
     # URIs of the assets that a success makes anew (H16).
     outlets: list[Name] = []
+    # Its first stage is a trigger (D12).
+    start: SerializedStart | None = None
     extra: dict[str, Any] = {}
 
 

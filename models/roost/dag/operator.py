@@ -17,6 +17,7 @@ from roost.dag.group import TaskGroup
 from roost.dag.model import TriggerRule
 from roost.dag.names import check_id
 from roost.dag.policy import PriorityWeightStrategy, RetryPolicy
+from roost.dag.starting import StartTriggerArgs, own_copy
 from roost.dag.tasknode import TaskNode
 from roost.dag.trigger import BaseTrigger
 from roost.dag.xcom_arg import XComArg, find_arguments
@@ -96,6 +97,9 @@ class BaseOperator(TaskNode):
     template_ext: Sequence[str] = ()
     #: True for an operator whose execute() does nothing: it is completed without a process (H27).
     empty_body: ClassVar[bool] = False
+    #: Whether it starts in the trigger that ``start_trigger_args`` tells, without a worker (D12).
+    start_from_trigger: bool = False
+    start_trigger_args: StartTriggerArgs | None = None
     #: Values that are no templates although they stand in templated fields.
     verbatim: Sequence[Any] = ()
 
@@ -159,6 +163,8 @@ class BaseOperator(TaskNode):
         doc_rst: str | None = None,
     ) -> None:
         super().__init__()
+        if self.start_trigger_args is not None:
+            self.start_trigger_args = own_copy(self.start_trigger_args)
         group = task_group or (scope.current_group() if dag is None else None)
         self.label = check_id(task_id, "task_id")
         self.task_id = check_id(group.child_id(task_id), "task_id") if group else task_id

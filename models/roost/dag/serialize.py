@@ -22,6 +22,7 @@ from roost.dag.model import (
 )
 from roost.dag.operator import BaseOperator
 from roost.dag.param import Param, check_defaults, defaults, merged
+from roost.dag.starting import serialize_start
 from roost.dag.timetable import parse_schedule
 from roost.dag.weights import MAX_WEIGHT, MIN_WEIGHT
 from roost.dag.zone import dag_timezone, default_timezone
@@ -143,6 +144,7 @@ def _task(task: BaseOperator, zone: str) -> SerializedTask:
         setup=task.is_setup,
         teardown=task.is_teardown,
         on_failure_fail_dagrun=task.on_failure_fail_dagrun,
+        start=serialize_start(task),
         expand=task.expansion.serialize() if isinstance(task, MappedOperator) else None,
         mapped_group=task.mapped_group.group_id if task.mapped_group is not None else None,
         run_as_user=task.run_as_user or None,
@@ -194,6 +196,7 @@ def _is_empty(task: BaseOperator) -> bool:
     # A subclass that writes its own execute() has a body again.
     return (
         bool(author.__dict__.get("empty_body"))
+        and not task.start_from_trigger
         and not any(asset.extra for asset in task.outlets)
         and not _callbacks(task)
         and all(

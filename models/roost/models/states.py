@@ -60,6 +60,7 @@ class Event(StrEnum):
     UPSTREAM_FAIL = "upstream_fail"
     REFUSE = "refuse"  # it cannot be expanded: what it is mapped over has no length (H17)
     DEFER = "defer"
+    START_DEFERRED = "start_deferred"  # its trigger is its first stage (D12)
     RESUME = "resume"
     LOSE = "lose"  # its worker died or was drained: dispatched anew, no try consumed (S11)
     CLEAR = "clear"  # a user wants it to run again
@@ -87,6 +88,7 @@ MOVES: dict[Event, tuple[frozenset[State], State]] = {
     Event.UPSTREAM_FAIL: (frozenset({State.NONE}), State.UPSTREAM_FAILED),
     Event.REFUSE: (frozenset({State.NONE}), State.FAILED),
     Event.DEFER: (frozenset({State.RUNNING}), State.DEFERRED),
+    Event.START_DEFERRED: (frozenset({State.SCHEDULED}), State.DEFERRED),
     Event.RESUME: (frozenset({State.DEFERRED}), State.SCHEDULED),
     Event.LOSE: (frozenset({State.QUEUED, State.RUNNING}), State.SCHEDULED),
     Event.CLEAR: (frozenset(set(State) - {State.NONE}), State.NONE),

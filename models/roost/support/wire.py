@@ -198,11 +198,28 @@ class Outcome(msgspec.Struct, omit_defaults=True):
     assets: dict[str, msgspec.Raw] = {}
 
 
+class StartSpec(msgspec.Struct, omit_defaults=True):
+    """What a trigger is made of that its task starts in (D12): kept with its row, as it was written.
+
+    Attributes:
+        kwargs: its arguments, typed JSON; texts in them are templates.
+        operator: the class of the task.
+        max_tries: as in :class:`TaskSpec`.
+        task: what templates see of the run; added for the runner, not kept.
+    """
+
+    kwargs: msgspec.Raw
+    operator: str
+    max_tries: int
+    task: TaskSpec | None = None
+
+
 class TriggerSpec(msgspec.Struct, omit_defaults=True):
     """One trigger to run, as the triggerer hands it to its runner child.
 
     Attributes:
         strikes: how often it has ended or blocked its runner; ``trouble`` tells the last time.
+        start: set where its arguments are still to be rendered (D12).
     """
 
     trigger_id: int
@@ -219,6 +236,7 @@ class TriggerSpec(msgspec.Struct, omit_defaults=True):
     try_number: int
     strikes: int = 0
     trouble: str | None = None
+    start: StartSpec | None = None
 
 
 class TriggerReport(msgspec.Struct, omit_defaults=True):

@@ -179,6 +179,10 @@ class ActiveRun:
         """Whether a body of this task instance has begun, in this try or in one before (H28)."""
         return self.own_tries(index) > 1 or index in self.resumed or index in self.losses
 
+    def starts_in_trigger(self, index: int) -> bool:
+        """Whether no worker is to run this task instance before its trigger has had an event."""
+        return index not in self.resumed and self.board.tasks[index].start is not None
+
     def has_dispatch(self, index: int) -> bool:
         """Whether a task instance is queued or runs; its board need not know which."""
         state = self.board.states[index]

@@ -111,7 +111,7 @@ class Scheduler:
         memory = self._memory
         if seen is None or self._reclaim or seen.shrinking or memory.book.mindful:
             return True
-        if len(memory.ready):
+        if len(memory.ready) or memory.starters.waiting():
             return True  # slots may have come free without a word: another's task, a larger pool
         if (seen.paused, seen.holding) != (memory.paused, memory.holding_pools):
             return True

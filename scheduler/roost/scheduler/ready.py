@@ -130,6 +130,11 @@ class Ready:
         while parked and (run.in_line[pool] < run.room or parked[0] < run.last_in_line[pool]):
             self._push(heapq.heappop(parked))
 
+    def first(self, pool: str) -> Candidate | None:
+        """Who is first in the line of a pool, ageing apart."""
+        heap = self._heaps.get(pool)
+        return heap[0] if heap else None
+
     def wanted(self, slots: int) -> dict[str, int]:
         """What could be taken of each pool at most, in hundredths, where anything is wanted.
 

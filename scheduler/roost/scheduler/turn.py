@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from roost.models.engine import Tx
+from roost.models.queries import handoffs
 from roost.models.queries.assets import NewEvent
 from roost.models.queries.handoffs import Handoff
 from roost.models.queries.runs import mark_changed
@@ -24,6 +25,7 @@ from roost.models.transitions import Moved, move
 from roost.scheduler.book import ActiveRun, Book
 from roost.scheduler.gates import TaskKey, is_limited
 from roost.scheduler.ready import Ready
+from roost.scheduler.starters import Starters
 from roost.support.clock import SECOND
 from roost.support.wire import CallbackSpec
 
@@ -67,6 +69,7 @@ class Memory:
 
     book: Book = field(default_factory=Book)
     ready: Ready = field(default_factory=Ready)
+    starters: Starters = field(default_factory=Starters)
     ids: IdBlock = field(default_factory=IdBlock)
     paused: frozenset[str] = frozenset()
     may_start: bool = True  # something changed since queued runs were last looked at
@@ -152,6 +155,19 @@ class Turn:
         run.doubted = True
         mark_changed(self.tx, run.key)
         self.more = True
+
+    def reserve_ids(self, count: int) -> None:
+        """Have at least so many dispatch ids at hand."""
+        if self.memory.ids.left < count:
+            size = max(IdBlock.SIZE, count)
+            self.memory.ids.refill(handoffs.allocate_ids(self.tx, "dispatch", size), size)
+
+    def line_up(self, run: ActiveRun, index: int) -> None:
+        """Let a task instance stand where those like it do: for a worker, or for its trigger."""
+        if run.starts_in_trigger(index):
+            self.memory.starters.add(run, index, self.now)
+        else:
+            self.memory.ready.add(run, index)
 
     def touch(self, run: ActiveRun) -> None:
         """Note that something of the run changed: it is decided in this turn."""

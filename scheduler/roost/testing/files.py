@@ -16,6 +16,7 @@ from roost.dag.loader import LoadedFile, known_triggers, load_dag_file, read_sou
 from roost.dag.model import ParsedFile, SerializedDag
 from roost.dag.schedule import Timetable
 from roost.dag.serialize import serialize_dag
+from roost.dag.starting import import_start_triggers
 from roost.dag.timetable import Interval, infer_manual_interval
 from roost.exceptions import DagError
 from roost.models.engine import Tx, read, transact
@@ -139,6 +140,7 @@ class Files:
 
 def _as_file(dag: DAG) -> LoadedFile:
     """A DAG that was made in a test, as the only one of a file."""
+    import_start_triggers((dag, *dag.subdags()))
     module = sys.modules.get("__main__") or ModuleType("simulated")
     return LoadedFile(
         dags={one.dag_id: one for one in (dag, *dag.subdags())},

@@ -1,6 +1,7 @@
 """Triggers: what a deferred task waits for."""
 
 from roost.dag.callback_url import callback_url
+from roost.dag.starting import StartTriggerArgs
 from roost.dag.trigger import (
     BaseTrigger,
     TaskFailedEvent,
@@ -37,6 +38,7 @@ __all__ = [
     "RedisKeyTrigger",
     "RedisStreamTrigger",
     "SqlTrigger",
+    "StartTriggerArgs",
     "TaskFailedEvent",
     "TaskSkippedEvent",
     "TaskSuccessEvent",

@@ -76,6 +76,7 @@ class NewTrigger(NamedTuple):
     external_key: str | None
     on_timeout: str = "retry"
     rank: int = 0
+    start: str | None = None
 
 
 # Runs marked as changed are read again first: what their rows meant may have changed with them.
@@ -106,14 +107,14 @@ _FIRED = Sql(
 )
 _COLUMNS = (
     "ti_id, dag_run_id, dispatch_id, lane, classpath, source, kwargs, next_method, next_kwargs, "
-    "code_hash, fileloc, queue, due_at, timeout_at, external_key, on_timeout, rank"
+    "code_hash, fileloc, queue, due_at, timeout_at, external_key, on_timeout, rank, start"
 )
 _CREATE = Sql(
     f"INSERT INTO trigger ({_COLUMNS}, created_at) SELECT {_COLUMNS}, {{now}} FROM "
     "{rows:r | ti_id bigint, dag_run_id bigint, dispatch_id bigint, lane text, classpath text, "
     "source text, kwargs text, next_method text, next_kwargs text, code_hash text, fileloc text, "
     "queue text, due_at bigint, timeout_at bigint, external_key text, "
-    "on_timeout text, rank bigint} "
+    "on_timeout text, rank bigint, start text} "
     "WHERE {true} ON CONFLICT (ti_id) DO NOTHING RETURNING ti_id, id"
 )
 _DELETE = Sql("DELETE FROM trigger WHERE id IN (SELECT r.id FROM {rows:r | id bigint})")

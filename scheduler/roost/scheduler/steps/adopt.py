@@ -57,7 +57,7 @@ def load_run(turn: Turn, row: RunRow, instances: list[InstanceRow]) -> ActiveRun
         alarms.append(Alarm(run.timeout_at, row.id, 0, None))
     turn.book.add(run, alarms)
     for index in run.waiting:
-        turn.memory.ready.add(run, index)
+        turn.line_up(run, index)
     turn.touch(run)
     _remove_unknown(turn, run, instances)
     if version.plan.dated and row.logical_date is not None:

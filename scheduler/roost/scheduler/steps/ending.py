@@ -148,5 +148,5 @@ def schedule(turn: Turn, run: ActiveRun, index: int) -> None:
         "trigger_id": None,
     }
     run.wait(index, Waiting((Event.SCHEDULE,), columns))
-    turn.memory.ready.add(run, index)
+    turn.line_up(run, index)
     turn.touch(run)

@@ -13,7 +13,8 @@ from roost.models.states import Event
 from roost.scheduler.book import ActiveRun, Waiting
 from roost.scheduler.gates import TaskKey
 from roost.scheduler.ready import UNLIMITED
-from roost.scheduler.turn import IdBlock, Turn
+from roost.scheduler.steps.start import start_in_triggers
+from roost.scheduler.turn import Turn
 
 __all__ = ["enqueue"]
 
@@ -48,11 +49,9 @@ def enqueue(turn: Turn, shrinking: frozenset[str]) -> None:
     if slots > 0:
         turn.memory.ready.let_in(room)
     free, sizes = _free_slots(turn, slots, shrinking)
+    start_in_triggers(turn, free, changes)
     admitted, turn.starving, _ = turn.memory.ready.admit(slots, free, sizes)
-    needed = len(admitted) + len(turn.callbacks)
-    if turn.memory.ids.left < needed:
-        size = max(IdBlock.SIZE, needed)
-        turn.memory.ids.refill(handoffs.allocate_ids(turn.tx, "dispatch", size), size)
+    turn.reserve_ids(len(admitted) + len(turn.callbacks))
     groups: dict[_Group, list[_Item]] = defaultdict(list)
     for candidate in admitted:
         run, index = candidate.run, candidate.task
@@ -101,6 +100,7 @@ def _free_slots(
     }
     short = {pool for pool, most in wanted.items() if most > free.get(pool, 0)}
     short.update(turn.memory.ready.elder_pools)
+    short.update(turn.memory.starters.pools(turn.memory.holding_pools))
     sizes: dict[str, int] = {}
     if short:
         for row in handoffs.lock_pools(turn.tx, sorted(short)):

@@ -176,7 +176,7 @@ def _lose(turn: Turn, item: Ended, afresh: list[int]) -> Callable[[], None]:
         turn.let_go(run, index, defers=index in run.resumed)
         run.board.settle(index, State.SCHEDULED)
         run.wait(index, Waiting((), {}))
-        turn.memory.ready.add(run, index)
+        turn.line_up(run, index)
         turn.touch(run)
 
     return then
