@@ -165,7 +165,7 @@ def test_a_trigger_moment_needs_a_zone(wrong: Any) -> None:
     with pytest.raises(RoostException, match="datetime with a time zone"):
         DateTimeTrigger(wrong)
     with pytest.raises(RoostException, match="timedelta or seconds"):
-        TimeDeltaTrigger("1h")  # type: ignore[arg-type]
+        TimeDeltaTrigger("1h")
 
 
 def test_sensor_knobs_are_checked() -> None:

@@ -199,7 +199,8 @@ class Outcome(msgspec.Struct, omit_defaults=True):
 
 
 class StartSpec(msgspec.Struct, omit_defaults=True):
-    """What a trigger is made of that its task starts in (D12): kept with its row, as it was written.
+    """What a trigger is made of that its task starts in (D12): kept with its row as it stands in
+    the DAG file.
 
     Attributes:
         kwargs: its arguments, typed JSON; texts in them are templates.
@@ -246,15 +247,17 @@ class TriggerReport(msgspec.Struct, omit_defaults=True):
         error: why it failed; of an end, its reason.
         xcoms: what an end pushes for the task.
         waits: it is to be told when this is in the database.
+        row: of kind ``row``: it waits as a row from now on, which this describes (D12).
     """
 
     trigger_id: int
     epoch: int
-    kind: Literal["fired", "failed"] | EndKind
+    kind: Literal["fired", "failed", "row"] | EndKind
     payload: msgspec.Raw = msgspec.Raw(b"null")
     error: str | None = None
     waits: bool = False
     xcoms: list[XComWrite] = []
+    row: DeferSpec | None = None
 
     @property
     def size(self) -> int:

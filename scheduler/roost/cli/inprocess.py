@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 
 from roost.cli.memory import Memory
+from roost.cli.started import start_in_trigger
 from roost.dag import xcom_value
 from roost.dag.deferral import timer_payload
 from roost.dag.expansion import max_map_length
@@ -204,7 +205,10 @@ class InProcessRun:
         self.store.task_id, self.store.map_index = task_id, map_index
         while True:
             self._say(name, State.RUNNING, f"{spec.next_method}" if spec.next_method else "")
-            outcome = run_task(spec, self._loaded, self.store)
+            start = self._plan.tasks[self._plan.index[task_id]].start
+            outcome = start_in_trigger(start, spec, self._loaded, self.store) or run_task(
+                spec, self._loaded, self.store
+            )
             for xcom in outcome.xcoms:
                 self.store.push(xcom.key, xcom.value, xcom.length)
             if outcome.kind != "deferred" or outcome.defer is None:

@@ -16,16 +16,17 @@ from sqlalchemy import Engine
 
 from roost.dag.loader import LoadedFile
 from roost.dag.registry import resolve_trigger
-from roost.dag.runtime import serving_triggers
+from roost.dag.runtime import serving_triggers, using
 from roost.dag.trigger import BaseTrigger
 from roost.models.engine import Tx, read, transact
 from roost.models.queries import external, jobs, triggers
 from roost.support.clock import SECOND
 from roost.support.crypto import Keyring
-from roost.support.wire import Reply, TriggerReport
+from roost.support.wire import ConnectionGet, Reply, Request, TriggerReport, VariableGet, XComPull
 from roost.triggerer.asking import Asking
 from roost.triggerer.case import Case, live
 from roost.triggerer.messages import Answer, Ask
+from roost.triggerer.starting import render_start
 
 __all__ = ["Waiting"]
 
@@ -88,6 +89,20 @@ class _VirtualLoop(asyncio.SelectorEventLoop):
             if not timer.cancelled()
         ]
         return None if not pending else round(min(pending) * SECOND)
+
+
+class _Answering:
+    """Answers what the templates of one trigger ask."""
+
+    def __init__(self, reply: Callable[[Ask], Reply], trigger_id: int) -> None:
+        self._reply = reply
+        self._trigger_id = trigger_id
+
+    def call(self, request: Request) -> Reply:
+        """Answer at once."""
+        if not isinstance(request, XComPull | VariableGet | ConnectionGet):
+            return Reply(error="a trigger may only read Connections, Variables, XComs")
+        return self._reply(Ask(0, self._trigger_id, request))
 
 
 class Waiting:
@@ -201,7 +216,13 @@ class Waiting:
             async def resolve(case: Case, files: LoadedFile = files) -> type[BaseTrigger]:
                 return resolve_trigger(case.source, files.triggers, files)
 
-            coroutine = live(case, resolve, self._reports.append)
+            async def render(case: Case, files: LoadedFile = files) -> dict[str, Any]:
+                # What its templates ask is answered on the spot: nothing else runs meanwhile.
+                dag = files.dags.get(case.dag_id)
+                with using(_Answering(self._reply, case.trigger_id), None):
+                    return {} if case.start is None else render_start(case.start, dag)
+
+            coroutine = live(case, resolve, self._reports.append, render=render)
             self._cases[spec.trigger_id] = (case, self._loop.create_task(coroutine))
         held = triggers.held(tx, self._job_id)
         for trigger_id in [id_ for id_ in self._cases if id_ not in held]:

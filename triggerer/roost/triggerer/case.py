@@ -25,6 +25,7 @@ from roost.support import typedjson
 from roost.support.masking import mask_also, secrets_in
 from roost.support.storable import storable
 from roost.support.wire import TriggerReport, TriggerSpec
+from roost.triggerer.starting import row_of
 from roost.triggers.pooled import PooledTrigger
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CURRENT",
     "Case",
+    "RenderFn",
     "ReportFn",
     "ResolveFn",
     "TakeFn",
@@ -57,6 +59,7 @@ _HOW_TO_YIELD = (
 )
 
 ResolveFn = Callable[["Case"], Awaitable[type[BaseTrigger]]]
+RenderFn = Callable[["Case"], Awaitable[dict[str, Any]]]
 ReportFn = Callable[[TriggerReport], None]
 TakeFn = Callable[["Case", PooledTrigger], None]
 TellFn = Callable[["Case", BaseTrigger | None], None]
@@ -80,6 +83,7 @@ class Case:
         "seat",
         "secrets",
         "source",
+        "start",
         "started",
         "task",
         "task_id",
@@ -100,6 +104,7 @@ class Case:
         self.map_index = spec.map_index
         self.try_number = spec.try_number
         self.kwargs: bytes | None = bytes(spec.kwargs)
+        self.start = spec.start  # what it is made of, until it is rendered (D12)
         self.secrets: tuple[str, ...] = ()  # of its kwargs: hidden in all that it says
         self.task: asyncio.Task[None] | None = None
         self.seat: Seat | None = None  # in the pool; it has no task then
@@ -127,6 +132,7 @@ async def live(
     report: ReportFn,
     pool: TakeFn | None = None,
     unmet: TellFn | None = None,
+    render: RenderFn | None = None,
 ) -> None:
     """Run one trigger to its end and report what became of it. Never raises.
 
@@ -136,6 +142,7 @@ async def live(
         report: takes the report.
         pool: takes a trigger that is polled with others, and reports what becomes of it.
         unmet: told of a trigger whose wait ends without an event, before that is reported.
+        render: makes the arguments of a trigger that its task starts in.
     """
     if case.leaving:
         return
@@ -144,8 +151,13 @@ async def live(
     trigger: BaseTrigger | None = None
     events: AsyncIterator[object] | None = None
     try:
-        trigger = _build(await resolve(case), case)
+        cls = await resolve(case)
+        starts = case.start is not None
+        trigger = _build(cls, case, None if not starts or render is None else await render(case))
         trigger.trigger_id = case.trigger_id
+        if starts and (row := row_of(trigger)) is not None:
+            report(TriggerReport(case.trigger_id, case.epoch, "row", row=row))
+            return
         if pool is not None and isinstance(trigger, PooledTrigger):
             pool(case, trigger)
             return
@@ -202,12 +214,14 @@ async def _acknowledge(case: Case, trigger: BaseTrigger) -> None:
             )  # fmt: skip
 
 
-def _build(cls: type[BaseTrigger], case: Case) -> BaseTrigger:
+def _build(
+    cls: type[BaseTrigger], case: Case, rendered: dict[str, Any] | None = None
+) -> BaseTrigger:
     try:
-        kwargs = typedjson.decode(case.kwargs or b"{}")
+        kwargs = typedjson.decode(case.kwargs or b"{}") if rendered is None else rendered
     except ValueNotStorable as error:
         raise RoostException(f"the kwargs of {case.classpath} cannot be read: {error}") from None
-    case.kwargs = None
+    case.kwargs = case.start = None
     if not isinstance(kwargs, dict):
         raise RoostException(
             f"the kwargs of {case.classpath} are not a dict; return (classpath, dict) "

@@ -321,7 +321,8 @@ class Triggerer:
             lanes.ended(report)
         if stored:
             self._bell.ring("scheduler")
-        if lanes.free <= len(reports):
+        turned = any(report.kind == "row" for report in reports)  # and may be due
+        if turned or lanes.free <= len(reports):
             self._wake.set()  # there was no room before: others may be waiting
 
     def _on_beat(self, beat: Beat) -> None:

@@ -67,6 +67,8 @@ class Outbox:
             for report in batch:
                 if report.trigger_id not in stored:
                     log.info("the event of trigger %d came too late", report.trigger_id)
+                elif report.kind == "row":
+                    log.debug("trigger %d waits as a row", report.trigger_id)
                 elif report.kind != "failed":
                     self._stats.incr("triggers.succeeded")
                 else:
@@ -86,6 +88,7 @@ class Outbox:
                 return await self._store(batch[:middle]) | await self._store(batch[middle:])
             (report,) = batch
             why = str(getattr(error, "orig", error)).partition("\n")[0]
+        report.row = None
         error_text = f"the event of this trigger cannot be stored: {why}"
         report.kind, report.payload, report.error = "failed", msgspec.Raw(b"null"), error_text
         step = partial(triggers.store, job_id=self._job_id, reports=[report], now=now_us())

@@ -9,12 +9,14 @@ task deferred with, also in the next runner, and the next deferral uses the edit
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import roost.triggers
-from roost.dag.loader import load_dag_file
+from roost.dag.loader import LoadedFile, load_dag_file
 from roost.dag.registry import (
     Packages,
     entry_point_sources,
@@ -23,9 +25,11 @@ from roost.dag.registry import (
     resolve_trigger,
 )
 from roost.dag.trigger import BaseTrigger, source_of
+from roost.exceptions import RoostException
 from roost.triggerer.bundle import Bundle
 from roost.triggerer.case import Case
 from roost.triggerer.messages import Source
+from roost.triggerer.starting import Renderers, needs_dag, render_start
 from roost.triggerer.steps import importing
 
 __all__ = ["Registry"]
@@ -43,8 +47,9 @@ class Registry:
     def __init__(self, dags_folder: str) -> None:
         self._folder = Path(dags_folder)
         self._sources: dict[str, Source] = {}
-        self._loaded: dict[str, dict[str, type[BaseTrigger]]] = {}
-        self._finding: dict[tuple[str, str], asyncio.Future[type[BaseTrigger]]] = {}
+        self._loaded: dict[str, LoadedFile] = {}
+        self._finding: dict[tuple[str, str], asyncio.Future[Any]] = {}
+        self._renderers = Renderers()
         self._own = {source_of(cls): cls for cls in _own_classes()}
         self._packages = Packages()
         # One thread: two versions of a file must not be imported at the same time.
@@ -73,14 +78,41 @@ class Registry:
             return own
         found = self._packages.current(case.source)
         if found is None:
-            found = self._loaded.get(case.code_hash, {}).get(case.source)
+            loaded = self._loaded.get(case.code_hash)
+            found = None if loaded is None else loaded.triggers.get(case.source)
         if found is not None:
             return found
-        key = (case.code_hash, case.source)
+        cls: type[BaseTrigger] = await self._import(case, case.source, self._get)
+        return cls
+
+    async def arguments(self, case: Case) -> dict[str, Any]:
+        """The arguments of a trigger that its task starts in, rendered (D12).
+
+        Raises:
+            RoostException: a template is wrong.
+            TimeoutError: importing the DAG file, or rendering, took longer than a minute.
+            Exception: whatever the DAG file raised while it was imported.
+        """
+        start = case.start
+        if start is None:
+            return {}
+        dag = None
+        if needs_dag(start):
+            loaded: LoadedFile = self._loaded.get(case.code_hash) or await self._import(
+                case, "", self._get_file
+            )
+            dag = loaded.dags.get(case.dag_id)
+            if dag is None:
+                raise RoostException(f"its DAG file holds no DAG {case.dag_id!r}")
+        return await self._renderers.run(partial(render_start, start, dag))
+
+    async def _import(self, case: Case, what: str, get: Callable[[Case], Any]) -> Any:
+        """``get(case)`` in the loader's thread, once for all that want the same at a time."""
+        key = (case.code_hash, what)
         finding = self._finding.get(key)
         if finding is None:
             loop = asyncio.get_running_loop()
-            finding = loop.run_in_executor(self._loader, self._find, case)
+            finding = loop.run_in_executor(self._loader, self._noted, case, get)
             self._finding[key] = finding
         loader = self._loader
         # wait() leaves the future alone when this trigger is cancelled: others wait for it too.
@@ -92,12 +124,19 @@ class Registry:
         self._finding.pop(key, None)
         return finding.result()
 
-    def _find(self, case: Case) -> type[BaseTrigger]:
-        """Check the name, then import. Runs in the loader's thread."""
+    @staticmethod
+    def _noted(case: Case, get: Callable[[Case], Any]) -> Any:
         with importing(case.trigger_id):
-            return self._get(case)
+            return get(case)
+
+    def _get_file(self, case: Case) -> LoadedFile:
+        source = self._sources.get(case.code_hash)
+        if source is None:
+            raise RoostException("the version of its DAG file is not there any more")
+        return self._load(source)
 
     def _get(self, case: Case) -> type[BaseTrigger]:
+        """Check the name, then import. Runs in the loader's thread."""
         source = self._sources.get(case.code_hash)
         allowed = source.triggers if source is not None else []
         where = source.fileloc if source is not None else "its DAG file"
@@ -106,20 +145,20 @@ class Registry:
         if case.source in entry_point_sources():
             return self._packages.find(case.source)
         if source is not None and case.source in allowed:
-            cls = self._load(source).get(case.source)
+            cls = self._load(source).triggers.get(case.source)
             if cls is None:  # a helper that is not kept has changed since
                 raise refusal(case.source, where)
             return cls
         return resolve_trigger(case.source, allowed, None, where)
 
-    def _load(self, source: Source) -> dict[str, type[BaseTrigger]]:
+    def _load(self, source: Source) -> LoadedFile:
         loaded = self._loaded.get(source.code_hash)
         if loaded is None:
             folder = str(self._folder)
             bundle = Bundle(source.code_hash, folder, source.helpers) if source.helpers else None
             path = str(self._folder / source.fileloc)
-            file = load_dag_file(path, source.source, folder, with_policy=False, bundle=bundle)
-            loaded = self._loaded[source.code_hash] = file.triggers
+            loaded = load_dag_file(path, source.source, folder, with_policy=False, bundle=bundle)
+            self._loaded[source.code_hash] = loaded
         return loaded
 
 

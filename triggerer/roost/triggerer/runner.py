@@ -158,7 +158,14 @@ class Runner(asyncio.Protocol):
 
     async def _live(self, case: Case, registry: Registry) -> None:
         try:
-            await live(case, registry.resolve, self._report, self._pool.take, self._unmet)
+            await live(
+                case,
+                registry.resolve,
+                self._report,
+                self._pool.take,
+                self._unmet,
+                registry.arguments,
+            )
         finally:
             case.task = None
             if case.seat is None:

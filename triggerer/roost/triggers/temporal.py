@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,14 +18,17 @@ class DateTimeTrigger(BaseTrigger):
     """Fires at ``moment`` with that moment, in UTC, as payload.
 
     Args:
-        moment: an aware datetime.
+        moment: an aware datetime, or its ISO text: what a template makes of one.
         end_from_trigger: the task succeeds at that moment, without coming back to a worker (D11).
 
     Raises:
         RoostException: ``moment`` is no datetime or has no time zone.
     """
 
-    def __init__(self, moment: datetime, *, end_from_trigger: bool = False) -> None:
+    def __init__(self, moment: datetime | str, *, end_from_trigger: bool = False) -> None:
+        if isinstance(moment, str):
+            with contextlib.suppress(ValueError):
+                moment = datetime.fromisoformat(moment)
         if not isinstance(moment, datetime) or moment.tzinfo is None:
             raise RoostException(
                 f"{type(self).__name__} needs a datetime with a time zone, not {moment!r}"
@@ -61,11 +65,14 @@ class TimeDeltaTrigger(DateTimeTrigger):
     """Fires ``delta`` after it was made.
 
     Args:
-        delta: how long; a timedelta or seconds.
+        delta: how long; a timedelta or seconds, these as text, too.
         end_from_trigger: as for :class:`DateTimeTrigger`.
     """
 
-    def __init__(self, delta: timedelta | float, *, end_from_trigger: bool = False) -> None:
+    def __init__(self, delta: timedelta | float | str, *, end_from_trigger: bool = False) -> None:
+        if isinstance(delta, str):
+            with contextlib.suppress(ValueError):
+                delta = float(delta)
         if isinstance(delta, int | float) and not isinstance(delta, bool):
             delta = timedelta(seconds=delta)
         if not isinstance(delta, timedelta):

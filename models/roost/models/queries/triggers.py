@@ -17,7 +17,7 @@ from roost.models.engine import Sql, Tx
 from roost.models.queries import jobs
 from roost.models.queries.external import ANY_HEARD, HEARD
 from roost.models.sql import Row
-from roost.support.wire import TriggerReport, TriggerSpec
+from roost.support.wire import StartSpec, TaskSpec, TriggerReport, TriggerSpec
 
 __all__ = [
     "Look",
@@ -142,9 +142,30 @@ _HELD = Sql(
 _SPECS = Sql(
     "SELECT t.id AS trigger_id, t.epoch, t.classpath, t.source, t.kwargs, t.code_hash, t.fileloc, "
     "run.dag_id, run.run_id, ti.task_id, ti.map_index, ti.try_number, t.job_id, t.fired_at, "
-    "t.strikes, t.trouble "
+    "t.strikes, t.trouble, t.start "
     "FROM {rows:r | id bigint} JOIN trigger t ON t.id = r.id "
     "JOIN task_instance ti ON ti.id = t.ti_id JOIN dag_run run ON run.id = t.dag_run_id"
+)
+# What templates see of the run and its task (D12): asked for those only that have some.
+_STARTS = Sql(
+    "SELECT t.id, t.dispatch_id, t.code_hash, t.fileloc, t.queue, ti.id AS ti_id, ti.task_id, "
+    "ti.map_index, ti.try_number, ti.pool, ti.pool_slots, ti.priority_weight, "
+    "COALESCE(ti.start_date, t.created_at) AS start_date, run.dag_id, run.run_id, run.run_type, "
+    "run.logical_date, run.interval_start, run.interval_end, run.queued_at, "
+    "run.start_date AS run_start_date, run.conf "
+    "FROM {rows:r | id bigint} JOIN trigger t ON t.id = r.id "
+    "JOIN task_instance ti ON ti.id = t.ti_id JOIN dag_run run ON run.id = t.dag_run_id"
+)
+# Only the claim in force may say so; whoever comes next finds a row like those of a deferral.
+_TO_ROW = Sql(
+    "UPDATE trigger SET lane = r.lane, classpath = r.classpath, source = r.source, "
+    "kwargs = r.kwargs, due_at = r.due_at, external_key = r.external_key, "
+    "next_method = CASE WHEN r.ends = 1 THEN NULL ELSE trigger.next_method END, "
+    "start = NULL, job_id = NULL "
+    "FROM {rows:r | id bigint, epoch integer, lane text, classpath text, source text, kwargs text, "
+    "due_at bigint, external_key text, ends integer} "
+    "WHERE trigger.id = r.id AND trigger.epoch = r.epoch AND trigger.job_id = :job_id "
+    "AND trigger.fired_at IS NULL RETURNING trigger.id"
 )
 _PRESENT = Sql("SELECT t.id FROM {rows:r | id bigint} JOIN trigger t ON t.id = r.id")
 # Of the claim in force only: what an older one was accused of is its successor's no more.
@@ -170,6 +191,7 @@ _SOURCES = Sql(
     "FROM {rows:r | code_hash text} JOIN dag_source s ON s.code_hash = r.code_hash "
     "LEFT JOIN trigger_code c ON c.code_hash = s.code_hash"
 )
+_START = msgspec.json.Decoder(StartSpec)
 _HELPERS = msgspec.json.Decoder(dict[str, tuple[str, str]])
 # Locked first, so that a trigger that is cleared this very moment is left out, not an error.
 _STORE = Sql(
@@ -330,10 +352,53 @@ def specs(tx: Tx, job_id: int, trigger_ids: Iterable[int]) -> list[TriggerSpec]:
     """What a runner needs to run these triggers; those not owned any more are left out."""
     rows = tx.rows([{"id": trigger_id} for trigger_id in trigger_ids])
     found = tx.all(_SPECS, rows=rows)
-    return [_spec(row) for row in found if row.job_id == job_id and row.fired_at is None]
+    ours = [row for row in found if row.job_id == job_id and row.fired_at is None]
+    starts = _starts(tx, {row.trigger_id: row.start for row in ours if row.start is not None})
+    return [_spec(row, starts.get(row.trigger_id)) for row in ours]
 
 
-def _spec(row: Row) -> TriggerSpec:
+def _starts(tx: Tx, texts: dict[int, str]) -> dict[int, StartSpec]:
+    """What these triggers are to be made of, with their tasks."""
+    if not texts:
+        return {}
+    found = tx.all(_STARTS, rows=tx.rows([{"id": trigger_id} for trigger_id in texts]))
+    return {row.id: _start(row, texts[row.id]) for row in found}
+
+
+def _start(row: Row, text: str) -> StartSpec:
+    try:
+        start = _START.decode(text)
+    except msgspec.DecodeError:  # it fails its own task, in the runner
+        start = StartSpec(msgspec.Raw(b"null"), "", 1)
+    start.task = TaskSpec(
+        dispatch_id=row.dispatch_id,
+        ti_id=row.ti_id,
+        dag_id=row.dag_id,
+        run_id=row.run_id,
+        task_id=row.task_id,
+        map_index=row.map_index,
+        try_number=row.try_number,
+        max_tries=start.max_tries,
+        run_type=row.run_type,
+        operator=start.operator,
+        code_hash=row.code_hash,
+        fileloc=row.fileloc,
+        logical_date=row.logical_date,
+        interval_start=row.interval_start,
+        interval_end=row.interval_end,
+        run_queued_at=row.queued_at,
+        run_start_date=row.run_start_date,
+        start_date=row.start_date,
+        pool=row.pool,
+        pool_slots=row.pool_slots,
+        queue=row.queue,
+        priority_weight=row.priority_weight,
+        conf=msgspec.Raw(row.conf.encode()),
+    )
+    return start
+
+
+def _spec(row: Row, start: StartSpec | None) -> TriggerSpec:
     return TriggerSpec(
         trigger_id=row.trigger_id,
         epoch=row.epoch,
@@ -349,6 +414,7 @@ def _spec(row: Row) -> TriggerSpec:
         try_number=row.try_number,
         strikes=row.strikes,
         trouble=row.trouble,
+        start=start,
     )
 
 
@@ -403,11 +469,38 @@ def store(tx: Tx, job_id: int, reports: Sequence[TriggerReport], now: int) -> li
 
     A report is taken only from the claim in force: a triggerer that lost its lease, or whose
     trigger was claimed, timed out or cleared meanwhile, writes nothing. The first event wins.
+    One that turns out to wait as a row is made that row (D12).
 
     Returns:
-        The ids of the triggers whose event this call stored.
+        The ids of the triggers of which this call stored what became of them.
     """
     if not reports or not jobs.owns_lease(tx, job_id):
+        return []
+    turned = _to_rows(tx, job_id, [report for report in reports if report.row is not None])
+    return turned + _store(tx, job_id, [one for one in reports if one.row is None], now)
+
+
+def _to_rows(tx: Tx, job_id: int, reports: Sequence[TriggerReport]) -> list[int]:
+    rows = [
+        {
+            "id": report.trigger_id,
+            "epoch": report.epoch,
+            "lane": report.row.lane,
+            "classpath": report.row.classpath,
+            "source": report.row.source,
+            "kwargs": bytes(report.row.kwargs).decode(),
+            "due_at": report.row.due_at,
+            "external_key": report.row.key,
+            "ends": int(report.row.next_method is None),
+        }
+        for report in reports
+        if report.row is not None
+    ]
+    return [row.id for row in tx.all(_TO_ROW, job_id=job_id, rows=tx.rows(rows))] if rows else []
+
+
+def _store(tx: Tx, job_id: int, reports: Sequence[TriggerReport], now: int) -> list[int]:
+    if not reports:
         return []
     rows = tx.rows(
         [
