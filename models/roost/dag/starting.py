@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 import inspect
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -115,10 +116,11 @@ def _class_of(of: str, named: str | type[BaseTrigger]) -> type[BaseTrigger]:
         raise DagError(f"{of}: trigger_cls must be a trigger class or its name, not {named!r}")
     dotted = named.replace(":", ".")
     module, _, last = dotted.rpartition(".")
-    for kind in reversed(trigger_classes()):  # of several versions of a file, the newest
-        if dotted == f"{kind.__module__}.{kind.__qualname__}":
-            return kind
     try:
+        # First those that exist: the module may be a DAG file that is being executed.
+        same = [kind for kind in trigger_classes() if _dotted(kind) == dotted]
+        if found := next((kind for kind in same if _stands(kind)), None):
+            return found
         found = getattr(importlib.import_module(module), last)
     except (ImportError, AttributeError, ValueError) as error:
         raise DagError(
@@ -127,6 +129,18 @@ def _class_of(of: str, named: str | type[BaseTrigger]) -> type[BaseTrigger]:
     if not isinstance(found, type) or not issubclass(found, BaseTrigger):
         raise DagError(f"{of}: {named!r} is no trigger class: it must subclass BaseTrigger")
     return found
+
+
+def _dotted(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _stands(kind: type) -> bool:
+    """Whether its module has this very class, and not that of a later version of the file."""
+    target: object = sys.modules.get(kind.__module__)
+    for part in kind.__qualname__.split("."):
+        target = getattr(target, part, None)
+    return target is kind
 
 
 def _check_method(of: str, task: BaseOperator, name: str | None) -> None:
