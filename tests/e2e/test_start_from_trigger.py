@@ -11,7 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from roost.cli.main import cli
-from roost.testing import Simulation
+from roost.support.crypto import new_key
+from roost.testing import Simulation, Stub, run_dag
 from tests.support.daemons import Daemons
 from tests.support.databases import fetch
 from tests.support.waiting import wait_until
@@ -35,6 +36,7 @@ _MOVES = (
     f"SELECT {_NAME} AS name, e.event FROM event_log e "  # noqa: S608
     "JOIN task_instance t ON t.id = e.ti_id ORDER BY e.id"
 )
+_FAILED = "SELECT reason FROM event_log WHERE event = 'fail' AND ti_id IS NOT NULL"
 _XCOMS = (
     f"SELECT {_NAME} AS name, x.value FROM xcom x "  # noqa: S608
     "JOIN task_instance t ON t.id = x.ti_id"
@@ -45,8 +47,9 @@ _XCOMS = (
 def test_with_daemons_no_worker_is_asked_before_the_event_d12(
     daemons: Daemons, database_url: str, roost_home: Path
 ) -> None:
-    """One start at most, after the event; what was rendered is nowhere in the database."""
+    """One start at most, after the event; rendered with what a task would see."""
     (roost_home / "dags" / "starts.py").write_text(SOURCE)
+    daemons.env["ROOST__SECURITY__ENCRYPTION_KEY"] = new_key()
     daemons.start_all()
     wait_until(lambda: fetch(database_url, "SELECT 1 FROM dag WHERE is_active"), what="the DAG")
     daemons.cli("variables", "set", "city", "Oslo")
@@ -76,8 +79,8 @@ def test_with_daemons_no_worker_is_asked_before_the_event_d12(
     assert values["event"] == {"event": {"by": "me"}, "more": 3, "try": 1}
     assert values["mapped[0]"]["event"] == {"n": "0"}
     assert values["mapped[1]"]["event"] == {"n": day.replace("-", "")}
-    (reason,) = fetch(database_url, "SELECT reason FROM event_log WHERE event = 'fail'")
-    assert re.search(r"trigger_kwargs cannot be rendered.*'nothing' is undefined", reason["reason"])
+    (failed,) = fetch(database_url, _FAILED)
+    assert re.search(r"trigger_kwargs cannot be rendered.*'nothing' is undefined", failed["reason"])
 
 
 def test_in_a_simulation_templates_see_what_a_task_would_d12() -> None:
@@ -96,6 +99,14 @@ def test_in_a_simulation_templates_see_what_a_task_would_d12() -> None:
         assert run["ends"].xcom("told") == {"ds": ds}
         assert run["event"].xcom()["event"] == {"by": "me"}
         assert run["moment"].events == back_by_worker()
+
+
+def test_a_stub_stands_in_for_the_trigger_too_d12() -> None:
+    """``roost.testing``."""
+    run = run_dag(start_triggers.dag, stubs={"*": Stub(returns=1), "starts.fires": Stub(returns=2)})
+    assert set(run.states.values()) == {"success"}
+    assert run["fires"].xcom() == 2
+    assert "start_deferred" not in run["ends"].events
 
 
 def back_by_worker() -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from types import ModuleType
 
@@ -75,6 +75,17 @@ class Files:
         if twice or fileloc in self.loaded:
             raise DagError(f"DAG {(twice or [fileloc])[0]!r} is given twice; give each once")
         self.loaded[fileloc] = loaded
+
+    def run_bodies_of(self, names: Collection[str]) -> None:
+        """Have these tasks run a body, which a stub stands in for, and not start in a trigger.
+
+        Args:
+            names: ``task_id``, ``dag_id.task_id``, or ``*`` for every task.
+        """
+        for dag_id, dag in self._serialized.items():
+            for task in dag.tasks:
+                if not {task.task_id, f"{dag_id}.{task.task_id}", "*"}.isdisjoint(names):
+                    task.start = None
 
     @property
     def dag_ids(self) -> list[str]:

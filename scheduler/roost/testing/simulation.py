@@ -114,6 +114,7 @@ class Simulation:
         with self._engine.begin() as connection:
             schema.create(connection)
         self._files = Files(dags)
+        self._files.run_bodies_of(stubs or {})
         with running_on(self._clock):
             self._files.store(self._engine, self._clock)
             for name, slots in (pools or {}).items():
