@@ -39,6 +39,11 @@ def event_of(spec: DeferSpec, loaded: LoadedFile) -> Any:
 
 
 def to_the_end(task: BaseOperator, loaded: LoadedFile, supervisor: FakeSupervisor) -> Outcome:
+    if task.start_from_trigger:
+        assert task.start_trigger_args is not None
+        method = task.start_trigger_args.next_method
+        event = raw({"event": ["/exports/2026-01-31.csv"]})
+        return run(task, supervisor, next_method=method, next_kwargs=event)[0]
     outcome, _ = run(task, supervisor, interval_end=4_102_444_800_000_000)
     while outcome.defer is not None:
         kwargs: Any = typedjson.decode(outcome.defer.next_kwargs)
