@@ -229,6 +229,15 @@ class BaseTrigger(ABC):
         triggerer has ended before: who gives up what it took only here takes it at least once.
         """
 
+    async def on_kill(self) -> None:  # noqa: B027 - most triggers begin nothing elsewhere
+        """Called when a user clears or marks the task: end what it waits for elsewhere (D10).
+
+        Not when it times out, moves to another triggerer or has had its event. :meth:`run` has
+        been cancelled before, :meth:`cleanup` follows. It may be called on a trigger that is made
+        anew for it, and again when a triggerer ends meanwhile. ``triggerer.on_kill_timeout``
+        bounds it; what it raises is logged only.
+        """
+
     async def cleanup(self) -> None:  # noqa: B027 - most triggers hold nothing
         """Called once on every exit of :meth:`run`; what it raises is logged only (D9)."""
 

@@ -18,7 +18,7 @@ import msgspec
 
 from roost.dag.model import SerializedDag, SerializedTask
 from roost.models.engine import Tx
-from roost.models.queries import handoffs, inbox, user_edits
+from roost.models.queries import handoffs, inbox, kills, user_edits
 from roost.models.queries.user_edits import EditableInstance, EditableRun
 from roost.models.slots import share
 from roost.models.states import FINISHED, IN_FLIGHT, Event, RunEvent, RunState, State
@@ -183,7 +183,8 @@ def _open(tx: Tx, runs: Sequence[EditableRun], actor: str, reason: str) -> None:
 
 def _let_go(tx: Tx, rows: Sequence[EditableInstance]) -> None:
     """Forget what they wait for, and give back the slots that they hold meanwhile (H5)."""
-    user_edits.delete_triggers_of(tx, [row.id for row in rows if row.state == State.DEFERRED])
+    if deferred := [row.id for row in rows if row.state == State.DEFERRED]:
+        kills.kill_triggers_of(tx, deferred)
     held: Counter[str] = Counter()
     for row in rows:
         resumed = row.state == State.SCHEDULED and row.next_method is not None

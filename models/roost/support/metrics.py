@@ -207,6 +207,13 @@ METRICS: tuple[Metric, ...] = (
         _TRIGGERER,
         "Times a trigger kept the others waiting.",
     ),
+    _counter("triggers.killed", "triggers", _TRIGGERER, "Triggers whose on_kill() was called."),
+    _counter(
+        "triggers.kill_errors",
+        "triggers",
+        _TRIGGERER,
+        "Triggers whose on_kill() raised, took too long or could not be called.",
+    ),
     _counter("triggers.polls", "polls", _TRIGGERER, "Polls, each about many triggers."),
     _counter("triggers.poll_errors", "polls", _TRIGGERER, "Polls that failed."),
     _counter("events.taken", "events", _TRIGGERER, "Events from outside that woke somebody."),

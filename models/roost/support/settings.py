@@ -250,6 +250,15 @@ class Triggerer(_Section, frozen=True):
             "third fails its task.",
         ),
     ] = 1.0
+    on_kill_timeout: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=3600,
+            description="Seconds that `on_kill()` of a trigger may take, when a user has cleared "
+            "or marked its task.",
+        ),
+    ] = 30.0
     event_retention: Annotated[
         float,
         Meta(

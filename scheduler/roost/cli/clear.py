@@ -151,7 +151,9 @@ def _do(config: Config, engine: Engine, chosen: Sequence[Chosen], keep_version: 
 
 
 def ring_all(config: Config, engine: Engine, *, wished: int) -> None:
-    """Wake those who do the rest: schedulers, and workers where something is to be killed."""
+    """Wake those who do the rest: schedulers, triggerers for what waited in them, and workers
+    where something is to be killed."""
     ring(config, engine)
+    ring(config, engine, "triggerer")
     if wished:
         ring(config, engine, "worker")

@@ -29,6 +29,7 @@ from roost.triggerer.starting import row_of
 from roost.triggers.pooled import PooledTrigger
 
 if TYPE_CHECKING:
+    from roost.triggerer.killing import Killing
     from roost.triggerer.pooled import Seat
 
 __all__ = [
@@ -39,6 +40,8 @@ __all__ = [
     "ResolveFn",
     "TakeFn",
     "TellFn",
+    "build",
+    "clean",
     "explain",
     "live",
     "report_of",
@@ -74,6 +77,7 @@ class Case:
         "code_hash",
         "dag_id",
         "epoch",
+        "killing",
         "kwargs",
         "leaving",
         "map_index",
@@ -87,6 +91,7 @@ class Case:
         "started",
         "task",
         "task_id",
+        "trigger",
         "trigger_id",
         "try_number",
     )
@@ -113,6 +118,8 @@ class Case:
         self.over = False  # because nobody waits for it any more
         self.cleaning = False  # user code has ended; do not disturb cleanup
         self.receipt: asyncio.Future[bool] | None = None
+        self.trigger: BaseTrigger | None = None  # while it runs
+        self.killing: Killing | None = None  # a user ended the wait: on_kill() comes first (D10)
 
     @property
     def label(self) -> str:
@@ -153,7 +160,7 @@ async def live(
     try:
         cls = await resolve(case)
         starts = case.start is not None
-        trigger = _build(cls, case, None if not starts or render is None else await render(case))
+        trigger = build(cls, case, None if not starts or render is None else await render(case))
         trigger.trigger_id = case.trigger_id
         if starts and (row := row_of(trigger)) is not None:
             report(TriggerReport(case.trigger_id, case.epoch, "row", row=row))
@@ -161,6 +168,7 @@ async def live(
         if pool is not None and isinstance(trigger, PooledTrigger):
             pool(case, trigger)
             return
+        case.trigger = trigger
         events = _events(trigger)
         ended = await _first(events, trigger, case)
     except GeneratorExit:
@@ -175,8 +183,18 @@ async def live(
             report(ended)
             if ended.waits:
                 await _acknowledge(case, trigger)
+    await _leave(case, trigger, events)
+
+
+async def _leave(
+    case: Case, trigger: BaseTrigger | None, events: AsyncIterator[object] | None
+) -> None:
+    """The last of user code: ``on_kill()`` where a user ended the wait, then the cleaning up."""
     case.cleaning = True
-    await _clean(case, trigger, events)
+    case.trigger = None
+    if case.killing is not None:
+        await case.killing.call(case, trigger)
+    await clean(case, trigger, events)
 
 
 def _end_unmet(
@@ -214,9 +232,15 @@ async def _acknowledge(case: Case, trigger: BaseTrigger) -> None:
             )  # fmt: skip
 
 
-def _build(
+def build(
     cls: type[BaseTrigger], case: Case, rendered: dict[str, Any] | None = None
 ) -> BaseTrigger:
+    """Make the trigger; ``rendered``: of these arguments instead of its own (D12).
+
+    Raises:
+        RoostException: its arguments cannot be read.
+        Exception: whatever its ``__init__`` raises.
+    """
     try:
         kwargs = typedjson.decode(case.kwargs or b"{}") if rendered is None else rendered
     except ValueNotStorable as error:
@@ -279,7 +303,7 @@ def _end(event: BaseTaskEndEvent, case: Case) -> TriggerReport:
     return TriggerReport(case.trigger_id, case.epoch, event.kind, error=reason, xcoms=xcoms)
 
 
-async def _clean(
+async def clean(
     case: Case, trigger: BaseTrigger | None, events: AsyncIterator[object] | None
 ) -> None:
     """Close the generator and call ``cleanup()`` (D9); what goes wrong there is only logged."""

@@ -40,6 +40,7 @@ from roost.triggerer.database import Database
 from roost.triggerer.external import ExternalLane
 from roost.triggerer.inquiries import Inquiries
 from roost.triggerer.keeper import Keeper
+from roost.triggerer.kills import Kills
 from roost.triggerer.lanes import Lanes
 from roost.triggerer.messages import Beat, Blocked, Setup
 from roost.triggerer.outbox import Outbox
@@ -225,6 +226,15 @@ class Triggerer:
             queues=self._queues,
             strike_after=self._config.triggerer.strike_after,
             wake=self._wake,
+            kills=lambda sources: Kills(
+                self._db,
+                wards,
+                job_id,
+                queues=self._queues,
+                timeout_s=self._config.triggerer.on_kill_timeout,
+                stats=self._stats,
+                sources=sources,
+            ),
             on_fired=self._on_fired,
             on_heard=self._external.look,
             on_given=self._on_given,
@@ -245,6 +255,7 @@ class Triggerer:
             on_beat=self._on_beat,
             on_together=lambda told: ward.together(told),
             on_words=self._task_logs.put,
+            on_killed=lambda told: lanes().killed(told),
             on_death=lambda death: lanes().accuse(ward, death),
             on_change=lambda: lanes().runner_changed(ward),
         )

@@ -31,6 +31,7 @@ from roost.triggerer.messages import (
     Beat,
     Blocked,
     FromRunner,
+    Killed,
     Reports,
     Setup,
     Stop,
@@ -144,6 +145,7 @@ class Keeper:
         on_together: takes which triggers are polled as one.
         on_words: takes what triggers logged and printed.
         on_death: takes the end of a runner that nobody had asked to end.
+        on_killed: takes which triggers were killed.
         on_change: called when a runner has started or ended.
     """
 
@@ -159,6 +161,7 @@ class Keeper:
         on_together: Callable[[Together], None],
         on_words: Callable[[Words], None],
         on_death: Callable[[Death], None],
+        on_killed: Callable[[Killed], None],
         on_change: Callable[[], None],
     ) -> None:
         self._setup = setup
@@ -170,6 +173,7 @@ class Keeper:
         self._on_together = on_together
         self._on_words = on_words
         self._on_death = on_death
+        self._on_killed = on_killed
         self._on_change = on_change
         self._child: _Child | None = None
         self._wanted = anyio.Event()
@@ -309,6 +313,8 @@ class Keeper:
         match message:
             case Reports():
                 self._on_reports(message)
+            case Killed():
+                self._on_killed(message)
             case Blocked():
                 child.blocking = None if message.over else message
                 self._on_blocked(message)

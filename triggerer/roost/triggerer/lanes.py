@@ -10,20 +10,21 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from functools import partial
 
 import anyio
 
 from roost.models.engine import Tx
-from roost.models.queries import jobs, triggers
+from roost.models.queries import jobs, kills, triggers
 from roost.support.clock import SECOND, now_us
 from roost.support.processes import Process, is_alive
 from roost.support.service import Wake
 from roost.support.wire import TriggerReport, TriggerSpec
 from roost.triggerer.database import Database
 from roost.triggerer.keeper import Death
-from roost.triggerer.messages import Blocked, Source
+from roost.triggerer.kills import Kills
+from roost.triggerer.messages import Blocked, Killed, Source
 from roost.triggerer.peers import Peers
 from roost.triggerer.strikes import (
     APART,
@@ -41,6 +42,7 @@ __all__ = ["POLL_S", "Lanes"]
 
 log = logging.getLogger(__name__)
 
+SourcesFn = Callable[[Collection[str]], Awaitable[list[Source]]]
 POLL_S = 5.0
 _TIMER_BATCH = 1_000
 _CLAIM_BATCH = 1_000
@@ -62,6 +64,7 @@ class Lanes:
         queues: queues it takes triggers of; empty: every queue.
         strike_after: seconds of blocking that are a strike.
         wake: set by whoever has news for this loop.
+        kills: makes the one who looks after what users ended (D10).
         on_fired: called after events were committed.
         on_heard: called when an event from outside is there for a trigger that waits for it.
         on_given: called when triggers were given back for others to claim.
@@ -79,6 +82,7 @@ class Lanes:
         queues: tuple[str, ...],
         strike_after: float,
         wake: Wake,
+        kills: Callable[[SourcesFn], Kills],
         on_fired: Callable[[int], None],
         on_heard: Callable[[], None],
         on_given: Callable[[], None],
@@ -96,6 +100,7 @@ class Lanes:
         self._on_given = on_given
         self._on_failed = on_failed
         self._peers = Peers(database, me, job_id, capacity, queues)
+        self._kills = kills(self._sources)
         self._strikes = Strikes(strike_after)
         self._suspects = Suspects()
         self._accused: list[triggers.Strike] = []
@@ -149,17 +154,26 @@ class Lanes:
                 more = await self._fire(now)
                 due = None  # there may be a next one: look again before a long sleep
                 self._wake.set()
-            if self._unsettled(look):
-                await self._reconcile()
-            if look.rivals_left is not None:
-                more = await self._share(look) or more
-            elif look.waiting and self.free > 0:
-                more = await self._claim(self._queues, self.free) or more
+            more = await self._work(look) or more
             for ward in self.wards:
                 await ward.rest()
             if not more:
                 await anyio.sleep(_BREATH_S)
                 await self._wake.wait(self._sleep_s(due, look.rivals_left))
+
+    async def _work(self, look: triggers.Look) -> bool:
+        """Have the runners do what is theirs; True when there may be more at once."""
+        more = False
+        # Before those that are gone are cancelled: who is killed is asked, then ends.
+        if look.kills or self._kills.under_way:
+            more = await self._kills.look(look.kills)
+        if self._unsettled(look):
+            await self._reconcile()
+        if look.rivals_left is not None:
+            more = await self._share(look) or more
+        elif look.waiting and self.free > 0:
+            more = await self._claim(self._queues, self.free) or more
+        return more
 
     def _unsettled(self, look: triggers.Look) -> bool:
         """Whether the runners hold something else than they should."""
@@ -232,6 +246,11 @@ class Lanes:
                 and (held.get(key) != epoch or not self._belongs(ward, key, epoch, now))
             ]
             if gone:
+                doomed = await self._db.reading(partial(kills.pending, trigger_ids=gone))
+                if doomed:  # since this look: the next one has them killed
+                    self._wake.set()
+                gone = [key for key in gone if key not in doomed]
+            if gone:
                 await self._take_back(ward, gone)
                 missing |= {
                     key: held[key]
@@ -282,6 +301,11 @@ class Lanes:
     async def _sources(self, wanted: Collection[str]) -> list[Source]:
         found = await self._db.reading(lambda tx: triggers.sources(tx, wanted))
         return [Source(*row) for row in found]
+
+    def killed(self, told: Killed) -> None:
+        """A runner is through with a trigger that was to be killed."""
+        self._kills.ended(told)
+        self._wake.set()
 
     def runner_changed(self, ward: Ward) -> None:
         """The runner started or ended: a new one holds nothing yet."""

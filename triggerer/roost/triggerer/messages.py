@@ -26,6 +26,8 @@ __all__ = [
     "Cancel",
     "Forget",
     "FromRunner",
+    "Kill",
+    "Killed",
     "Reports",
     "Said",
     "Setup",
@@ -90,6 +92,35 @@ class Cancel(msgspec.Struct, tag=True):
 
     trigger_ids: list[int]
     over: list[int] = []
+
+
+class Kill(msgspec.Struct, tag=True):
+    """Triggers whose wait a user has ended: call their ``on_kill()`` (D10).
+
+    Attributes:
+        specs: what they are, should they not run; the epochs are those of the kills.
+        sources: as in :class:`Start`.
+        timeout_us: bounds each call.
+    """
+
+    specs: list[TriggerSpec]
+    timeout_us: int
+    sources: list[Source] = []
+
+
+class Killed(msgspec.Struct, tag=True):
+    """Nothing more is to be done about a trigger that was to be killed.
+
+    Attributes:
+        epoch: of the kill.
+        called: it has an ``on_kill()``, and that was called, or could not be.
+        failed: that did not end well; its task's log tells more.
+    """
+
+    trigger_id: int
+    epoch: int
+    called: bool = False
+    failed: bool = False
 
 
 class Answer(msgspec.Struct, tag=True):
@@ -194,8 +225,8 @@ class Blocked(msgspec.Struct, tag=True):
     over: bool = False
 
 
-ToRunner = Setup | Start | Forget | Cancel | Answer | Stop | Stored
-FromRunner = Beat | Reports | Ask | Together | Blocked | Words
+ToRunner = Setup | Start | Forget | Cancel | Kill | Answer | Stop | Stored
+FromRunner = Beat | Reports | Killed | Ask | Together | Blocked | Words
 
 decode_to_runner = msgspec.json.Decoder(ToRunner).decode
 decode_from_runner = msgspec.json.Decoder(FromRunner).decode

@@ -26,17 +26,21 @@ from roost.support.wire import TriggerReport
 from roost.triggerer.asking import Asking
 from roost.triggerer.case import CURRENT, Case, explain, live
 from roost.triggerer.journal import Handler, Journal, black_box
+from roost.triggerer.killing import INSIST_S, Killing, kill_afresh
 from roost.triggerer.messages import (
     Answer,
     Beat,
     Cancel,
     Forget,
+    Kill,
+    Killed,
     Reports,
     Said,
     Setup,
     Start,
     Stop,
     Stored,
+    ToRunner,
     Words,
     decode_to_runner,
 )
@@ -106,24 +110,28 @@ class Runner(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         for body in self._frames.feed(data):
-            match decode_to_runner(body):
-                case Start() as start:
-                    self._start(start)
-                case Answer() as answer:
-                    self.asking.answered(answer)
-                case Forget() as forget:
-                    if self._registry is not None:
-                        self._registry.forget(forget.code_hashes)
-                case Cancel() as cancel:
-                    self._cancel_some(cancel)
-                case Stored() as stored:
-                    self._hand_out(stored)
-                case Setup() as setup:
-                    self._registry = Registry(setup.dags_folder)
-                    logging.getLogger().setLevel(setup.log_level)
-                case Stop() as stop:
-                    self._grace_s = stop.grace_us / 1e6
-                    self._stopping.set()
+            self._obey(decode_to_runner(body))
+
+    def _obey(self, message: ToRunner) -> None:
+        match message:
+            case Start():
+                self._start(message)
+            case Answer():
+                self.asking.answered(message)
+            case Forget() if self._registry is not None:
+                self._registry.forget(message.code_hashes)
+            case Cancel():
+                self._cancel_some(message)
+            case Kill():
+                self._kill_some(message)
+            case Stored():
+                self._hand_out(message)
+            case Setup():
+                self._registry = Registry(message.dags_folder)
+                logging.getLogger().setLevel(message.log_level)
+            case Stop():
+                self._grace_s = message.grace_us / 1e6
+                self._stopping.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
@@ -152,9 +160,13 @@ class Runner(asyncio.Protocol):
                 self._cancel(old)
             case = Case(spec, self._labels)
             self.cases[spec.trigger_id] = case
-            name = f"trigger-{spec.trigger_id}"
-            steps = Steps(self._live(case, self._registry), case.trigger_id)
-            case.task = self._group.create_task(steps, name=name)
+            self._spawn(case, self._live(case, self._registry))
+
+    def _spawn(self, case: Case, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Give a trigger a task, whose steps are noted as its own."""
+        assert self._group is not None  # noqa: S101 - its callers have looked
+        steps = Steps(coroutine, case.trigger_id)
+        case.task = self._group.create_task(steps, name=f"trigger-{case.trigger_id}")
 
     async def _live(self, case: Case, registry: Registry) -> None:
         try:
@@ -205,6 +217,44 @@ class Runner(asyncio.Protocol):
             if (case := self.cases.get(trigger_id)) is not None:
                 case.over = trigger_id in over
                 self._cancel(case)
+
+    def _kill_some(self, kill: Kill) -> None:
+        if self._group is None or self._registry is None:
+            return  # stopping; the next runner is told
+        for source in kill.sources:
+            self._registry.add(source)
+        for spec in kill.specs:
+            killing = Killing(spec.epoch, kill.timeout_us / 1e6, self.journal.say, self._killed)
+            case = self.cases.get(spec.trigger_id)
+            if case is not None and case.trigger is not None:
+                case.killing, case.over = killing, True
+                self._cancel(case)
+                self._loop.call_later(INSIST_S, self._kill_anyway, case, killing, case.trigger)
+                continue
+            if case is not None:  # it shares a poll, is not made yet, or is over
+                self._cancel(case)
+            case = self.cases[spec.trigger_id] = Case(spec, self._labels)
+            case.leaving = case.cleaning = case.started = True
+            self._spawn(case, self._kill_afresh(case, killing, self._registry))
+
+    def _kill_anyway(self, case: Case, killing: Killing, trigger: BaseTrigger) -> None:
+        """It does not end although it is cancelled: ask it all the same."""
+        if not killing.called and self._group is not None:
+            coroutine = killing.call(case, trigger)
+            self._group.create_task(
+                Steps(coroutine, case.trigger_id), name=f"trigger-{case.trigger_id}"
+            )
+
+    async def _kill_afresh(self, case: Case, killing: Killing, registry: Registry) -> None:
+        try:
+            await kill_afresh(case, killing, registry.resolve, registry.arguments)
+        finally:
+            case.task = None
+            self._forget(case)
+
+    def _killed(self, told: Killed) -> None:
+        self.journal.flush()  # what it said comes first
+        self._write(pack(told))
 
     def _cancel(self, case: Case, times: int = 0) -> None:
         """End a trigger without a report; ask again while it ignores being cancelled."""

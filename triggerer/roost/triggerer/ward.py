@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Collection
 
 from roost.support.wire import TriggerSpec
 from roost.triggerer.keeper import Keeper, RunnerGone
-from roost.triggerer.messages import Cancel, Forget, Source, Start, Together
+from roost.triggerer.messages import Cancel, Forget, Kill, Source, Start, Together
 
 __all__ = ["Ward"]
 
@@ -32,6 +32,8 @@ class Ward:
         self.apart = apart
         #: Epoch by id of what the present runner was given and has not ended durably.
         self.running: dict[int, int] = {}
+        #: The same of what it is to kill; told by the one who keeps count of that.
+        self.killing: dict[int, int] = {}
         self._together: dict[int, list[int]] = {}  # who is polled as one, by whose work it counts
         self._generation = -1
         self._sent_sources: dict[str, None] = {}  # in the order in which they were last sent for
@@ -74,6 +76,27 @@ class Ward:
             self._sent_sources.update((source.code_hash, None) for source in found)
             await self._forget_sources()
 
+    async def kill(
+        self,
+        specs: list[TriggerSpec],
+        timeout_us: int,
+        sources: Callable[[Collection[str]], Awaitable[list[Source]]],
+    ) -> None:
+        """Have the runner end these for their users; what runs of them is over with that."""
+        if not self.ready():
+            return
+        generation = self._generation
+        wanted = {spec.code_hash for spec in specs} - self._sent_sources.keys()
+        found = await sources(wanted) if wanted else []
+        if generation != self.keeper.generation:
+            return
+        for spec in specs:
+            self.running.pop(spec.trigger_id, None)
+            self.killing[spec.trigger_id] = spec.epoch
+        with contextlib.suppress(RunnerGone):
+            await self.keeper.send(Kill(specs, timeout_us, found))
+            self._sent_sources.update((source.code_hash, None) for source in found)
+
     async def take_back(self, trigger_ids: list[int], over: list[int]) -> None:
         """End triggers in the runner; ``over`` are those that nobody waits for any more."""
         with contextlib.suppress(RunnerGone):
@@ -84,6 +107,7 @@ class Ward:
         self._forget_old_runner()
         if self.keeper.pid is None:
             self.running.clear()
+            self.killing.clear()
 
     def together(self, told: Together) -> None:
         """These triggers are polled as one: what one does, all do."""
@@ -97,7 +121,7 @@ class Ward:
 
     async def rest(self) -> None:
         """Let a runner go that has had nothing to do for a while."""
-        if self.running or self.keeper.pid is None:
+        if self.running or self.killing or self.keeper.pid is None:
             self._idle_since = None
         elif self._idle_since is None:
             self._idle_since = time.monotonic()
@@ -126,3 +150,4 @@ class Ward:
             self._code.clear()
             self._together.clear()
             self.running.clear()
+            self.killing.clear()

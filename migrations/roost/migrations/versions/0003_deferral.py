@@ -164,6 +164,9 @@ def _create_kills() -> None:
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("job_id", _KEY),
         sa.Column("epoch", sa.Integer(), nullable=False),
+        sa.Column("dispatch_id", sa.BigInteger(), nullable=False),
+        sa.Column("start", sa.Text()),
+        sa.Column("attempts", sa.SmallInteger(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_trigger_kill"),
     )
     op.create_index("ix_trigger_kill_job_id", "trigger_kill", ["job_id", "id"])

@@ -37,6 +37,7 @@ __all__ = [
     "release",
     "sources",
     "specs",
+    "start_spec",
     "store",
     "strike",
 ]
@@ -102,6 +103,8 @@ _LOOK = Sql(
     "(SELECT count(*) FROM ownerless) AS ownerless, "
     "(SELECT min(lease_until) - {now} FROM job WHERE ended_at IS NULL AND kind = 'triggerer' "
     "AND id <> :job_id) AS rivals_left, "
+    "(SELECT count(*) FROM trigger_kill k WHERE k.job_id IS NULL OR k.job_id = :job_id OR "
+    "NOT EXISTS (SELECT 1 FROM job j WHERE j.id = k.job_id AND j.ended_at IS NULL)) AS kills, "
     "count(*) AS held, CAST(coalesce(sum(id), 0) AS bigint) AS held_sum "
     "FROM trigger WHERE lane = 'poll' AND fired_at IS NULL AND job_id = :job_id"
 )
@@ -184,7 +187,8 @@ _OF_CODE = Sql(
 )
 _PLACE = Sql(
     "SELECT run.dag_id, run.run_id FROM trigger t JOIN dag_run run ON run.id = t.dag_run_id "
-    "WHERE t.id = :trigger_id AND t.fired_at IS NULL"
+    "WHERE t.id = :trigger_id AND t.fired_at IS NULL "
+    "UNION ALL SELECT dag_id, run_id FROM trigger_kill WHERE id = :trigger_id"
 )
 _SOURCES = Sql(
     "SELECT s.code_hash, s.fileloc, s.source, s.triggers, c.files "
@@ -237,6 +241,7 @@ class Look(NamedTuple):
             when it has; None when there is no other.
         heard: an event of a key is there for which a trigger waits, or a longer look is needed
             to tell.
+        kills: how many triggers are to be killed, by the asking job or by anybody (D10).
     """
 
     next_due: int | None
@@ -246,6 +251,7 @@ class Look(NamedTuple):
     ownerless: bool
     rivals_left: int | None
     heard: bool
+    kills: int
 
 
 class Place(NamedTuple):
@@ -277,6 +283,7 @@ def look(tx: Tx, job_id: int) -> Look:
         row.ownerless > 0,
         row.rivals_left,
         row.heard > 0,
+        row.kills,
     )
 
 
@@ -362,10 +369,11 @@ def _starts(tx: Tx, texts: dict[int, str]) -> dict[int, StartSpec]:
     if not texts:
         return {}
     found = tx.all(_STARTS, rows=tx.rows([{"id": trigger_id} for trigger_id in texts]))
-    return {row.id: _start(row, texts[row.id]) for row in found}
+    return {row.id: start_spec(row, texts[row.id]) for row in found}
 
 
-def _start(row: Row, text: str) -> StartSpec:
+def start_spec(row: Row, text: str) -> StartSpec:
+    """What a trigger is to be made of: ``text`` of its row, and the run and task beside it."""
     try:
         start = _START.decode(text)
     except msgspec.DecodeError:  # it fails its own task, in the runner

@@ -158,5 +158,8 @@ trigger_kill = Table(  # a user ended the wait: on_kill() is still to be called 
     Column("created_at", BigInteger, nullable=False),
     Column("job_id", KEY),  # the triggerer that kills it
     Column("epoch", Integer, nullable=False),
+    Column("dispatch_id", BigInteger, nullable=False),
+    Column("start", Text),
+    Column("attempts", SmallInteger, nullable=False, server_default="0"),  # runners that had it
     Index("ix_trigger_kill_job_id", "job_id", "id"),
 )

@@ -1,0 +1,194 @@
+"""Triggers whose wait a user has ended: their rows move here until ``on_kill()`` was called (D10).
+
+Whoever ran a trigger has its kill as well, for it has the trigger itself; when that triggerer is
+gone, or never was, another one claims it. Each claim has an epoch, and what has been done is told
+under it, so a stale owner settles nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from roost.models.engine import Sql, Tx
+from roost.models.queries import jobs
+from roost.models.queries.triggers import start_spec
+from roost.models.sql import Row
+from roost.support.clock import SECOND
+from roost.support.wire import TriggerSpec
+
+__all__ = [
+    "KEPT_US",
+    "MOST_ATTEMPTS",
+    "Kill",
+    "claim",
+    "finish",
+    "kill_triggers_of",
+    "pending",
+    "tried_before",
+]
+
+KEPT_US = 86_400 * SECOND
+"""Nobody has come for it so long: it is dropped."""
+MOST_ATTEMPTS = 3
+"""As often it is given to a runner, which may end each time."""
+
+
+class Kill(NamedTuple):
+    """A kill that was claimed.
+
+    Attributes:
+        spec: the trigger; its epoch is that of the claim.
+        attempts: how often a runner was given it, this time included.
+    """
+
+    spec: TriggerSpec
+    attempts: int
+
+
+# Of what only waited as a row, and of what no runner has made yet, there is nothing to end. What
+# has fired is over already, whoever reads of it.
+_KILLED = (
+    "t.lane = 'poll' AND t.fired_at IS NULL AND (t.start IS NULL OR t.epoch > 0) "
+    "AND ti.id = t.ti_id AND run.id = t.dag_run_id"
+)
+_MOVED = (
+    "t.id, t.classpath, t.source, t.kwargs, t.code_hash, t.fileloc, t.queue, run.dag_id, "
+    "run.run_id, ti.task_id, ti.map_index, ti.try_number, {{now}}, t.job_id, t.epoch, "
+    "t.dispatch_id, t.start FROM {table} t, task_instance ti, dag_run run WHERE " + _KILLED
+)
+_INTO = (
+    "INSERT INTO trigger_kill (id, classpath, source, kwargs, code_hash, fileloc, queue, dag_id, "
+    "run_id, task_id, map_index, try_number, created_at, job_id, epoch, dispatch_id, start) SELECT "
+)
+_OF_TASKS = "ti_id IN (SELECT r.id FROM {rows:r | id bigint})"
+# What is deleted is read as it was deleted: an event that is stored at this moment is seen, or not.
+_KILL_POSTGRES = Sql(
+    f"WITH gone AS (DELETE FROM trigger WHERE {_OF_TASKS} RETURNING *) "
+    + _INTO
+    + _MOVED.format(table="gone")
+)
+_KILL_SQLITE = Sql(_INTO + _MOVED.format(table="trigger") + f" AND t.{_OF_TASKS}")
+_DELETE = Sql(f"DELETE FROM trigger WHERE {_OF_TASKS}")
+_EXPIRE = Sql("DELETE FROM trigger_kill WHERE created_at < {now} - :kept OR attempts >= :most")
+_CLAIM = (
+    "WITH pick AS (SELECT k.id FROM trigger_kill k WHERE (k.job_id = :job_id OR ((k.job_id IS NULL "
+    "OR NOT EXISTS (SELECT 1 FROM job j WHERE j.id = k.job_id AND j.ended_at IS NULL)) {queues})) "
+    "AND (k.attempts = 0 OR :tried = 1) "
+    "AND k.id NOT IN (SELECT b.id FROM {{rows:b = busy | id bigint}}) "
+    "ORDER BY k.id LIMIT :batch {{skip_locked}}) "
+    "UPDATE trigger_kill SET job_id = :job_id, epoch = epoch + 1, attempts = attempts + 1 "
+    "WHERE id IN (SELECT id FROM pick) RETURNING *"
+)
+_CLAIM_ANY = Sql(_CLAIM.format(queues=""))
+_CLAIM_QUEUES = Sql(
+    _CLAIM.format(queues="AND k.queue IN (SELECT q.queue FROM {rows:q = queues | queue text})")
+)
+_TRIED = Sql(
+    "SELECT 1 AS one FROM trigger_kill k WHERE k.attempts > 0 AND (k.job_id = :job_id OR "
+    "NOT EXISTS (SELECT 1 FROM job j WHERE j.id = k.job_id AND j.ended_at IS NULL)) LIMIT 1"
+)
+_PENDING = Sql("SELECT k.id FROM {rows:r | id bigint} JOIN trigger_kill k ON k.id = r.id")
+_FINISH = Sql(
+    "DELETE FROM trigger_kill WHERE job_id = :job_id AND EXISTS "
+    "(SELECT 1 FROM {rows:r | id bigint, epoch integer} "
+    "WHERE r.id = trigger_kill.id AND r.epoch = trigger_kill.epoch)"
+)
+_STARTS = Sql(
+    "SELECT k.id, k.dispatch_id, k.code_hash, k.fileloc, k.queue, ti.id AS ti_id, k.task_id, "
+    "k.map_index, k.try_number, ti.pool, ti.pool_slots, ti.priority_weight, "
+    "COALESCE(ti.start_date, k.created_at) AS start_date, run.dag_id, run.run_id, run.run_type, "
+    "run.logical_date, run.interval_start, run.interval_end, run.queued_at, "
+    "run.start_date AS run_start_date, run.conf "
+    "FROM {rows:r | id bigint} JOIN trigger_kill k ON k.id = r.id "
+    "JOIN dag_run run ON run.dag_id = k.dag_id AND run.run_id = k.run_id "
+    "JOIN task_instance ti ON ti.dag_run_id = run.id AND ti.task_id = k.task_id "
+    "AND ti.map_index = k.map_index"
+)
+
+
+def kill_triggers_of(tx: Tx, ti_ids: Iterable[int]) -> None:
+    """Remove what task instances wait for, with its events, for a user ends the waits.
+
+    What may have begun elsewhere is ended by ``on_kill()`` of its trigger, later on.
+    """
+    rows = tx.rows([{"id": ti_id} for ti_id in ti_ids])
+    if tx.dialect == "postgresql":
+        tx.run(_KILL_POSTGRES, rows=rows)
+    else:
+        tx.run(_KILL_SQLITE, rows=rows)
+        tx.run(_DELETE, rows=rows)
+
+
+def claim(
+    tx: Tx,
+    job_id: int,
+    batch: int,
+    busy: Collection[int],
+    *,
+    tried: bool = True,
+    queues: Sequence[str] = (),
+) -> list[Kill]:
+    """Take what this triggerer is to kill, and what nobody who lives is; drop what is too old.
+
+    Args:
+        tx: the transaction.
+        job_id: the claiming triggerer; without its lease nothing is claimed.
+        batch: at most this many.
+        busy: those that it has in hand.
+        tried: those as well that a runner has had before.
+        queues: of others only those of these queues; empty: of every queue.
+    """
+    if not jobs.owns_lease(tx, job_id):
+        return []
+    tx.run(_EXPIRE, kept=KEPT_US, most=MOST_ATTEMPTS)
+    params = {"job_id": job_id, "batch": batch, "tried": int(tried), "busy": _ids(tx, busy)}
+    if queues:
+        wanted = tx.rows([{"queue": queue} for queue in queues])
+        rows = tx.all(_CLAIM_QUEUES, **params, queues=wanted)
+    else:
+        rows = tx.all(_CLAIM_ANY, **params)
+    starts = {}
+    if starting := [row.id for row in rows if row.start is not None]:
+        starts = {row.id: row for row in tx.all(_STARTS, rows=_ids(tx, starting))}
+    return [Kill(_spec(row, starts), row.attempts) for row in rows]
+
+
+def tried_before(tx: Tx, job_id: int) -> bool:
+    """Whether a runner of this triggerer, or of one that is gone, has ended over one of them."""
+    return tx.first(_TRIED, job_id=job_id) is not None
+
+
+def pending(tx: Tx, trigger_ids: Iterable[int]) -> set[int]:
+    """Which of these triggers are still to be killed, by whomever."""
+    return {row.id for row in tx.all(_PENDING, rows=_ids(tx, trigger_ids))}
+
+
+def finish(tx: Tx, job_id: int, done: Mapping[int, int]) -> None:
+    """What has been killed needs no more care; epoch by id. Only the claim in force says so."""
+    rows = tx.rows([{"id": id_, "epoch": epoch} for id_, epoch in done.items()])
+    tx.run(_FINISH, job_id=job_id, rows=rows)
+
+
+def _spec(row: Row, starts: Mapping[int, Row]) -> TriggerSpec:
+    return TriggerSpec(
+        trigger_id=row.id,
+        epoch=row.epoch,
+        classpath=row.classpath,
+        source=row.source,
+        kwargs=msgspec.Raw(row.kwargs.encode()),
+        code_hash=row.code_hash,
+        fileloc=row.fileloc,
+        dag_id=row.dag_id,
+        run_id=row.run_id,
+        task_id=row.task_id,
+        map_index=row.map_index,
+        try_number=row.try_number,
+        start=start_spec(starts[row.id], row.start) if row.id in starts else None,
+    )
+
+
+def _ids(tx: Tx, ids: Iterable[int]) -> str:
+    return tx.rows([{"id": id_} for id_ in ids])
