@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
+from roost.support.processes import is_alive, start_ticks
 from tests.support.daemons import Daemons
 from tests.support.databases import fetch
 from tests.support.waiting import wait_until
@@ -45,3 +48,43 @@ def test_a_command_survives_a_killed_triggerer_and_worker(
     assert ran.read_text() == "x\n"
     (log,) = roost_home.glob("logs/**/task_id=command/attempt=1.log")
     assert "it was told all" in log.read_text()
+
+
+_KILLS = "SELECT id FROM trigger_kill"
+_SLOW = """\
+from datetime import datetime
+from roost.dag import DAG
+from roost.operators import SubprocessOperator
+
+with DAG("long", schedule=None, start_date=datetime(2026, 1, 1)):
+    SubprocessOperator(task_id="command", command="echo $$ > {pid}; sleep 3600")
+"""
+
+
+@pytest.mark.parametrize("owner", ["lives", "is dead"])
+def test_clearing_a_deferred_command_kills_it_d10(
+    roost_home: Path, daemons: Daemons, database_url: str, tmp_path: Path, owner: str
+) -> None:
+    """Whoever waited for it does that, or, when that triggerer is gone, the next one."""
+    pid = tmp_path / "pid"
+    (roost_home / "dags" / "long.py").write_text(_SLOW.format(pid=pid))
+    _, _, triggerer = daemons.start_all("scheduler", "worker", "triggerer")
+    wait_until(lambda: fetch(database_url, "SELECT 1 FROM dag WHERE is_active"), what="the DAG")
+    daemons.cli("dags", "trigger", "long", "--run-id", "r")
+    held = "SELECT 1 FROM trigger WHERE job_id IS NOT NULL"
+    wait_until(lambda: fetch(database_url, held), what="the triggerer to wait for it")
+    wait_until(lambda: pid.exists() and pid.read_text().strip(), what="the command")
+    command = int(pid.read_text())
+    started = start_ticks(command)
+    assert started is not None
+    if owner == "is dead":
+        triggerer.kill()
+    daemons.cli("tasks", "mark", "long", "r", "command", "failed", "--yes")
+    if owner == "is dead":
+        assert len(fetch(database_url, _KILLS)) == 1
+        daemons.start_all("triggerer")
+    wait_until(lambda: not is_alive(command, started), 60, "the command to be killed")
+    wait_until(lambda: not fetch(database_url, _KILLS), what="the kill to be settled")
+    assert fetch(database_url, "SELECT state FROM task_instance") == [{"state": "failed"}]
+    (log,) = roost_home.glob("logs/**/task_id=command/attempt=1.log")
+    wait_until(lambda: "on_kill() was called" in log.read_text(), what="the log to say so")

@@ -22,11 +22,14 @@ from roost.triggerer.messages import (
     SLOT_BYTES,
     Blocked,
     FromRunner,
+    Kill,
+    Killed,
     Reports,
     Setup,
     Source,
     Start,
     ToRunner,
+    Words,
     decode_from_runner,
 )
 
@@ -78,7 +81,33 @@ class RunnerProcess:
 
     def start(self, trigger_id: int, cls: str, *, epoch: int = 1, **kwargs: Any) -> None:
         """Have the runner run one trigger of a class of the DAG file, or ``module:Class``."""
-        spec = TriggerSpec(
+        self.send(Start([self.spec(trigger_id, cls, epoch, kwargs)], self._sources()))
+
+    def kill(
+        self, trigger_id: int, cls: str, *, epoch: int = 2, timeout_s: float = 30, **kwargs: Any
+    ) -> None:
+        """Have the runner call ``on_kill()`` of one trigger."""
+        spec = self.spec(trigger_id, cls, epoch, kwargs)
+        self.send(Kill([spec], round(timeout_s * 1e6), self._sources()))
+
+    def _sources(self) -> list[Source]:
+        sent, self._sent_source = self._sent_source, True
+        return [] if sent else [self.source]
+
+    @property
+    def killed(self) -> dict[int, Killed]:
+        """Which triggers it is through with killing."""
+        return {one.trigger_id: one for one in self.messages if isinstance(one, Killed)}
+
+    @property
+    def words(self) -> str:
+        """What it has written into logs of tasks."""
+        words = [message for message in self.messages if isinstance(message, Words)]
+        return "".join(said.text for message in words for said in message.said)
+
+    def spec(self, trigger_id: int, cls: str, epoch: int, kwargs: dict[str, Any]) -> TriggerSpec:
+        """A trigger of a class of the DAG file, or ``module:Class``."""
+        return TriggerSpec(
             trigger_id=trigger_id,
             epoch=epoch,
             classpath=cls,
@@ -92,8 +121,6 @@ class RunnerProcess:
             map_index=-1,
             try_number=1,
         )
-        self.send(Start([spec], [] if self._sent_source else [self.source]))
-        self._sent_source = True
 
     @property
     def reports(self) -> dict[int, TriggerReport]:

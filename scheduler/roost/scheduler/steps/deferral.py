@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from roost.models.queries import inbox
+from roost.models.queries import inbox, kills
 from roost.models.queries.inbox import FiredTrigger, NewTrigger
 from roost.models.states import Event, State
 from roost.scheduler.book import ActiveRun, Alarm, Waiting
@@ -17,7 +17,7 @@ from roost.scheduler.steps.ending import BY_DISPATCH, Batch, Ended, fail_or_retr
 from roost.scheduler.turn import Turn
 from roost.support.wire import NOWHERE, DeferSpec
 
-__all__ = ["defer", "settle_alarms", "settle_events"]
+__all__ = ["defer", "kill_deferrals", "settle_alarms", "settle_events"]
 
 
 def defer(turn: Turn, items: Sequence[Ended]) -> None:
@@ -40,6 +40,15 @@ def defer(turn: Turn, items: Sequence[Ended]) -> None:
     stray = batch.flush(turn)
     inbox.delete_triggers(turn.tx, [created[ti_id] for ti_id in stray])
     turn.deferred = True
+
+
+def kill_deferrals(turn: Turn, items: Sequence[Ended]) -> None:
+    """Have ended what these tasks began elsewhere: a user was faster than their deferral (D10)."""
+    polls = [one for one in items if one.outcome.defer is not None and _spec(one).lane == "poll"]
+    if polls:
+        inbox.create_triggers(turn.tx, [_trigger_row(turn, item) for item in polls])
+        kills.kill_triggers_of(turn.tx, [item.dispatch.ti_id for item in polls])
+        turn.deferred = True
 
 
 def _deferred(turn: Turn, item: Ended, trigger_id: int) -> Callable[[], None]:

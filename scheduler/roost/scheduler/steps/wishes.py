@@ -15,6 +15,7 @@ from roost.models.queries import inbox
 from roost.models.state_edits import CLEARED, MARK, MARKED
 from roost.models.states import Event, State
 from roost.scheduler.steps.cutting import ENDINGS
+from roost.scheduler.steps.deferral import kill_deferrals
 from roost.scheduler.steps.ending import BY_DISPATCH, Batch, Ended
 from roost.scheduler.turn import Turn
 from roost.support.wire import Outcome
@@ -37,6 +38,7 @@ def grant_wishes(turn: Turn, items: list[Ended]) -> None:
     """Move task instances whose dispatches have ended with a wish."""
     cleared = Batch(Event.CLEAR, sets=("first_try", *CLEARED), guards=BY_DISPATCH)
     marked: dict[tuple[str, str], Batch] = {}  # by state and reason
+    kill_deferrals(turn, [item for item in items if item.run.wish not in ENDINGS])
     for item in items:
         ti_id, wish = item.dispatch.ti_id, item.dispatch.wish
         row: dict[str, Any] = {"if_dispatch_id": item.dispatch.id}
