@@ -57,7 +57,7 @@ def test_the_structure_is_one_that_grafana_imports(prefix: str, kind: str) -> No
         assert max(x for x, _ in cells) < 24
         assert not cells & taken
         taken |= cells
-        assert [target["refId"] for target in panel["targets"]] == list("ABCDEFGH")[
+        assert [target["refId"] for target in panel["targets"]] == list("ABCDEFGHIJKL")[
             : len(panel["targets"])
         ]
         assert all(target["datasource"] == source for target in panel["targets"])

@@ -17,6 +17,10 @@ The life of a poll trigger, from the row that a deferral left to the event that 
   compared id by id. A cleared row, a replaced runner and a lost answer to a commit mend alike.
 - A trigger in whose step a runner ended gets a strike: it is held back for a while, and failed
   with the third. The runner notes whose step it is in where the supervisor finds it afterwards.
+- When a user clears or marks a deferred task, its row moves to ``trigger_kill`` with its claim. The
+  owner has ``on_kill()`` called on the object that runs; where that owner is gone, another one
+  claims the kill and has the trigger made for it. A kill is settled under the epoch of its claim,
+  and given to three runners at most, after the first to the one apart.
 - A timer is no more than its row: one statement turns what is due into events.
 
 ``daemon`` is the shell (lease, signals, bells), ``lanes`` the loop, ``outbox`` the way of reports
