@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from benchmarks.cases import capacity, chain, defer, fan, growth, idle, many, mapped, sched, start
+from benchmarks.cases import (
+    capacity,
+    chain,
+    defer,
+    fan,
+    growth,
+    idle,
+    many,
+    mapped,
+    sched,
+    start,
+    timers,
+)
 from benchmarks.harness import Case
 
 __all__ = ["CASES"]
@@ -17,5 +29,6 @@ CASES: dict[str, Case] = {
     "mapped": mapped.measure,
     "defer": defer.measure,
     "capacity": capacity.measure,
+    "timers": timers.measure,
     "idle": idle.measure,
 }
