@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["chain", "count_waits", "defer", "fan", "mapped", "traced_chain"]
+__all__ = ["chain", "count_waits", "defer", "fan", "mapped", "moments", "traced_chain"]
 
 _HEAD = """\
 from roost.dag import DAG, task
@@ -131,6 +131,59 @@ with DAG("{dag_id}", schedule=None):
     WaitForever(task_id="wait", do_xcom_push=False)
 """
 
+# Each kind's event says when it happened; the task that it wakes writes that beside its own clock.
+_MOMENTS = """\
+import asyncio
+import os
+import time
+from datetime import UTC, datetime
+
+from roost.dag import DAG
+from roost.operators import BaseOperator
+from roost.triggers import BaseTrigger, DateTimeTrigger, ExternalTrigger, TriggerEvent
+
+
+class Fires(BaseTrigger):
+    def __init__(self, at):
+        self.at = at
+
+    def serialize(self):
+        return ("{dag_id}.Fires", {{"at": self.at}})
+
+    async def run(self):
+        await asyncio.sleep(self.at - time.time())
+        yield TriggerEvent(time.time())
+
+
+class WaitForOne(BaseOperator):
+    def __init__(self, number, **kwargs):
+        super().__init__(**kwargs)
+        self.number = number
+
+    def execute(self, context):
+        conf = context["dag_run"].conf
+        moment = conf["moment"] + conf["step"] * self.number
+        if conf["kind"] == "timer":
+            trigger = DateTimeTrigger(datetime.fromtimestamp(moment, tz=UTC))
+        elif conf["kind"] == "poll":
+            trigger = Fires(moment)
+        else:
+            trigger = ExternalTrigger(f"{{context['run_id']}}/{{self.number}}")
+        self.defer(trigger=trigger, method_name="resume")
+
+    def resume(self, context, event):
+        here = time.time_ns()
+        at = event.timestamp() if isinstance(event, datetime) else event
+        witness = os.open({witness!r}, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        os.write(witness, f"{{round(at * 1e9)}} {{here}}\\n".encode())
+        os.close(witness)
+
+
+with DAG("{dag_id}", schedule=None, max_active_tasks=100_000, max_active_runs=100_000):
+    for number in range({size}):
+        WaitForOne(task_id=f"t{{number}}", number=number, do_xcom_push=False)
+"""
+
 
 def chain(dag_id: str, size: int) -> str:
     """``size`` no-op tasks, one after the other."""
@@ -160,3 +213,9 @@ def defer(dag_id: str, size: int, witness: Path) -> str:
 def count_waits(dag_id: str, witness: Path) -> str:
     """One task that waits for ever in the poll lane; each start of its trigger writes a byte."""
     return _COUNT.format(dag_id=dag_id, witness=str(witness))
+
+
+def moments(dag_id: str, size: int, witness: Path) -> str:
+    """Tasks that wait one after the other, in the lane ``conf["kind"]``, ``conf["step"]`` seconds
+    apart from ``conf["moment"]``; each writes when its event happened and when it was resumed."""
+    return _MOMENTS.format(dag_id=dag_id, size=size, witness=str(witness))

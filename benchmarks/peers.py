@@ -50,6 +50,31 @@ FIGURES: dict[str, Figure] = {
     "resume_p99_s": Figure("lateness of a resume, p99", "s", "lower", None, None),
     "capacity_taken_s": Figure("10,000 poll triggers picked up", "s", "lower", 3, None, 45),
     "capacity_kb_each": Figure("memory per poll trigger, 10,000", "KB", "lower", 4, None, 27),
+    "capacity_waiting_cpu_pct": Figure("CPU while 10,000 wait, of one core", "%", "lower", 5, None),
+    "external_resumed_p50_ms": Figure(
+        "event sent -> start of execute_complete, p50", "ms", "lower", 20, None
+    ),
+    "external_resumed_p99_ms": Figure("the same, p99", "ms", "lower", 200, None),
+    "poll_resumed_p50_ms": Figure("poll trigger fires -> the same, p50", "ms", "lower", 20, None),
+    "poll_resumed_p99_ms": Figure("the same, p99", "ms", "lower", 200, None),
+    "timer_resumed_p50_ms": Figure("moment of a timer -> the same, p50", "ms", "lower", 20, None),
+    "timer_resumed_p99_ms": Figure("the same, p99", "ms", "lower", 200, None),
+    "timers_grown_mb": Figure(
+        "triggerer with 1,000,000 timers (SQLite: 100,000): memory above idle",
+        "MB",
+        "lower",
+        10,
+        None,
+    ),
+    "timers_waiting_cpu_pct": Figure("the same: CPU while they wait", "%", "lower", None, None),
+    "timers_p50_ms": Figure(
+        "lateness of a timer at 2,000 due a second, p50", "ms", "lower", None, None
+    ),
+    "timers_p99_ms": Figure("the same, p99", "ms", "lower", 1000, None),
+    "timers_p99_at_the_end_ms": Figure(
+        "the same, p99 of the last quarter", "ms", "lower", 1000, None
+    ),
+    "timers_together_per_s": Figure("10,000 timers due together: fired", "/s", "higher", 5000, 100),
     "idle_mb": Figure("idle: memory of all daemons", "MB", "lower", 100, 909),
     "idle_after_80_mb": Figure("the same after 80 tasks", "MB", "lower", None, 1636),
     "idle_cpu_pct": Figure("idle: CPU of one core", "%", "lower", 0.5, 8),

@@ -22,6 +22,8 @@ from roost.migrations import api
 from roost.models.engine import Sql, Tx, open_engine, read, transact
 from roost.models.transitions import NewRun, create_run
 from roost.support.clock import now_us
+from roost.support.config import load_config
+from roost.support.crypto import create_key_file, key_file
 from roost.support.doorbell import Doorbell
 from tests.support.daemons import Daemon, Daemons
 from tests.support.postgres import PostgresServer, ServerInfo
@@ -119,6 +121,8 @@ class Site:
             self.database_name = self._database.__enter__()
             self.url = self.server.info.url(self.database_name)
         self._configure()
+        self.config = load_config({"ROOST_HOME": str(self.home)})
+        create_key_file(key_file(self.config))
         self.engine: Engine = open_engine(self.url)
         api.migrate(self.engine)
         transact(self.engine, lambda tx: tx.run(_OPEN_POOL))

@@ -6,6 +6,7 @@ from benchmarks.cases import (
     capacity,
     chain,
     defer,
+    events,
     fan,
     growth,
     idle,
@@ -29,6 +30,7 @@ CASES: dict[str, Case] = {
     "mapped": mapped.measure,
     "defer": defer.measure,
     "capacity": capacity.measure,
+    "events": events.measure,
     "timers": timers.measure,
     "idle": idle.measure,
 }

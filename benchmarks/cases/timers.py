@@ -55,7 +55,7 @@ def measure(bench: Bench) -> Iterator[Record]:
     """
     number = bench.size(_PENDING[bench.kind])
     rate, together = bench.size(_RATE), bench.size(_TOGETHER)
-    steady = rate * _SECONDS
+    steady = round(rate * _SECONDS * min(1.0, bench.scale * 2))
     number += bench.runs * (steady + together)  # those pend besides
     with bench.site() as site:
         site.start_with({"wait": dags.defer("wait", 1, site.witness)})
@@ -92,10 +92,10 @@ def _waiting(bench: Bench, site: Site, run: int, weight: float) -> Record:
 def _due(bench: Bench, site: Site, run: int, first: int, number: int, step: int) -> Record:
     """``number`` triggers after ``first`` are due, ``step`` microseconds apart."""
     window = {"first": first, "last": first + number}
-    start = now_us() + 3 * SECOND
+    start = now_us() + 2 * SECOND
     transact(site.engine, lambda tx: tx.run(_DUE, start=start, step=step, **window))
     site.ring("triggerer")
-    if now_us() > start - SECOND // 2:
+    if now_us() > start:
         raise RuntimeError("the first were due before all were written")
     end = start + number * step
     stop = Event()

@@ -51,6 +51,7 @@ def test_every_figure_that_the_table_shows_is_measured() -> None:
     cases = Path(dags.__file__).with_name("cases").glob("*.py")
     source = "".join(path.read_text() for path in cases)
     written = "".join(source.replace("{what}", what) for what in ("tasks", "runs", "mapped"))
+    written += "".join(source.replace("{kind}", kind) for kind in ("external", "poll", "timer"))
     assert [name for name in FIGURES if f'"{name}"' not in written] == []
 
 
@@ -63,6 +64,7 @@ def test_every_figure_that_the_table_shows_is_measured() -> None:
         dags.traced_chain("a", 2, Path("/x")),
         dags.defer("a", 2, Path("/x")),
         dags.count_waits("a", Path("/x")),
+        dags.moments("a", 2, Path("/x")),
     ],
 )
 def test_the_dag_files_are_python(source: str) -> None:
