@@ -2,7 +2,7 @@
 # the first target that needs tools makes .venv from the hash-checked lock in requirements/.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench fmt lock clean
+.PHONY: help setup demo test chaos check bench fmt lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,6 +11,7 @@ LOCKED := $(VENV)/.locked
 READY := $(VENV)/.ready
 SOURCES := models scheduler triggerer migrations
 PYTEST_ARGS ?=
+ARGS ?=
 BENCH_ARGS ?=
 UV_VERSION := 0.13.9
 
@@ -31,6 +32,9 @@ demo: $(READY) ## Run the example DAG on real data, from file to report
 
 test: $(READY) ## Run the whole suite (PYTEST_ARGS="-k word" narrows it)
 	@$(PY) -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
+
+chaos: $(READY) ## Kill and stop daemons and the database for 10 minutes, then judge (ARGS="--seed 2")
+	@$(PY) -m tests.chaos $(ARGS)
 
 check: $(READY) ## Lint, formatting, types and layer contracts
 	@failed=0; \

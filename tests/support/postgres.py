@@ -202,6 +202,22 @@ class PostgresServer:
         guard_pid, server_pid = map(int, done.stdout.split())
         return ServerInfo(port, str(scratch / "home"), guard_pid, server_pid)
 
+    def crash(self) -> None:
+        """End the server without a checkpoint; it stays down until :meth:`restart`.
+
+        Only a ``durable`` server keeps what it has committed. Returns at once.
+        """
+        self._guard(signal.SIGUSR2)
+
+    def restart(self) -> None:
+        """Start it on the same data and port, crashing it first if it runs; returns at once."""
+        self._guard(signal.SIGUSR1)
+
+    def _guard(self, number: int) -> None:
+        if self.info is None:
+            raise RuntimeError("the server was not started, or is stopped for good")
+        os.kill(self.info.guard_pid, number)
+
     def stop(self) -> None:
         """Stop the server at once and remove its files; returns when both are done."""
         if self.info is not None:

@@ -1,5 +1,8 @@
 """The process that owns a test server: it ends it on SIGTERM and when the watched process ends.
 
+On SIGUSR2 it crashes the server, as ``pg_ctl stop -m immediate`` does, and on SIGUSR1 it starts it
+again on the same data and port, after a crash if it runs.
+
 Run as ``python -m tests.support.postgres_guard``; takes its orders as JSON on stdin, leaves a
 process of its own session behind, and answers with that process's pid and the server's once the
 server accepts connections, or with nothing.
@@ -19,6 +22,7 @@ from pathlib import Path
 import msgspec
 
 _UP_S = 30.0
+_ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Order(msgspec.Struct):
@@ -38,7 +42,7 @@ def launch(order: Order) -> subprocess.Popen[bytes]:
     command = [order.postgres, "-D", str(home / "data")]
     for setting in order.settings:
         command += ["-c", setting]
-    with (Path(order.scratch) / "log").open("wb") as log:
+    with (Path(order.scratch) / "log").open("ab") as log:
         return subprocess.Popen(
             command,
             cwd=home,
@@ -72,7 +76,7 @@ def main() -> None:
     awake, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in (*_ENDS, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, lambda *_: None)
     server = launch(order)
     try:
@@ -81,21 +85,38 @@ def main() -> None:
         answer = f"{os.getpid()} {server.pid}".encode()
         os.write(1, answer)
         os.close(1)  # whoever ordered waits for this end of the pipe to close
-        wait(awake, order.watched_pid)
+        while wish := wait(awake, order.watched_pid):
+            crash(server)
+            if wish == signal.SIGUSR1:
+                server = launch(order)
     finally:
-        if server.poll() is None:
-            server.send_signal(signal.SIGQUIT)  # immediate: the data is thrown away
-        server.wait()
+        crash(server)  # the data is thrown away
     shutil.rmtree(order.scratch, ignore_errors=True)
 
 
-def wait(awake: int, watched_pid: int) -> None:
-    """Until a signal comes in or the watched process is gone."""
+def crash(server: subprocess.Popen[bytes]) -> None:
+    """End a server at once, without a checkpoint: what it committed is in its log only."""
+    if server.poll() is None:
+        server.send_signal(signal.SIGQUIT)
+    server.wait()
+
+
+def wait(awake: int, watched_pid: int) -> int:
+    """Until a signal that wants something of the server comes in: that one.
+
+    0 when it is time to go: by another signal, or because the watched process is gone.
+    """
     try:
         watched = os.pidfd_open(watched_pid)
     except ProcessLookupError:
-        return
-    select.select([awake, watched], [], [])
+        return 0
+    try:
+        if watched in select.select([awake, watched], [], [])[0]:
+            return 0
+    finally:
+        os.close(watched)
+    (number,) = os.read(awake, 1)
+    return 0 if number in _ENDS else number
 
 
 main()

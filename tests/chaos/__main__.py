@@ -1,0 +1,69 @@
+"""``python -m tests.chaos``: the kill test. Exit code 1 when a promise was broken."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.chaos import trial
+from tests.chaos.nemesis import KINDS
+
+_SHOWN = 30
+
+
+def main() -> int:
+    """Run one trial and say what came of it."""
+    args = _arguments()
+    folder = Path(args.folder or tempfile.mkdtemp(prefix="roost-chaos-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o755)
+    plan = trial.Plan(
+        args.seconds,
+        args.seed,
+        args.database,
+        frozenset(args.kinds.split(",")) if args.kinds else frozenset(KINDS),
+        every_s=args.every,
+    )
+    _say(f"seed {plan.seed} on {plan.database} for {plan.seconds:g} s; everything is in {folder}")
+    result = trial.run(plan, folder, _say)
+    (folder / "violations").write_text("\n".join(result.violations) + "\n")
+    summary = {
+        "ok": not result.violations,
+        "seed": plan.seed,
+        "database": plan.database,
+        "seconds": plan.seconds,
+        "violations": len(result.violations),
+        **result.figures,
+        "folder": str(folder),
+    }
+    (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    for line in result.violations[:_SHOWN]:
+        _say(line)
+    if len(result.violations) > _SHOWN:
+        _say(f"and {len(result.violations) - _SHOWN} more, in {folder / 'violations'}")
+    verdict = "no promise was broken" if summary["ok"] else "PROMISES WERE BROKEN, see above"
+    _say(f"{verdict}: {result.figures.get('runs')} runs, {result.figures.get('deferred')} waits")
+    print(json.dumps(summary))  # noqa: T201 - the product of this command
+    return 0 if summary["ok"] else 1
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--database", choices=["postgresql", "sqlite"], default="postgresql")
+    parser.add_argument("--kinds", help=f"of blows, with commas: {','.join(KINDS)}")
+    parser.add_argument("--every", type=float, default=0.8, help="seconds between two runs")
+    parser.add_argument("--folder", help="where everything is kept; default: a new one")
+    return parser.parse_args()
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    sys.exit(main())
