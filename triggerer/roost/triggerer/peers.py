@@ -16,6 +16,7 @@ __all__ = ["Peers", "peer_of"]
 
 # Counting reads every waiting row: a tenth of the time at most, and more seldom without need.
 _SHARE_OF_TIME = 10
+_MOST_REST_S = 1.0
 _REST_S = 2.0
 # A loop that has not looked for so long will not take anything soon.
 _STUCK_S = 10.0
@@ -69,7 +70,7 @@ class Peers:
             return _NOTHING
         peers, counts = await self._db.reading(self._read)
         done = time.monotonic()
-        self._earliest = done + _SHARE_OF_TIME * min(done - now, _REST_S / _SHARE_OF_TIME)
+        self._earliest = done + min(_SHARE_OF_TIME * (done - now), _MOST_REST_S)
         self._rests_until = done + _REST_S
         orders = self._sharing.orders(peers, counts, done)
         self._again = None if orders.again_s is None else done + orders.again_s
