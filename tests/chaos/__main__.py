@@ -6,20 +6,24 @@ import argparse
 import json
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 from tests.chaos import trial
+from tests.chaos.mutants import MUTANTS
 from tests.chaos.nemesis import KINDS
 
 _SHOWN = 30
 
 
 def main() -> int:
-    """Run one trial and say what came of it."""
+    """Run one trial and say what came of it; or one for each mutant."""
     args = _arguments()
     folder = Path(args.folder or tempfile.mkdtemp(prefix="roost-chaos-"))
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o755)
+    if args.mutants:
+        return _mutants(args.seed, folder)
     plan = trial.Plan(
         args.seconds,
         args.seed,
@@ -50,6 +54,34 @@ def main() -> int:
     return 0 if summary["ok"] else 1
 
 
+def _mutants(seed: int, folder: Path) -> int:
+    """A trial for each mutant; exit code 1 when one of them was not found out."""
+    found = {}
+    for name in MUTANTS:
+        place = folder / name
+        place.mkdir()
+        stops = name == "stale-owner"  # it is seen when a triggerer wakes up after a take-over
+        plan = trial.Plan(
+            75.0 if stops else 30.0,
+            seed,
+            "postgresql",
+            frozenset({"stop"} if stops else {"kill", "freeze", "runner-kill"}),
+            every_s=0.5,
+            pause_s=(1.0, 4.0),
+            stop_s=(13.0, 19.0),
+            drain_s=15.0,
+            mutant=name,
+        )
+        result = trial.run(plan, place, lambda _line: None)
+        rules = Counter(line.partition(":")[0] for line in result.violations)
+        (place / "violations").write_text("\n".join(result.violations) + "\n")
+        found[name] = dict(rules)
+        _say(f"{name}: {'found out' if rules else 'NOT FOUND OUT'} {dict(rules)}")
+    ok = all(found.values())
+    print(json.dumps({"ok": ok, "seed": seed, "mutants": found, "folder": str(folder)}))  # noqa: T201
+    return 0 if ok else 1
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--seconds", type=float, default=600)
@@ -57,6 +89,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--database", choices=["postgresql", "sqlite"], default="postgresql")
     parser.add_argument("--kinds", help=f"of blows, with commas: {','.join(KINDS)}")
     parser.add_argument("--every", type=float, default=0.8, help="seconds between two runs")
+    parser.add_argument(
+        "--mutants", action="store_true", help="show that lost guards are found out"
+    )
     parser.add_argument("--folder", help="where everything is kept; default: a new one")
     return parser.parse_args()
 

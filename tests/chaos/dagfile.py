@@ -23,6 +23,7 @@ from roost.triggers import (
     BaseTrigger,
     ExternalTrigger,
     FileTrigger,
+    StartTriggerArgs,
     TaskFailedEvent,
     TaskSkippedEvent,
     TaskSuccessEvent,
@@ -39,6 +40,7 @@ SCRIPTS: dict[str, dict[str, Script]] = {
         "two": [["poll:0.5", "timer:0.5"]],
         "ten": [["poll:0.2", "timer:0.2", "now", "poll:0.5", "now"] * 2],
         "long": [["poll:8"]],
+        "longer": [["poll:15"]],
         "file": [["file:1", "poll:0.2"]],
         "busy": [["work:1.5", "poll:0.2", "work:1.5", "timer:0.2", "work:1"]],
     },
@@ -58,6 +60,10 @@ SCRIPTS: dict[str, dict[str, Script]] = {
         "left": [["poll:0.2", "end:skipped"]],
         "moment": [["endtimer:1"]],
     },
+    "begun": {
+        "by_trigger": [["start", "poll:0.2"]],
+        "again": [["start", "raise"], ["start", "timer:0.2"]],
+    },
     "mapped": {"each": [["poll:0.4", "timer:0.4"]]},
     "pooled": {
         "narrow": [["poll:0.5", "timer:0.5"]],
@@ -66,6 +72,7 @@ SCRIPTS: dict[str, dict[str, Script]] = {
     },
 }
 MAPPED = 4
+STARTED = -1  # in the place of the dispatch that deferred, where none did
 POOLS = {"narrow": (2, 50)}  # slots and deferred_percent
 _FAILING = {"timeout", "fail", "raise"}
 
@@ -104,7 +111,7 @@ def note(what: str, **fields: Any) -> None:
 class Beacon(BaseTrigger):
     """Shines by itself, in all the ways in which a polled trigger may end."""
 
-    def __init__(self, nonce: int, step: str) -> None:
+    def __init__(self, nonce: int | str, step: str) -> None:
         self.nonce, self.step = nonce, step
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -144,6 +151,8 @@ class Actor(BaseOperator):
         self, context: Any, event: Any, nonce: int, hop: int, expects: Any = None, due: int = 0
     ) -> Any:
         """After a wait: ``nonce`` is the dispatch that deferred; what came must be its event."""
+        if nonce == STARTED:
+            expects = context["run_id"]
         got = event["nonce"] if isinstance(event, dict) and "nonce" in event else event
         stale = expects is not None and got != expects
         early = bool(due) and time.time_ns() // 1000 < due
@@ -216,6 +225,18 @@ class Actor(BaseOperator):
         )
 
 
+class Starter(Actor):
+    """Its first step is its trigger's."""
+
+    start_from_trigger = True
+    start_trigger_args = StartTriggerArgs(
+        trigger_cls=Beacon,
+        trigger_kwargs={"nonce": "{{ run_id }}", "step": "poll:0.5"},
+        next_method="go_on",
+        next_kwargs={"nonce": STARTED, "hop": 1},
+    )
+
+
 def total(ti: Any) -> int:
     """The sum of what the mapped instances came to."""
     return sum(ti.xcom_pull(task_ids="each"))
@@ -238,7 +259,8 @@ def build(dag_id: str) -> DAG:
             return dag
         for task_id, script in scripts.items():
             pool = "narrow" if dag_id == "pooled" else "default_pool"
-            Actor(task_id=task_id, script=script, pool=pool)
+            operator = Starter if dag_id == "begun" else Actor
+            operator(task_id=task_id, script=script, pool=pool)
     return dag
 
 

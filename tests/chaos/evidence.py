@@ -12,11 +12,11 @@ from typing import Any
 from sqlalchemy import Engine, text
 
 from roost.models.states import Event
+from tests.chaos.dagfile import STARTED
 
 __all__ = ["Body", "Entry", "Evidence", "Key", "read"]
 
 Key = tuple[str, str, str, int]  # dag, run, task, map_index
-_LEAVING = {"resume", "succeed", "fail", "retry", "end_skipped"}
 
 
 @dataclass
@@ -95,6 +95,9 @@ class Evidence:
                 self.entries[row.dispatch_id] = Entry(key, row.try_number, came, trigger)
                 if trigger is not None:
                     self.resumed[trigger].append(row.dispatch_id)
+            elif event == Event.START_DEFERRED:
+                self._makers[row.trigger_id] = STARTED
+                self.left.setdefault(row.trigger_id, [])
             entry = self.entries.get(row.dispatch_id)
             if row.from_state == "deferred":
                 self.left[row.trigger_id].append(row)

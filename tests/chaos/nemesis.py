@@ -34,7 +34,6 @@ KINDS = {
     "db-lock": 2,
 }
 _GONE_S = (16.0, 25.0)
-_STOP_S = (1.0, 40.0)
 _CRASH_S = (0.0, 3.0)
 _OUTAGE_S = (13.0, 35.0)
 _LOCK_S = (0.5, 8.0)
@@ -59,14 +58,21 @@ class Nemesis:
 
     Args:
         pause_s: shortest and longest time between two of them.
+        stop_s: of a SIGSTOP.
         kinds: those it may choose from.
     """
 
     def __init__(
-        self, bed: Bed, rng: random.Random, kinds: set[str], pause_s: tuple[float, float]
+        self,
+        bed: Bed,
+        rng: random.Random,
+        kinds: set[str],
+        pause_s: tuple[float, float],
+        stop_s: tuple[float, float],
     ) -> None:
         impossible = _ON_FILE if bed.database.server is not None else _ON_SERVER
         self._bed, self._rng, self._pause_s = bed, rng, pause_s
+        self._stop_s = stop_s
         self._kinds = sorted(kinds - impossible)
         self._next = 0.0
         self._held = ExitStack()
@@ -136,7 +142,7 @@ class Nemesis:
             case "term":
                 member.term()
             case "stop" | "freeze":
-                seconds = self._rng.uniform(*_STOP_S)
+                seconds = self._rng.uniform(*self._stop_s)
                 member.stop(seconds, whole=kind == "freeze")
             case _:
                 runners = member.runners()

@@ -40,6 +40,7 @@ class Plan:
         seconds: of nemesis and load.
         every_s: a run starts so often.
         pause_s: bounds of the time between two blows.
+        stop_s: bounds of the time for which a process is stopped.
         drain_s: how long what is left may take when all is healed.
         mutant: the guard that is dropped.
     """
@@ -50,6 +51,7 @@ class Plan:
     kinds: frozenset[str] = frozenset(KINDS)
     every_s: float = 0.8
     pause_s: tuple[float, float] = (1.0, 15.0)
+    stop_s: tuple[float, float] = (1.0, 40.0)
     drain_s: float = 180.0
     mutant: str = ""
 
@@ -103,7 +105,7 @@ class _Trial:
         self.bed, self.plan = bed, plan
         self.load = Load(bed, random.Random(plan.seed), plan.every_s)  # noqa: S311
         rng = random.Random(plan.seed + 1)  # noqa: S311 - what a seed gives is to be seen again
-        self.nemesis = Nemesis(bed, rng, set(plan.kinds), plan.pause_s)
+        self.nemesis = Nemesis(bed, rng, set(plan.kinds), plan.pause_s, plan.stop_s)
         self._rng = random.Random(plan.seed + 2)  # noqa: S311
         self._tell = tell
         self._began = time.monotonic()
