@@ -30,9 +30,9 @@ from tests.support.databases import migrate
 from tests.support.postgres import PostgresServer
 from tests.support.processes import descendants, kill_leftovers, with_environment
 
-__all__ = ["Bed", "Database", "Member"]
+__all__ = ["INJECT", "Bed", "Database", "Member"]
 
-_INJECT = Path(__file__).with_name("inject")
+INJECT = Path(__file__).with_name("inject")
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _REVIVE_S = 30.0
 _OPTIONS = ("fsync=off", "max_connections=300", "log_line_prefix=%m [%p] ")
@@ -281,7 +281,7 @@ class Bed:
             "ROOST_CHAOS": str(folder),
             "ROOST_CHAOS_MUTANT": mutant,
             "ROOST__SECURITY__ENCRYPTION_KEY": new_key(),
-            "PYTHONPATH": os.pathsep.join([str(_INJECT), str(_REPOSITORY)]),
+            "PYTHONPATH": os.pathsep.join([str(INJECT), str(_REPOSITORY)]),
         }
         self.environments = {}
         for host in ("a", "b"):

@@ -36,7 +36,7 @@ KINDS = {
 _GONE_S = (16.0, 25.0)
 _CRASH_S = (0.0, 3.0)
 _OUTAGE_S = (13.0, 35.0)
-_LOCK_S = (0.5, 8.0)
+_LOCK_S = (0.5, 20.0)
 
 
 class Blow(NamedTuple):

@@ -21,12 +21,14 @@ import anyio.to_thread
 from roost.support.doorbell import BellSocket, drain
 from roost.support.notify import Notifier
 
-__all__ = ["Patience", "Stop", "Wake", "feed_watchdog", "hear", "set_up_logging"]
+__all__ = ["LONGEST_WAIT_S", "Patience", "Stop", "Wake", "feed_watchdog", "hear", "set_up_logging"]
 
 log = logging.getLogger("roost")
 T = TypeVar("T")
 _FIRST_WAIT_S = 0.2
-_LONGEST_WAIT_S = 30.0
+# Everybody's lease lapses in a long outage. Others wait for as long as a lease lasts before they
+# judge: in that time each has to try again, and an attempt may take some seconds itself.
+LONGEST_WAIT_S = 5.0
 _TELL_EVERY_S = 30.0
 
 
@@ -92,7 +94,7 @@ class Patience:
                     self._away_since = None
                 return result
             await anyio.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311 - only spreads load
-            wait = min(wait * 2, _LONGEST_WAIT_S)
+            wait = min(wait * 2, LONGEST_WAIT_S)
 
     def _note(self, error: Exception) -> None:
         """Say it once when the outage begins, then at most every half minute."""

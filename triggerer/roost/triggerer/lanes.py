@@ -403,14 +403,14 @@ class Lanes:
         if not (lapsed or look.ownerless) and time.monotonic() < self._reap_at:
             return
         self._reap_at = time.monotonic() + POLL_S
-        # After an outage of the database nobody has renewed: give everybody time to do so first.
-        patient = time.monotonic() - self._db.failed_at < jobs.LEASE_TTL_S
-        freed = await self._db.until_done(partial(self._free_orphans, patient))
+        freed = await self._db.until_done(self._free_orphans)
         if freed:
             log.warning("freed %d triggers of triggerers that are gone", freed)
             self._wake.set()
 
-    def _free_orphans(self, patient: bool, tx: Tx) -> int:
+    def _free_orphans(self, tx: Tx) -> int:
+        # After an outage of the database nobody has renewed: give everybody time to do so first.
+        patient = time.monotonic() - self._db.failed_at < jobs.LEASE_TTL_S
         for job in jobs.live(tx):
             if job.kind != "triggerer" or job.id == self._job_id:
                 continue
