@@ -14,6 +14,7 @@ import pytest
 from hypothesis import settings
 
 from roost.support import masking
+from roost.support.crypto import KEY_FILE, create_key_file
 from tests.support import rows
 from tests.support.daemons import Daemons
 from tests.support.databases import Databases, stop_server
@@ -124,6 +125,7 @@ def roost_home(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     if "database_url" in request.fixturenames:
         lines += ["[database]", f'url = "{request.getfixturevalue("database_url")}"']
     (home / "roost.toml").write_text("\n".join(lines) + "\n")
+    create_key_file(home / KEY_FILE)
     return home
 
 

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from roost.models.engine import driver_arguments, open_engine
+from roost.support.crypto import KEY_FILE, new_key
 from tests.support.daemons import Daemons
 from tests.support.databases import Databases, fetch
 from tests.support.waiting import wait_until
@@ -48,6 +49,7 @@ class Places:
         self.url = url
         self._folder = folder
         self._stack = stack
+        self._key = new_key()  # all hosts have the same
         engine = open_engine(url)
         arguments = driver_arguments(engine)
         engine.dispose()
@@ -64,6 +66,7 @@ class Places:
         (home / "roost.toml").write_text(
             f'[database]\nurl = "{self.url}"\n[scheduler]\npoll_interval = 3600\n'
         )
+        (home / KEY_FILE).write_text(self._key)
         made = Daemons(home)
         self._stack.callback(made.close)
         return made

@@ -14,7 +14,7 @@ from roost.models.engine import open_engine, transact
 from roost.models.queries import connections, variables
 from roost.support import typedjson
 from roost.support.clock import now_us
-from roost.support.crypto import Keyring, create_key_file
+from roost.support.crypto import Keyring
 from roost.support.wire import (
     ConnectionGet,
     ConnectionRecord,
@@ -272,7 +272,6 @@ def test_the_triggerer_answers_from_the_database(
     """H26: with the keyring of its configuration, for the run of the trigger that asks."""
     world = World(database_url, roost_home / "dags", CODE)
     key_file = roost_home / "encryption.key"
-    create_key_file(key_file)
     keys = Keyring(file=key_file)
     engine = open_engine(database_url)
     transact(engine, lambda tx: connections.add_connection(tx, WAREHOUSE, keys))

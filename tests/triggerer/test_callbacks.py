@@ -18,7 +18,7 @@ import pytest
 from roost.exceptions import ConfigError
 from roost.support.clock import SECOND, now_us
 from roost.support.config import Config
-from roost.support.crypto import KEY_FILE, Keyring, create_key_file
+from roost.support.crypto import KEY_FILE, Keyring
 from roost.support.event_tokens import make_token
 from roost.support.settings import Triggerer
 from roost.triggerer.callback_limits import Rates
@@ -86,7 +86,6 @@ class Port:
 
 @pytest.fixture
 def world(database_url: str, roost_home: Path) -> World:
-    assert create_key_file(roost_home / KEY_FILE)
     return World(database_url, roost_home / "dags", "")
 
 

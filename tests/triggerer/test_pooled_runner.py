@@ -13,7 +13,7 @@ import pytest
 from roost.models.engine import open_engine, transact
 from roost.models.queries.connections import add_connection
 from roost.support import typedjson
-from roost.support.crypto import Keyring, create_key_file
+from roost.support.crypto import Keyring
 from roost.support.wire import ConnectionRecord
 from roost.triggerer.messages import Ask, Beat, Cancel
 from roost.triggers import HttpTrigger, SqlTrigger
@@ -217,7 +217,6 @@ def test_http_and_sql_sensors_wait_in_the_triggerer(
     """The triggers get their Connections from the database; what these hold is not in the log."""
     world = World(database_url, roost_home / "dags", CODE)
     server = Server("HTTP/1.1")
-    create_key_file(roost_home / "encryption.key")
     keys = Keyring(file=roost_home / "encryption.key")
     api = ConnectionRecord("api", "http", "127.0.0.1", "me", "s3cret-pw", port=server.port)
     path = str(tmp_path / "w.db")

@@ -14,6 +14,7 @@ from roost.dag.loader import load_dag_file, module_name
 from roost.models import tables
 from roost.support import typedjson
 from roost.support.clock import now_us
+from roost.support.crypto import KEY_FILE, Keyring
 
 __all__ = ["HASH", "World", "numbers"]
 
@@ -37,6 +38,7 @@ class World:
 
     def __init__(self, url: str, dags_folder: Path, code: str) -> None:
         self.engine = sa.create_engine(url, poolclass=NullPool)
+        self._keys = Keyring(file=dags_folder.parent / KEY_FILE)
         self.module = module_name(str(dags_folder / _FILE), str(dags_folder))
         (dags_folder / _FILE).write_text(code)
         now = now_us()
@@ -131,7 +133,8 @@ class World:
         """Every stored event by the id of its trigger, the payload decoded."""
         found = self.rows("SELECT trigger_id, epoch, kind, payload, error FROM trigger_event")
         for row in found:
-            row["value"] = None if row["payload"] is None else typedjson.decode(row["payload"])
+            text = row["payload"]
+            row["value"] = None if text is None else typedjson.decode(self._keys.unseal(text, "it"))
         return {row.pop("trigger_id"): row for row in found}
 
     def count(self, condition: str) -> int:

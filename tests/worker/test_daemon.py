@@ -58,7 +58,6 @@ def test_values_travel_between_tasks_and_from_variables(
     run: Callable[[str], Callable[[], dict[str, Any]]], daemons: Daemons, database_url: str
 ) -> None:
     """S54-S58, S61: XComs, Variables and Connections are served by the supervisor (H26)."""
-    daemons.cli("config", "init")
     daemons.cli("connections", "add", "secret", "--conn-uri", "http://u:canary-1@h")
     fetch(database_url, "INSERT INTO variable (key, value) VALUES ('colour', 'blue')")
     fetch(

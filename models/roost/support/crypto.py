@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from roost.exceptions import ConfigError, DecryptionError, RoostException
 from roost.support.config import Config
+from roost.support.sealed import is_sealed
 
 if TYPE_CHECKING:
     from cryptography.fernet import Fernet, MultiFernet
@@ -115,6 +116,22 @@ class Keyring:
         except ConfigError as error:
             raise DecryptionError(f"{what} is encrypted, but {error}") from None
         return plain.decode()
+
+    def seal(self, text: str) -> str:
+        """JSON as it is stored: encrypted, but for what says nothing (``{}`` and ``null``).
+
+        Raises:
+            ConfigError: there is no key, or it is none.
+        """
+        return text if text in ("{}", "null") else self.encrypt(text)
+
+    def unseal(self, text: str, what: str) -> str:
+        """What :meth:`seal` was given; a text that is no token is as it was.
+
+        Raises:
+            DecryptionError: no key fits.
+        """
+        return self.decrypt(text, what) if is_sealed(text) else text
 
     def is_newest(self, token: str) -> bool:
         """Whether the newest key alone decrypts ``token``."""

@@ -238,6 +238,7 @@ class TriggerSpec(msgspec.Struct, omit_defaults=True):
     strikes: int = 0
     trouble: str | None = None
     start: StartSpec | None = None
+    error: str | None = None  # why it cannot be run
 
 
 class TriggerReport(msgspec.Struct, omit_defaults=True):

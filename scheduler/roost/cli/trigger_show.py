@@ -82,12 +82,10 @@ def show(trigger_id: int, output: str) -> None:
 
 def _kwargs(config: Config, row: Any) -> Any:
     """The arguments for showing, or why they cannot be shown."""
-    text = row.kwargs
-    if not text.startswith("{"):  # encrypted at rest
-        try:
-            text = keyring_of(config).decrypt(text.strip('"'), f"trigger {row.id}")
-        except DecryptionError as error:
-            return str(error)
+    try:
+        text = keyring_of(config).unseal(row.kwargs, f"trigger {row.id}")
+    except DecryptionError as error:
+        return str(error)
     return masking.mask_value(msgspec.json.decode(text))
 
 

@@ -108,18 +108,21 @@ class WorkerDaemon:
         self._queues = queues
         self._slots = slots
         process: Process = me()
+        keys = keyring_of(config)
+        keys.check()
         self._ledger = Ledger(
             engine,
             process,
             queues,
             str(config.run_dir),
             Answers(
-                keyring_of(config),
+                keys,
                 config.smtp,
                 config.core.max_xcom_size,
                 partial(url_base, config),
             ),
             callback_timeout_us=int(config.worker.callback_timeout * SECOND),
+            keys=keys,
         )
         self._hub = Hub(
             HubSettings(

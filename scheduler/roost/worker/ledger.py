@@ -18,11 +18,14 @@ import msgspec
 from sqlalchemy import Engine
 
 from roost.dag.model import SerializedDag, SerializedTask
+from roost.exceptions import DecryptionError
 from roost.models.engine import Tx, read, single, transact
 from roost.models.queries import dispatches, jobs, xcoms
 from roost.models.queries.dispatches import Claimed, DagCode
 from roost.support.clock import SECOND, now_us
+from roost.support.crypto import Keyring
 from roost.support.processes import Process, is_alive
+from roost.support.sealed import as_raw, opened
 from roost.support.wire import (
     CallbackSpec,
     Outcome,
@@ -81,6 +84,7 @@ class Ledger:
         run_dir: where this daemon's bell is.
         answers: makes the replies to requests.
         callback_timeout_us: longest run time of a callback.
+        keys: of what tasks defer with and resume with (D22); None: nothing is encrypted.
     """
 
     def __init__(
@@ -91,6 +95,7 @@ class Ledger:
         run_dir: str,
         answers: Answers,
         callback_timeout_us: int = 60 * SECOND,
+        keys: Keyring | None = None,
     ) -> None:
         self._engine = engine
         self._answers = answers
@@ -98,6 +103,7 @@ class Ledger:
         self._queues = tuple(queues)
         self._run_dir = run_dir
         self._callback_timeout_us = callback_timeout_us
+        self._keys = keys
         self._codes: OrderedDict[int, _Code] = OrderedDict()
         self._may_hold = False
         self.job_id = 0
@@ -190,7 +196,7 @@ class Ledger:
 
     def _spec(self, one: Claimed, code: _Code, now: int) -> TaskSpec:
         if one.callback is None:
-            return _spec(one, code, now)
+            return self._opened(_spec(one, code, now), one.next_kwargs)
         callback = _decode_callback(one.callback)
         task = code.tasks.get(callback.task_id or "")
         seen = one._replace(
@@ -209,6 +215,37 @@ class Ledger:
             spec.run_as_user = None
         spec.execution_timeout_us = self._callback_timeout_us
         return spec
+
+    def _opened(self, spec: TaskSpec, next_kwargs: str | None) -> TaskSpec:
+        """With what it resumes with decrypted; where that fails, the task fails (D4)."""
+        if next_kwargs is None:
+            return spec
+        what = f"what task {spec.task_id!r} is resumed with"
+        keys = self._keys
+        try:
+            plain = opened(next_kwargs, lambda text: keys.unseal(text, what) if keys else text)
+            spec.next_kwargs = msgspec.Raw(plain.encode())
+        except (DecryptionError, msgspec.DecodeError, ValueError) as error:
+            spec.next_kwargs = msgspec.Raw(b"{}")
+            spec.trigger_error = f"{what} cannot be read: {error}"
+        return spec
+
+    def _sealed(self, outcome: Outcome) -> Outcome:
+        """With what it deferred with encrypted (D22).
+
+        Waits that are rows of ours hold moments, ids and keys only, and the scheduler reads some.
+        """
+        spec = outcome.defer
+        if spec is None or self._keys is None:
+            return outcome
+        ours = spec.lane != "poll" and spec.source.startswith("roost.triggers.")
+        seal = self._keys.seal
+        changed = msgspec.structs.replace(
+            spec,
+            kwargs=spec.kwargs if ours else as_raw(seal(bytes(spec.kwargs).decode())),
+            next_kwargs=as_raw(seal(bytes(spec.next_kwargs).decode())),
+        )
+        return msgspec.structs.replace(outcome, defer=changed)
 
     def _codes_of(self, tx: Tx, version_ids: set[int]) -> dict[int, _Code]:
         missing = [id_ for id_ in version_ids if id_ not in self._codes]
@@ -238,7 +275,7 @@ class Ledger:
         xcoms.push(tx, self.job_id, values)
         outcomes = {}
         for one in ended:
-            outcome = one.outcome
+            outcome = self._sealed(one.outcome)
             if outcome.xcoms:
                 outcome = msgspec.structs.replace(outcome, xcoms=[])
             outcomes[one.spec.dispatch_id] = _encode(outcome).decode()
@@ -321,7 +358,6 @@ def _spec(one: Claimed, code: _Code, now: int) -> TaskSpec:
         priority_weight=one.priority_weight,
         conf=msgspec.Raw(one.conf.encode()),
         next_method=one.next_method,
-        next_kwargs=msgspec.Raw((one.next_kwargs or "{}").encode()),
         run_us=one.run_us,
         execution_timeout_us=task.execution_timeout_us if task else None,
         run_as_user=task.run_as_user if task else None,

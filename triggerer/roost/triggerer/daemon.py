@@ -82,7 +82,8 @@ def run_triggerer(
 
     Raises:
         SchemaError: the database is missing, or older or newer than this Roost.
-        ConfigError: ``database.url`` cannot be used, or callbacks cannot be taken so.
+        ConfigError: ``database.url`` cannot be used, there is no encryption key, or callbacks
+            cannot be taken so.
     """
     set_up_logging(config.logging.level, "triggerer")
     osproc.hide_memory()  # the runner executes user code and must not read our database URL
@@ -136,10 +137,12 @@ class Triggerer:
         self._wake = Wake()
         self._stop = Stop("handing triggers over and stopping")
         self._keepers: list[Keeper] = []
-        self._inquiries = Inquiries(database, keyring_of(config))
+        self._keys = keyring_of(config)
+        self._keys.check()
+        self._inquiries = Inquiries(database, self._keys)
         self._task_logs = TaskLogs(str(config.log_folder))
         self._callbacks: CallbackServer | None = None
-        self._external = ExternalLane(database, keyring_of(config), stats, self._on_fired)
+        self._external = ExternalLane(database, self._keys, stats, self._on_fired)
 
     def take_callbacks(self, port: int, host: str) -> None:
         """Have events taken by HTTP, too, as soon as it serves.
@@ -234,14 +237,17 @@ class Triggerer:
                 timeout_s=self._config.triggerer.on_kill_timeout,
                 stats=self._stats,
                 sources=sources,
+                keys=self._keys,
             ),
             on_fired=self._on_fired,
             on_heard=self._external.look,
             on_given=self._on_given,
             on_failed=lambda report: outbox.put([report]),
+            keys=self._keys,
         )
         receipts = Receipts([ward.keeper for ward in wards])
-        outbox = Outbox(self._db, job_id, self._stats, partial(self._on_stored, lanes, receipts))
+        stored = partial(self._on_stored, lanes, receipts)
+        outbox = Outbox(self._db, job_id, self._stats, stored, self._keys.seal)
         return lanes, outbox, receipts
 
     def _ward(self, apart: bool, lanes: Callable[[], Lanes], outbox: Callable[[], Outbox]) -> Ward:

@@ -8,7 +8,9 @@ from functools import partial
 
 from roost.models.queries import kills
 from roost.models.queries.kills import Kill
+from roost.support.crypto import Keyring
 from roost.support.stats import Stats
+from roost.support.wire import TriggerSpec
 from roost.triggerer.database import Database
 from roost.triggerer.messages import Killed, Source
 from roost.triggerer.strikes import name_of
@@ -30,6 +32,7 @@ class Kills:
         queues: queues whose triggers it takes, where another one had them.
         timeout_s: bounds each ``on_kill()``.
         sources: reads DAG file versions.
+        keys: decrypts what tasks deferred with; None: it is plain.
     """
 
     def __init__(
@@ -42,7 +45,9 @@ class Kills:
         timeout_s: float,
         stats: Stats,
         sources: Callable[[Collection[str]], Awaitable[list[Source]]],
+        keys: Keyring | None = None,
     ) -> None:
+        self._keys = keys
         self._db = database
         self._wards = wards
         self._job_id = job_id
@@ -92,13 +97,26 @@ class Kills:
             busy=[key for ward in self._wards for key in ward.killing],
             tried=again and apart.ready(),
             queues=self._queues,
+            keys=self._keys,
         )
         claimed = await self._db.until_done(step)
+        readable = [kill for kill in claimed if kill.spec.error is None]
+        for kill in claimed:
+            if kill.spec.error is not None:
+                self._give_up(kill.spec, kill.spec.error)
         for ward in self._wards:
-            its = [kill for kill in claimed if self._ward_of(kill) is ward]
+            its = [kill for kill in readable if self._ward_of(kill) is ward]
             if its:
                 await self._give(ward, its)
-        return len(claimed) == _BATCH
+        return len(claimed) == _BATCH or bool(self._done)
+
+    def _give_up(self, spec: TriggerSpec, why: str) -> None:
+        """It cannot be made, here or elsewhere, so that there is nothing to call (D4)."""
+        log.error(
+            "trigger %d (%s): on_kill() is not called: %s", spec.trigger_id, name_of(spec), why
+        )
+        self._stats.incr("triggers.kill_errors")
+        self._done[spec.trigger_id] = spec.epoch
 
     def _ward_of(self, kill: Kill) -> Ward:
         healthy, apart = self._wards

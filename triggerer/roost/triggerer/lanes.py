@@ -18,6 +18,7 @@ import anyio
 from roost.models.engine import Tx
 from roost.models.queries import jobs, kills, triggers
 from roost.support.clock import SECOND, now_us
+from roost.support.crypto import Keyring
 from roost.support.processes import Process, is_alive
 from roost.support.service import Wake
 from roost.support.wire import TriggerReport, TriggerSpec
@@ -68,6 +69,7 @@ class Lanes:
         on_fired: called after events were committed.
         on_heard: called when an event from outside is there for a trigger that waits for it.
         on_given: called when triggers were given back for others to claim.
+        keys: decrypts what tasks deferred with; None: it is plain.
         on_failed: takes the failure of a trigger that ended or blocked its runner too often.
     """
 
@@ -87,6 +89,7 @@ class Lanes:
         on_heard: Callable[[], None],
         on_given: Callable[[], None],
         on_failed: Callable[[TriggerReport], None],
+        keys: Keyring | None = None,
     ) -> None:
         self._db = database
         self.wards = wards
@@ -99,6 +102,7 @@ class Lanes:
         self._on_heard = on_heard
         self._on_given = on_given
         self._on_failed = on_failed
+        self._keys = keys
         self._peers = Peers(database, me, job_id, capacity, queues)
         self._kills = kills(self._sources)
         self._strikes = Strikes(strike_after)
@@ -280,7 +284,8 @@ class Lanes:
         # Where there is no runner, its start wakes this loop, and the look finds what it lacks.
         ids = [one for one in sorted(claimed) if ready[self._ward_of(one)]]
         for start in range(0, len(ids), _SEND_BATCH):
-            specs = await self._db.reading(partial(self._specs, ids[start : start + _SEND_BATCH]))
+            chunk = ids[start : start + _SEND_BATCH]
+            specs = self._readable(await self._db.reading(partial(self._specs, chunk)))
             for spec in specs:
                 if spec.strikes >= APART:
                     self._apart.add(spec.trigger_id)
@@ -296,7 +301,17 @@ class Lanes:
                     await ward.give(its, self._sources)
 
     def _specs(self, trigger_ids: Iterable[int], tx: Tx) -> list[TriggerSpec]:
-        return triggers.specs(tx, self._job_id, trigger_ids)
+        return triggers.specs(tx, self._job_id, trigger_ids, self._keys)
+
+    def _readable(self, specs: list[TriggerSpec]) -> list[TriggerSpec]:
+        """Those that can be run; the tasks of the others fail at once, and no one else is hurt."""
+        for spec in specs:
+            if spec.error is not None:
+                self._strikes.hold(spec.trigger_id, spec.epoch, NEVER)
+                self._on_failed(
+                    TriggerReport(spec.trigger_id, spec.epoch, "failed", error=spec.error)
+                )
+        return [spec for spec in specs if spec.error is None]
 
     async def _sources(self, wanted: Collection[str]) -> list[Source]:
         found = await self._db.reading(lambda tx: triggers.sources(tx, wanted))

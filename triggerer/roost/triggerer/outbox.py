@@ -31,6 +31,7 @@ class Outbox:
         job_id: the claim under which the triggers ran.
         on_stored: called with reports that need no more care, stored or refused, and with the ids
             of those that were stored.
+        seal: encrypts payloads (D22).
     """
 
     def __init__(
@@ -39,11 +40,13 @@ class Outbox:
         job_id: int,
         stats: Stats,
         on_stored: Callable[[list[TriggerReport], set[int]], None],
+        seal: Callable[[str], str] = str,
     ) -> None:
         self._db = database
         self._job_id = job_id
         self._stats = stats
         self._on_stored = on_stored
+        self._seal = seal
         self._pending: list[TriggerReport] = []
         self._wake = Wake()
 
@@ -79,7 +82,9 @@ class Outbox:
 
     async def _store(self, batch: list[TriggerReport]) -> set[int]:
         """Store a batch; a report that the database cannot take fails its own trigger only."""
-        step = partial(triggers.store, job_id=self._job_id, reports=batch, now=now_us())
+        step = partial(
+            triggers.store, job_id=self._job_id, reports=batch, now=now_us(), seal=self._seal
+        )
         try:
             return set(await self._db.until_done(step))
         except (DBAPIError, UnicodeDecodeError) as error:

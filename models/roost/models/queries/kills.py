@@ -14,9 +14,10 @@ import msgspec
 
 from roost.models.engine import Sql, Tx
 from roost.models.queries import jobs
-from roost.models.queries.triggers import start_spec
+from roost.models.queries.triggers import plain_kwargs, start_spec
 from roost.models.sql import Row
 from roost.support.clock import SECOND
+from roost.support.crypto import Keyring
 from roost.support.wire import TriggerSpec
 
 __all__ = [
@@ -130,6 +131,7 @@ def claim(
     *,
     tried: bool = True,
     queues: Sequence[str] = (),
+    keys: Keyring | None = None,
 ) -> list[Kill]:
     """Take what this triggerer is to kill, and what nobody who lives is; drop what is too old.
 
@@ -140,6 +142,7 @@ def claim(
         busy: those that it has in hand.
         tried: those as well that a runner has had before.
         queues: of others only those of these queues; empty: of every queue.
+        keys: what they do not decrypt has the ``error`` of its spec set; None: it is plain.
     """
     if not jobs.owns_lease(tx, job_id):
         return []
@@ -153,7 +156,7 @@ def claim(
     starts = {}
     if starting := [row.id for row in rows if row.start is not None]:
         starts = {row.id: row for row in tx.all(_STARTS, rows=_ids(tx, starting))}
-    return [Kill(_spec(row, starts), row.attempts) for row in rows]
+    return [Kill(_spec(row, starts, keys), row.attempts) for row in rows]
 
 
 def tried_before(tx: Tx, job_id: int) -> bool:
@@ -172,13 +175,14 @@ def finish(tx: Tx, job_id: int, done: Mapping[int, int]) -> None:
     tx.run(_FINISH, job_id=job_id, rows=rows)
 
 
-def _spec(row: Row, starts: Mapping[int, Row]) -> TriggerSpec:
+def _spec(row: Row, starts: Mapping[int, Row], keys: Keyring | None) -> TriggerSpec:
+    kwargs, error = plain_kwargs(row.id, row.kwargs, keys)
     return TriggerSpec(
         trigger_id=row.id,
         epoch=row.epoch,
         classpath=row.classpath,
         source=row.source,
-        kwargs=msgspec.Raw(row.kwargs.encode()),
+        kwargs=msgspec.Raw(kwargs.encode()),
         code_hash=row.code_hash,
         fileloc=row.fileloc,
         dag_id=row.dag_id,
@@ -187,6 +191,7 @@ def _spec(row: Row, starts: Mapping[int, Row]) -> TriggerSpec:
         map_index=row.map_index,
         try_number=row.try_number,
         start=start_spec(starts[row.id], row.start) if row.id in starts else None,
+        error=error,
     )
 
 

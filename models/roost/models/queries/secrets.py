@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from roost.exceptions import DecryptionError
 from roost.models.engine import Sql, Tx
 from roost.support.crypto import Keyring
+from roost.support.sealed import is_sealed, reopened
 
 __all__ = ["STORES", "Batch", "Store", "any_encrypted", "count", "rotate_batch"]
 
@@ -28,6 +29,8 @@ class Store(NamedTuple):
             ``is_encrypted`` and the columns; locked.
         update: writes the columns of ``:id``.
         passing: its rows come and go; where there are none, nothing is said of them.
+        mixed: a text itself tells whether it is encrypted (:mod:`roost.support.sealed`), and one
+            that is not stays so.
     """
 
     word: str
@@ -38,6 +41,7 @@ class Store(NamedTuple):
     page: Sql
     update: Sql
     passing: bool = False
+    mixed: bool = False
 
 
 STORES = (
@@ -80,6 +84,69 @@ STORES = (
         ),
         update=Sql("UPDATE external_event SET payload = :payload WHERE id = :id"),
         passing=True,
+    ),
+    Store(
+        word="Trigger",
+        columns=("kwargs", "next_kwargs"),
+        first=0,
+        total=Sql("SELECT count(*) FROM trigger"),
+        encrypted=Sql(
+            "SELECT 1 FROM trigger WHERE kwargs LIKE 'gAAAA%' OR next_kwargs LIKE 'gAAAA%' LIMIT 1"
+        ),
+        page=Sql(
+            "SELECT id, id AS name, {true} AS is_encrypted, kwargs, next_kwargs FROM trigger "
+            "WHERE id > :last ORDER BY id LIMIT :size {for_update}"
+        ),
+        update=Sql(
+            "UPDATE trigger SET kwargs = :kwargs, next_kwargs = :next_kwargs WHERE id = :id"
+        ),
+        passing=True,
+        mixed=True,
+    ),
+    Store(
+        word="Trigger to kill",
+        columns=("kwargs",),
+        first=0,
+        total=Sql("SELECT count(*) FROM trigger_kill"),
+        encrypted=Sql("SELECT 1 FROM trigger_kill WHERE kwargs LIKE 'gAAAA%' LIMIT 1"),
+        page=Sql(
+            "SELECT id, id AS name, {true} AS is_encrypted, kwargs FROM trigger_kill "
+            "WHERE id > :last ORDER BY id LIMIT :size {for_update}"
+        ),
+        update=Sql("UPDATE trigger_kill SET kwargs = :kwargs WHERE id = :id"),
+        passing=True,
+        mixed=True,
+    ),
+    Store(
+        word="Trigger event",
+        columns=("payload",),
+        first=0,
+        total=Sql("SELECT count(*) FROM trigger_event WHERE payload IS NOT NULL"),
+        encrypted=Sql("SELECT 1 FROM trigger_event WHERE payload LIKE 'gAAAA%' LIMIT 1"),
+        page=Sql(
+            "SELECT id, trigger_id AS name, {true} AS is_encrypted, payload FROM trigger_event "
+            "WHERE id > :last AND payload IS NOT NULL ORDER BY id LIMIT :size {for_update}"
+        ),
+        update=Sql("UPDATE trigger_event SET payload = :payload WHERE id = :id"),
+        passing=True,
+        mixed=True,
+    ),
+    Store(  # what it is resumed with
+        word="Resumed task",
+        columns=("next_kwargs",),
+        first=0,
+        total=Sql("SELECT count(*) FROM task_instance WHERE next_kwargs IS NOT NULL"),
+        encrypted=Sql(
+            "SELECT 1 FROM task_instance WHERE next_kwargs LIKE 'gAAAA%' "
+            "OR next_kwargs LIKE 'sealed:%' LIMIT 1"
+        ),
+        page=Sql(
+            "SELECT id, task_id AS name, {true} AS is_encrypted, next_kwargs FROM task_instance "
+            "WHERE id > :last AND next_kwargs IS NOT NULL ORDER BY id LIMIT :size {for_update}"
+        ),
+        update=Sql("UPDATE task_instance SET next_kwargs = :next_kwargs WHERE id = :id"),
+        passing=True,
+        mixed=True,
     ),
 )
 
@@ -144,6 +211,8 @@ def rotate_batch(
 def _renewed(row: Any, store: Store, keys: Keyring) -> dict[str, str | None] | None:
     """The row's secrets under the newest key; None when they are so already."""
     stored = {column: getattr(row, column) for column in store.columns}
+    if store.mixed:
+        return _renewed_texts(row, store, keys)
     given = [value for value in stored.values() if value is not None]
     if row.is_encrypted and all(map(keys.is_newest, given)):
         return None
@@ -154,3 +223,22 @@ def _renewed(row: Any, store: Store, keys: Keyring) -> dict[str, str | None] | N
         else keys.encrypt(keys.decrypt(value, what) if row.is_encrypted else value)
         for column, value in stored.items()
     }
+
+
+def _renewed_texts(row: Any, store: Store, keys: Keyring) -> dict[str, str | None] | None:
+    """The same of texts that tell themselves whether they are encrypted."""
+    what = f"{store.word} {row.name!r}"
+    changed = False
+
+    def renew(text: str) -> str:
+        nonlocal changed
+        if not is_sealed(text) or keys.is_newest(text):
+            return text
+        changed = True
+        return keys.encrypt(keys.decrypt(text, what))
+
+    renewed = {
+        column: text if (text := getattr(row, column)) is None else reopened(text, renew)
+        for column in store.columns
+    }
+    return renewed if changed else None

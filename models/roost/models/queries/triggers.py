@@ -8,15 +8,17 @@ a trigger out of the partial indexes below, so waiting rows are all that these s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
 
+from roost.exceptions import DecryptionError
 from roost.models.engine import Sql, Tx
 from roost.models.queries import jobs
 from roost.models.queries.external import ANY_HEARD, HEARD
 from roost.models.sql import Row
+from roost.support.crypto import Keyring
 from roost.support.wire import StartSpec, TaskSpec, TriggerReport, TriggerSpec
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "of_same_code",
     "owners_without_job",
     "place",
+    "plain_kwargs",
     "present",
     "release",
     "sources",
@@ -355,13 +358,18 @@ def present(tx: Tx, trigger_ids: Iterable[int]) -> set[int]:
     return {row.id for row in tx.all(_PRESENT, rows=rows)}
 
 
-def specs(tx: Tx, job_id: int, trigger_ids: Iterable[int]) -> list[TriggerSpec]:
-    """What a runner needs to run these triggers; those not owned any more are left out."""
+def specs(
+    tx: Tx, job_id: int, trigger_ids: Iterable[int], keys: Keyring | None = None
+) -> list[TriggerSpec]:
+    """What a runner needs to run these triggers; those not owned any more are left out.
+
+    What ``keys`` do not decrypt has its ``error`` set (D22); None: nothing is encrypted.
+    """
     rows = tx.rows([{"id": trigger_id} for trigger_id in trigger_ids])
     found = tx.all(_SPECS, rows=rows)
     ours = [row for row in found if row.job_id == job_id and row.fired_at is None]
     starts = _starts(tx, {row.trigger_id: row.start for row in ours if row.start is not None})
-    return [_spec(row, starts.get(row.trigger_id)) for row in ours]
+    return [_spec(row, starts.get(row.trigger_id), keys) for row in ours]
 
 
 def _starts(tx: Tx, texts: dict[int, str]) -> dict[int, StartSpec]:
@@ -406,13 +414,24 @@ def start_spec(row: Row, text: str) -> StartSpec:
     return start
 
 
-def _spec(row: Row, start: StartSpec | None) -> TriggerSpec:
+def plain_kwargs(trigger_id: int, kwargs: str, keys: Keyring | None) -> tuple[str, str | None]:
+    """The arguments of a trigger decrypted, or none and why they cannot be (D22)."""
+    if keys is None:
+        return kwargs, None
+    try:
+        return keys.unseal(kwargs, f"the arguments of trigger {trigger_id}"), None
+    except DecryptionError as problem:
+        return "{}", str(problem)
+
+
+def _spec(row: Row, start: StartSpec | None, keys: Keyring | None) -> TriggerSpec:
+    kwargs, error = plain_kwargs(row.trigger_id, row.kwargs, keys)
     return TriggerSpec(
         trigger_id=row.trigger_id,
         epoch=row.epoch,
         classpath=row.classpath,
         source=row.source,
-        kwargs=msgspec.Raw(row.kwargs.encode()),
+        kwargs=msgspec.Raw(kwargs.encode()),
         code_hash=row.code_hash,
         fileloc=row.fileloc,
         dag_id=row.dag_id,
@@ -423,6 +442,7 @@ def _spec(row: Row, start: StartSpec | None) -> TriggerSpec:
         strikes=row.strikes,
         trouble=row.trouble,
         start=start,
+        error=error,
     )
 
 
@@ -472,12 +492,25 @@ def sources(tx: Tx, code_hashes: Iterable[str]) -> list[SourceRow]:
     ]
 
 
-def store(tx: Tx, job_id: int, reports: Sequence[TriggerReport], now: int) -> list[int]:
+def store(
+    tx: Tx,
+    job_id: int,
+    reports: Sequence[TriggerReport],
+    now: int,
+    seal: Callable[[str], str] = str,
+) -> list[int]:
     """Write what became of triggers, durably and before anything else happens.
 
     A report is taken only from the claim in force: a triggerer that lost its lease, or whose
     trigger was claimed, timed out or cleared meanwhile, writes nothing. The first event wins.
     One that turns out to wait as a row is made that row (D12).
+
+    Args:
+        tx: the transaction.
+        job_id: whose claim it is.
+        reports: what to write.
+        now: the moment.
+        seal: encrypts payloads (D22).
 
     Returns:
         The ids of the triggers of which this call stored what became of them.
@@ -485,7 +518,7 @@ def store(tx: Tx, job_id: int, reports: Sequence[TriggerReport], now: int) -> li
     if not reports or not jobs.owns_lease(tx, job_id):
         return []
     turned = _to_rows(tx, job_id, [report for report in reports if report.row is not None])
-    return turned + _store(tx, job_id, [one for one in reports if one.row is None], now)
+    return turned + _store(tx, job_id, [one for one in reports if one.row is None], now, seal)
 
 
 def _to_rows(tx: Tx, job_id: int, reports: Sequence[TriggerReport]) -> list[int]:
@@ -507,7 +540,9 @@ def _to_rows(tx: Tx, job_id: int, reports: Sequence[TriggerReport]) -> list[int]
     return [row.id for row in tx.all(_TO_ROW, job_id=job_id, rows=tx.rows(rows))] if rows else []
 
 
-def _store(tx: Tx, job_id: int, reports: Sequence[TriggerReport], now: int) -> list[int]:
+def _store(
+    tx: Tx, job_id: int, reports: Sequence[TriggerReport], now: int, seal: Callable[[str], str]
+) -> list[int]:
     if not reports:
         return []
     rows = tx.rows(
@@ -516,7 +551,7 @@ def _store(tx: Tx, job_id: int, reports: Sequence[TriggerReport], now: int) -> l
                 "trigger_id": report.trigger_id,
                 "epoch": report.epoch,
                 "kind": report.kind,
-                "payload": bytes(report.payload).decode() if report.kind == "fired" else None,
+                "payload": seal(bytes(report.payload).decode()) if report.kind == "fired" else None,
                 "error": report.error,
                 "xcoms": msgspec.json.encode(report.xcoms).decode() if report.xcoms else None,
             }

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import msgspec
-
 from roost.models.queries import inbox, kills
 from roost.models.queries.inbox import FiredTrigger, NewTrigger
 from roost.models.states import Event, State
@@ -15,6 +13,7 @@ from roost.scheduler.steps.deadlines import DEADLINE, miss_deadlines
 from roost.scheduler.steps.end_event import ENDS, end_from_trigger, end_well
 from roost.scheduler.steps.ending import BY_DISPATCH, Batch, Ended, fail_or_retry, schedule
 from roost.scheduler.turn import Turn
+from roost.support.sealed import merged, text_of
 from roost.support.wire import NOWHERE, DeferSpec
 
 __all__ = ["defer", "kill_deferrals", "settle_alarms", "settle_events"]
@@ -80,9 +79,9 @@ def _trigger_row(turn: Turn, item: Ended) -> NewTrigger:
         lane=spec.lane,
         classpath=spec.classpath,
         source=spec.source,
-        kwargs=bytes(spec.kwargs).decode(),
+        kwargs=text_of(spec.kwargs),
         next_method=spec.next_method,
-        next_kwargs=bytes(spec.next_kwargs).decode(),
+        next_kwargs=text_of(spec.next_kwargs),
         code_hash=run.version.code_hash,
         fileloc=run.version.fileloc,
         queue=run.board.tasks[item.task].queue,
@@ -125,7 +124,7 @@ def _resume(turn: Turn, run: ActiveRun, index: int, event: FiredTrigger) -> None
         return
     columns: dict[str, object] = {
         "next_method": event.next_method,
-        "next_kwargs": _with_event(event.next_kwargs, event.payload or "null"),
+        "next_kwargs": merged(event.next_kwargs, event.payload or "null"),
         "scheduled_at": turn.now,
     }
     run.resumed.add(index)
@@ -133,13 +132,6 @@ def _resume(turn: Turn, run: ActiveRun, index: int, event: FiredTrigger) -> None
     run.board.settle(index, State.SCHEDULED)
     turn.memory.ready.add(run, index)
     turn.touch(run)
-
-
-def _with_event(next_kwargs: str, payload: str) -> str:
-    """Typed JSON of the kwargs with ``event`` in them, both as they were validated (D3)."""
-    fields = msgspec.json.decode(next_kwargs, type=dict[str, msgspec.Raw])
-    fields["event"] = msgspec.Raw(payload.encode())
-    return msgspec.json.encode(fields).decode()
 
 
 def _end_deferral(
