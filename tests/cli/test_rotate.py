@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 
+import msgspec
 import pytest
 
 from roost.support.crypto import Keyring, new_key
-from tests.cli.seed import Seed
+from roost.support.sealed import as_raw, merged, opened, text_of
+from roost.support.wire import DeferSpec, Outcome
+from tests.cli.seed import Seed, chain
 
 OLD, NEW = new_key(), new_key()
 
@@ -135,3 +139,67 @@ def test_events_from_outside_are_encrypted_anew_too(filled: Seed) -> None:
     filled.env["ROOST__SECURITY__ENCRYPTION_KEY"] = NEW
     shown = filled.cli("events", "list", "a", "--show-payload", "-o", "json")
     assert '"secret"' in shown.stdout.replace("\\", "")
+
+
+def test_d22_what_tasks_on_the_way_left_is_encrypted_anew_too(filled: Seed) -> None:
+    """Wherever it is: in an unsettled outcome, a trigger, its event, or what is to be resumed."""
+    old, new = Keyring(OLD), Keyring(NEW)
+    filled.dags(chain("d", "a", "b"))
+    run = filled.run("d", "r")
+    pair = merged(old.encrypt('{"k":1}'), old.encrypt('"e"'))
+    a = filled.instance(run, "a", next_kwargs=pair)
+    b = filled.instance(run, "b", next_kwargs='{"plain":1}')
+    defer = DeferSpec(
+        "poll", "T", "m:T", as_raw(old.encrypt('{"k":1}')), "done", as_raw(old.encrypt('{"n":1}'))
+    )
+    outcome = msgspec.json.encode(Outcome("deferred", 1, 2, defer=defer, xcoms=[])).decode()
+    for number, settled in ((1, False), (2, True)):
+        filled.dispatch(a, run, number=number)
+        filled.sql(
+            "UPDATE dispatch SET job_id = 1, claimed_at = 1, ended_at = 2, outcome = :text, "
+            "settled = :settled WHERE id = :id",
+            text=outcome, settled=settled, id=number,
+        )  # fmt: skip
+    waits = filled.trigger(a, run, kwargs=old.encrypt('{"k":2}'), next_kwargs="{}")
+    plain = filled.trigger(b, run, kwargs='{"moment":1}', next_kwargs=old.encrypt('{"n":2}'))
+    filled.sql(
+        "INSERT INTO trigger_event (trigger_id, epoch, kind, payload, created_at) "
+        "VALUES (:id, 1, 'fired', :payload, 0)",
+        id=waits, payload=old.encrypt('"e"'),
+    )  # fmt: skip
+    filled.sql(
+        "INSERT INTO trigger_kill (id, classpath, source, kwargs, code_hash, fileloc, queue, "
+        "dag_id, run_id, task_id, map_index, try_number, created_at, epoch, dispatch_id) VALUES "
+        "(99, 'T', 'm:T', :kwargs, 'h', 'f', 'q', 'd', 'r', 'a', -1, 1, 0, 1, 1)",
+        kwargs=old.encrypt('{"k":3}'),
+    )
+    done = filled.cli("rotate-encryption-key", "--batch", "1")
+    assert done.exit_code == 0, done.stderr
+    for line in (
+        "Deferrals: 1 encrypted anew, 0 ", "Triggers: 2 encrypted anew, 0 ",
+        "Kills: 1 encrypted anew, 0 ", "Trigger events: 1 encrypted anew, 0 ",
+        "Resumed tasks: 1 encrypted anew, 1 ",
+    ):  # fmt: skip
+        assert line in done.stdout
+
+    def opens(text: str) -> str:
+        return opened(text, lambda one: new.unseal(one, "it"))
+
+    text = filled.scalar("SELECT outcome FROM dispatch WHERE id = 1")
+    left = msgspec.json.decode(text, type=Outcome).defer
+    assert left is not None
+    assert (opens(text_of(left.kwargs)), opens(text_of(left.next_kwargs))) == ('{"k":1}', '{"n":1}')
+    assert [
+        (opens(kwargs), opens(next_kwargs))
+        for kwargs, next_kwargs in filled.sql("SELECT kwargs, next_kwargs FROM trigger ORDER BY id")
+    ] == [('{"k":2}', "{}"), ('{"moment":1}', '{"n":2}')]
+    assert plain > waits
+    assert opens(filled.scalar("SELECT payload FROM trigger_event")) == '"e"'
+    assert opens(filled.scalar("SELECT kwargs FROM trigger_kill")) == '{"k":3}'
+    found = [
+        opens(row[0]) for row in filled.sql("SELECT next_kwargs FROM task_instance ORDER BY id")
+    ]
+    assert found == ['{"k":1,"event":"e"}', '{"plain":1}']
+    again = filled.cli("rotate-encryption-key")
+    assert ": 0 encrypted anew" in again.stdout
+    assert not re.search(r": [1-9]\d* encrypted anew", again.stdout)

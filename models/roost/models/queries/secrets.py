@@ -6,12 +6,16 @@ column tells how those of a row are to be read; whatever joins the list is rotat
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
+
+import msgspec
 
 from roost.exceptions import DecryptionError
 from roost.models.engine import Sql, Tx
 from roost.support.crypto import Keyring
-from roost.support.sealed import is_sealed, reopened
+from roost.support.sealed import as_raw, is_sealed, reopened, text_of
+from roost.support.wire import Outcome
 
 __all__ = ["STORES", "Batch", "Store", "any_encrypted", "count", "rotate_batch"]
 
@@ -29,8 +33,8 @@ class Store(NamedTuple):
             ``is_encrypted`` and the columns; locked.
         update: writes the columns of ``:id``.
         passing: its rows come and go; where there are none, nothing is said of them.
-        mixed: a text itself tells whether it is encrypted (:mod:`roost.support.sealed`), and one
-            that is not stays so.
+        reopen: given where a text itself tells whether it is encrypted
+            (:mod:`roost.support.sealed`), and one that is not stays so: replaces all tokens in it.
     """
 
     word: str
@@ -41,9 +45,21 @@ class Store(NamedTuple):
     page: Sql
     update: Sql
     passing: bool = False
-    mixed: bool = False
+    reopen: Callable[[str, Callable[[str], str]], str] | None = None
 
 
+def _outcome(text: str, renew: Callable[[str], str]) -> str:
+    """What a task deferred with, before the scheduler has seen it, is inside its outcome."""
+    outcome = msgspec.json.decode(text, type=Outcome)
+    if (spec := outcome.defer) is None:
+        return text
+    spec.kwargs = as_raw(reopened(text_of(spec.kwargs), renew))
+    spec.next_kwargs = as_raw(reopened(text_of(spec.next_kwargs), renew))
+    return msgspec.json.encode(outcome).decode()
+
+
+# In the order in which what a task leaves goes from one to the next: whatever moves on while this
+# runs is met again further down.
 STORES = (
     Store(
         word="Variable",
@@ -85,6 +101,24 @@ STORES = (
         update=Sql("UPDATE external_event SET payload = :payload WHERE id = :id"),
         passing=True,
     ),
+    Store(  # what the scheduler has not settled yet
+        word="Deferral",
+        columns=("outcome",),
+        first=0,
+        total=Sql("SELECT count(*) FROM dispatch WHERE ended_at IS NOT NULL AND NOT settled"),
+        encrypted=Sql(
+            "SELECT 1 FROM dispatch WHERE ended_at IS NOT NULL AND NOT settled "
+            "AND outcome LIKE '%\"gAAAA%' LIMIT 1"
+        ),
+        page=Sql(
+            "SELECT id, id AS name, {true} AS is_encrypted, outcome FROM dispatch "
+            "WHERE ended_at IS NOT NULL AND NOT settled AND outcome LIKE '%\"gAAAA%' "
+            "AND id > :last ORDER BY id LIMIT :size {for_update}"
+        ),
+        update=Sql("UPDATE dispatch SET outcome = :outcome WHERE id = :id AND NOT settled"),
+        passing=True,
+        reopen=_outcome,
+    ),
     Store(
         word="Trigger",
         columns=("kwargs", "next_kwargs"),
@@ -101,10 +135,10 @@ STORES = (
             "UPDATE trigger SET kwargs = :kwargs, next_kwargs = :next_kwargs WHERE id = :id"
         ),
         passing=True,
-        mixed=True,
+        reopen=reopened,
     ),
     Store(
-        word="Trigger to kill",
+        word="Kill",
         columns=("kwargs",),
         first=0,
         total=Sql("SELECT count(*) FROM trigger_kill"),
@@ -115,7 +149,7 @@ STORES = (
         ),
         update=Sql("UPDATE trigger_kill SET kwargs = :kwargs WHERE id = :id"),
         passing=True,
-        mixed=True,
+        reopen=reopened,
     ),
     Store(
         word="Trigger event",
@@ -129,7 +163,7 @@ STORES = (
         ),
         update=Sql("UPDATE trigger_event SET payload = :payload WHERE id = :id"),
         passing=True,
-        mixed=True,
+        reopen=reopened,
     ),
     Store(  # what it is resumed with
         word="Resumed task",
@@ -146,7 +180,7 @@ STORES = (
         ),
         update=Sql("UPDATE task_instance SET next_kwargs = :next_kwargs WHERE id = :id"),
         passing=True,
-        mixed=True,
+        reopen=reopened,
     ),
 )
 
@@ -211,8 +245,8 @@ def rotate_batch(
 def _renewed(row: Any, store: Store, keys: Keyring) -> dict[str, str | None] | None:
     """The row's secrets under the newest key; None when they are so already."""
     stored = {column: getattr(row, column) for column in store.columns}
-    if store.mixed:
-        return _renewed_texts(row, store, keys)
+    if store.reopen is not None:
+        return _renewed_texts(row, store, store.reopen, keys)
     given = [value for value in stored.values() if value is not None]
     if row.is_encrypted and all(map(keys.is_newest, given)):
         return None
@@ -225,7 +259,9 @@ def _renewed(row: Any, store: Store, keys: Keyring) -> dict[str, str | None] | N
     }
 
 
-def _renewed_texts(row: Any, store: Store, keys: Keyring) -> dict[str, str | None] | None:
+def _renewed_texts(
+    row: Any, store: Store, reopen: Callable[[str, Callable[[str], str]], str], keys: Keyring
+) -> dict[str, str | None] | None:
     """The same of texts that tell themselves whether they are encrypted."""
     what = f"{store.word} {row.name!r}"
     changed = False
@@ -238,7 +274,7 @@ def _renewed_texts(row: Any, store: Store, keys: Keyring) -> dict[str, str | Non
         return keys.encrypt(keys.decrypt(text, what))
 
     renewed = {
-        column: text if (text := getattr(row, column)) is None else reopened(text, renew)
+        column: text if (text := getattr(row, column)) is None else reopen(text, renew)
         for column in store.columns
     }
     return renewed if changed else None
