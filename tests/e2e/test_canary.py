@@ -52,7 +52,14 @@ class Gate(BaseTrigger):
 
 
 class Waits(BaseOperator):
+    template_fields = ("api_token",)
+
+    def __init__(self, api_token, **kwargs):
+        super().__init__(**kwargs)
+        self.api_token = api_token
+
     def execute(self, context):
+        assert self.api_token == canaries()[0]
         given = canaries()
         self.defer(trigger=Gate(given[0]), method_name="done", kwargs={{"secret": given[1]}})
 
@@ -64,8 +71,8 @@ class Waits(BaseOperator):
         assert (secret, event) == (canaries()[1], {{"password": canaries()[3]}})
 
 
-with DAG("canary", schedule=None):
-    Waits(task_id="wait")
+with DAG("canary", schedule=None, user_defined_macros={{"canaries": canaries}}):
+    Waits(task_id="wait", api_token="{{{{ canaries()[0] }}}}")
 """
 
 
@@ -84,17 +91,23 @@ def seen(url: str, home: Path) -> list[str]:
 
 def listed(daemons: Daemons, trigger_id: int | None) -> list[str]:
     """What commands show of a canary."""
-    at = ("canary", "wait", "--run-id", "r")
+    at = ("canary", "r", "wait")
     commands: list[tuple[str, ...]] = [
-        ("triggers", "list"), ("events", "list"), ("tasks", "why", *at), ("tasks", "logs", *at),
+        ("triggers", "list"), ("triggers", "load"), ("triggers", "why", *at), ("events", "list"),
+        ("tasks", "list", "canary"), ("tasks", "states-for-dag-run", "canary", "r"),
+        ("tasks", "state", *at), ("tasks", "why", *at), ("tasks", "failed-deps", *at),
+        ("tasks", "logs", *at), ("tasks", "render", *at), ("jobs", "list"),
+        ("dags", "list-runs", "canary"), ("dags", "details", "canary"), ("dags", "show", "canary"),
     ]  # fmt: skip
     if trigger_id is not None:
-        commands.append(("triggers", "show", str(trigger_id)))
+        commands += [("triggers", "show", str(trigger_id)), ("triggers", "why", str(trigger_id))]
     found = []
     for command in commands:
-        done = daemons.cli(*command, check=False)
-        shown = done.stdout + done.stderr
-        found += [f"{command}: {shown}" for one in CANARIES if one in shown]
+        for output in ((), ("-o", "json")):
+            done = daemons.cli(*command, *output, check=False)
+            shown = done.stdout + done.stderr
+            assert "Usage:" not in shown or output, shown
+            found += [f"{command}: {shown}" for one in CANARIES if one in shown]
     return found
 
 
