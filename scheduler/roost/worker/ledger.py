@@ -18,7 +18,7 @@ import msgspec
 from sqlalchemy import Engine
 
 from roost.dag.model import SerializedDag, SerializedTask
-from roost.exceptions import DecryptionError
+from roost.exceptions import DecryptionError, RoostException
 from roost.models.engine import Tx, read, single, transact
 from roost.models.queries import dispatches, jobs, xcoms
 from roost.models.queries.dispatches import Claimed, DagCode
@@ -240,11 +240,15 @@ class Ledger:
             return outcome
         ours = spec.lane != "poll" and spec.source.startswith("roost.triggers.")
         seal = self._keys.seal
-        changed = msgspec.structs.replace(
-            spec,
-            kwargs=spec.kwargs if ours else as_raw(seal(bytes(spec.kwargs).decode())),
-            next_kwargs=as_raw(seal(bytes(spec.next_kwargs).decode())),
-        )
+        try:
+            changed = msgspec.structs.replace(
+                spec,
+                kwargs=spec.kwargs if ours else as_raw(seal(bytes(spec.kwargs).decode())),
+                next_kwargs=as_raw(seal(bytes(spec.next_kwargs).decode())),
+            )
+        except RoostException as error:  # the key is gone since the start
+            why = f"what the task deferred with cannot be encrypted: {error}"
+            return msgspec.structs.replace(outcome, kind="failed", defer=None, error=why)
         return msgspec.structs.replace(outcome, defer=changed)
 
     def _codes_of(self, tx: Tx, version_ids: set[int]) -> dict[int, _Code]:

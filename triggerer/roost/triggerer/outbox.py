@@ -9,6 +9,7 @@ from functools import partial
 import msgspec
 from sqlalchemy.exc import DBAPIError
 
+from roost.exceptions import RoostException
 from roost.models.queries import triggers
 from roost.support.clock import now_us
 from roost.support.service import Wake
@@ -81,13 +82,13 @@ class Outbox:
             self._on_stored(batch, stored)
 
     async def _store(self, batch: list[TriggerReport]) -> set[int]:
-        """Store a batch; a report that the database cannot take fails its own trigger only."""
+        """Store a batch; a report that cannot be stored fails its own trigger only."""
         step = partial(
             triggers.store, job_id=self._job_id, reports=batch, now=now_us(), seal=self._seal
         )
         try:
             return set(await self._db.until_done(step))
-        except (DBAPIError, UnicodeDecodeError) as error:
+        except (DBAPIError, UnicodeDecodeError, RoostException) as error:
             if len(batch) > 1:
                 middle = len(batch) // 2
                 return await self._store(batch[:middle]) | await self._store(batch[middle:])
