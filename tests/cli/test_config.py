@@ -77,7 +77,7 @@ def test_init_writes_a_private_file_and_a_key_once(tmp_path: Path) -> None:
     home = tmp_path / "home"
     file, key = home / "roost.toml", home / "encryption.key"
     assert run(home, "init").stdout == (
-        f"wrote {file}\nwrote {key}, which encrypts Variables and Connections: keep a copy\n"
+        f"wrote {file}\nwrote {key}, which encrypts what is secret: keep a copy\n"
     )
     assert file.stat().st_mode & 0o777 == key.stat().st_mode & 0o777 == 0o600
     assert file.read_text() == template()

@@ -71,7 +71,7 @@ def test_from_nothing_to_a_finished_run_and_back(fleet: Daemons) -> None:
     assert (fleet.home / "roost.toml").exists()
     key = fleet.home / "encryption.key"
     assert key.stat().st_mode & 0o777 == 0o600
-    assert f"{key} made, for Variables and Connections: keep a copy" in standalone.output
+    assert f"{key} made, encrypts what is secret: keep a copy" in standalone.output
     assert set(pids(standalone)) == {"scheduler", "triggerer", "worker"}
     done = fleet.cli("dags", "trigger", "good", "--run-id", "r", "--wait")
     lines = done.stdout.splitlines()

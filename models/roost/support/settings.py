@@ -150,7 +150,7 @@ class Security(_Section, frozen=True):
         str,
         Meta(
             extra=_SECRET,
-            description="Fernet key of Variables and Connections, or several with commas, the "
+            description="Fernet key of all that is encrypted, or several with commas, the "
             "newest first; without it `$ROOST_HOME/encryption.key` is read.",
         ),
     ] = ""

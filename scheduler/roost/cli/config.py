@@ -81,8 +81,8 @@ def get_value(section: str, key: str | None) -> None:
 def init(force: bool) -> None:
     """Write a roost.toml that explains every setting, and a key.
 
-    The key encrypts Variables and Connections in the database. It is made only if there is none:
-    keep a copy of it, what was encrypted cannot be read without it.
+    The key encrypts Variables, Connections and what deferred tasks leave. It is made only if there
+    is none: keep a copy of it, what was encrypted cannot be read without it.
     """
     home = home_from(os.environ)
     wrote = write_template(home, force)
@@ -92,9 +92,7 @@ def init(force: bool) -> None:
     if wrote:
         click.echo(f"wrote {home / 'roost.toml'}")
     if made:
-        click.echo(
-            f"wrote {home / KEY_FILE}, which encrypts Variables and Connections: keep a copy"
-        )
+        click.echo(f"wrote {home / KEY_FILE}, which encrypts what is secret: keep a copy")
 
 
 def _needs_key() -> bool:

@@ -26,7 +26,7 @@ from roost.models.queries import secrets
 from roost.models.queries.event_tail import EventTail
 from roost.models.schema import require_schema
 from roost.support.config import Config, load_config
-from roost.support.crypto import create_key_file, key_file
+from roost.support.crypto import create_key_file, key_file, keyring_of
 from roost.support.notify import Notifier
 
 __all__ = ["standalone"]
@@ -66,6 +66,7 @@ def _prepare(config: Config) -> None:
         require_schema(engine)
         if engine.dialect.name == "sqlite":
             _make_key(config, engine)
+        keyring_of(config).check()  # its worker and triggerer would end at once
     finally:
         engine.dispose()
 
@@ -77,13 +78,9 @@ def _make_key(config: Config, engine: Engine) -> None:
     with read(engine) as tx:
         lost = secrets.any_encrypted(tx)
     if lost:
-        click.echo(
-            f"roost: the key of what is encrypted is gone: restore {key_file(config)}", err=True
-        )
-    elif create_key_file(key_file(config)):
-        click.echo(
-            f"  {'key':<10} {key_file(config)} made, for Variables and Connections: keep a copy"
-        )
+        raise ConfigError(f"the key of what is encrypted is gone: restore {key_file(config)}")
+    if create_key_file(key_file(config)):
+        click.echo(f"  {'key':<10} {key_file(config)} made, encrypts what is secret: keep a copy")
 
 
 def _make_home(config: Config) -> None:

@@ -174,10 +174,7 @@ def settle_alarms(turn: Turn) -> None:
     timed_out: list[int] = []
     late_runs: list[int] = []
     deadlines: list[int] = []
-    due = turn.book.due_alarms(turn.now)
-    waited = [alarm.trigger_id for alarm in due if alarm.trigger_id is not None]
-    has_event = inbox.lock_triggers(turn.tx, waited)
-    for alarm in due:
+    for alarm in turn.book.due_alarms(turn.now):
         if alarm.ti_id == DEADLINE:
             deadlines.append(alarm.run_key)
             continue
@@ -188,10 +185,8 @@ def settle_alarms(turn: Turn) -> None:
         if run is None or index is None:
             continue
         if alarm.trigger_id is not None:
-            if has_event.get(alarm.trigger_id):
-                # Stored in time, though this turn has not read it: look again.
+            if turn.events_left:  # its event may be among them, stored in time
                 turn.book.alarm(alarm)
-                turn.more = True
                 continue
             _time_out(turn, run, index, alarm, alarm.trigger_id)
             timed_out.append(alarm.trigger_id)
