@@ -189,7 +189,7 @@ def _dispatches(found: Snapshot) -> Iterator[str]:
 
 def _triggers(found: Snapshot) -> Iterator[str]:
     """S3, S6: deferred means exactly one trigger; an event belongs to a trigger."""
-    by_task = {row.ti_id: row.id for row in found.triggers}
+    by_task = {row.ti_id: row.id for row in found.triggers if row.watcher_hash is None}
     waiting = {i: t.trigger_id for i, t in found.tasks.items() if t.state == State.DEFERRED}
     if by_task != waiting:
         yield f"S6: triggers {by_task}, deferred task instances {waiting}"

@@ -22,10 +22,13 @@ from roost.triggerer.messages import (
     SLOT_BYTES,
     Blocked,
     FromRunner,
+    Kept,
     Kill,
     Killed,
     Reports,
+    Seen,
     Setup,
+    Sighting,
     Source,
     Start,
     ToRunner,
@@ -82,6 +85,23 @@ class RunnerProcess:
     def start(self, trigger_id: int, cls: str, *, epoch: int = 1, **kwargs: Any) -> None:
         """Have the runner run one trigger of a class of the DAG file, or ``module:Class``."""
         self.send(Start([self.spec(trigger_id, cls, epoch, kwargs)], self._sources()))
+
+    def watch(self, trigger_id: int, cls: str, *, epoch: int = 1, **kwargs: Any) -> None:
+        """Have the runner run the trigger of a watcher."""
+        spec = self.spec(trigger_id, cls, epoch, kwargs)
+        spec.dag_id = spec.run_id = spec.task_id = ""
+        spec.watcher = f"w{trigger_id} of asset a"
+        self.send(Start([spec], self._sources()))
+
+    def seen(self, trigger_id: int) -> list[Sighting]:
+        """What a watcher has seen, and its troubles."""
+        told = [message for message in self.messages if isinstance(message, Seen)]
+        return [one for seen in told for one in seen.sightings if one.trigger_id == trigger_id]
+
+    def keep(self, sighting: Sighting, stored: bool = True) -> None:
+        """Say that an event of a watcher is stored, or refused."""
+        receipt = (sighting.trigger_id, sighting.epoch, sighting.number, stored)
+        self.send(Kept([receipt]))
 
     def kill(
         self, trigger_id: int, cls: str, *, epoch: int = 2, timeout_s: float = 30, **kwargs: Any

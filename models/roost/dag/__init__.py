@@ -15,6 +15,7 @@ from roost.dag.policy import PriorityWeightStrategy, RetryPolicy
 from roost.dag.runtime import get_current_context
 from roost.dag.setup_teardown import setup, teardown
 from roost.dag.variable import Variable
+from roost.dag.watcher import AssetWatcher
 from roost.dag.xcom_arg import XComArg
 from roost.support.masking import mask_secret
 
@@ -24,6 +25,7 @@ __all__ = [
     "AssetAll",
     "AssetAny",
     "AssetOrTimeSchedule",
+    "AssetWatcher",
     "BaseNotifier",
     "Connection",
     "DeadlineAlert",

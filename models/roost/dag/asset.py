@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from roost.dag import runtime
 from roost.dag.model import AssetCondition
+from roost.dag.watcher import AssetWatcher, watchers_of
 from roost.exceptions import DagError
 from roost.support import typedjson
 from roost.support.clock import from_us
@@ -23,7 +24,7 @@ __all__ = [
     "OutletEvents",
     "TriggeringEvents",
     "assets_of",
-    "condition_of",
+    "expression_of",
 ]
 
 _MOST_CHARS = 250
@@ -42,6 +43,10 @@ class AssetExpression:
         """What the scheduler decides on."""
         raise NotImplementedError
 
+    def assets(self) -> list[Asset]:
+        """Every asset in it."""
+        raise NotImplementedError
+
 
 class Asset(AssetExpression):
     """Something that tasks make anew and DAGs read: a table, a file, a model.
@@ -53,9 +58,10 @@ class Asset(AssetExpression):
         uri: its identity, any text of at most 250 characters, e.g. ``s3://bucket/orders``.
         name: the same, for those who have no URI.
         extra: what is known of it anyway; kept with each event of it.
+        watchers: what looks for events of it outside, while a DAG waits for it (D13).
 
     Raises:
-        DagError: it has no identity, or one that cannot be stored.
+        DagError: it has no identity, or one that cannot be stored; a watcher is none.
     """
 
     def __init__(
@@ -64,6 +70,7 @@ class Asset(AssetExpression):
         *,
         name: str | None = None,
         extra: Mapping[str, Any] | None = None,
+        watchers: AssetWatcher | Iterable[AssetWatcher] | None = None,
     ) -> None:
         identity = uri or name
         if not isinstance(identity, str) or not identity.strip() or "\0" in identity:
@@ -73,10 +80,15 @@ class Asset(AssetExpression):
         self.uri = identity
         self.name = name or identity
         self.extra = dict(extra or {})
+        self.watchers = watchers_of(identity, watchers)
 
     def condition(self) -> AssetCondition:
         """Itself."""
         return AssetCondition("asset", self.uri)
+
+    def assets(self) -> list[Asset]:
+        """Itself."""
+        return [self]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Asset) and other.uri == self.uri
@@ -104,6 +116,10 @@ class _Joined(AssetExpression):
             parts += made.parts if made.op == self.op else [made]
         return AssetCondition(self.op, parts=parts)  # type: ignore[arg-type]  # all or any
 
+    def assets(self) -> list[Asset]:
+        """Those of all parts."""
+        return [asset for part in self.parts for asset in part.assets()]
+
 
 class AssetAll(_Joined):
     """Events of all of these."""
@@ -127,27 +143,28 @@ class AssetOrTimeSchedule:
 
     def __init__(self, timetable: Any, assets: AssetExpression | Iterable[Asset]) -> None:
         self.timetable = timetable
-        self.condition = condition_of(assets)
-        if self.condition is None:
+        expression = expression_of(assets)
+        if expression is None:
             raise DagError(f"AssetOrTimeSchedule: assets must be Assets, not {assets!r}")
+        self.expression = expression
 
 
-def condition_of(schedule: object) -> AssetCondition | None:
-    """The condition that ``schedule`` means, None where it is about moments.
+def expression_of(schedule: object) -> AssetExpression | None:
+    """The assets that ``schedule`` means, None where it is about moments.
 
     Raises:
         DagError: a list of something else, or of nothing.
     """
     if isinstance(schedule, AssetOrTimeSchedule):
-        return schedule.condition
+        return schedule.expression
     if isinstance(schedule, AssetExpression):
-        return schedule.condition()
+        return schedule
     if not isinstance(schedule, list | tuple | set):
         return None
     found = assets_of(schedule, "schedule")
     if not found:
         raise DagError("schedule is an empty list; name the Assets to wait for, or None")
-    return found[0].condition() if len(found) == 1 else AssetAll(*found).condition()
+    return found[0] if len(found) == 1 else AssetAll(*found)
 
 
 def assets_of(value: object, what: str) -> list[Asset]:

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from roost.dag import graph, knobs, scope
-from roost.dag.asset import Asset, AssetExpression, AssetOrTimeSchedule, condition_of
+from roost.dag.asset import Asset, AssetExpression, AssetOrTimeSchedule, expression_of
 from roost.dag.callbacks import Callbacks, as_callbacks
 from roost.dag.deadline import DeadlineAlert, as_deadlines
 from roost.dag.names import check_id
@@ -122,7 +122,8 @@ class DAG:
         self.default_args: dict[str, Any] = dict(default_args or {})
         asked = _one_schedule(dag_id, schedule, schedule_interval)
         #: What it waits for besides moments; None: nothing (H16).
-        self.assets = condition_of(asked)
+        self.asset_expression = expression_of(asked)
+        self.assets = None if self.asset_expression is None else self.asset_expression.condition()
         self.schedule: Any = asked
         if isinstance(asked, AssetOrTimeSchedule):
             self.schedule = asked.timetable

@@ -174,6 +174,24 @@ class SerializedStart(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=
     on_timeout: OnTimeout = "retry"
 
 
+class SerializedWatcher(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """A watcher of an asset that the DAG waits for (D13).
+
+    Attributes:
+        uri: of the asset.
+        classpath: of its trigger, as its author wrote it.
+        source: ``module:qualname`` of the class.
+        kwargs: its arguments, typed JSON.
+    """
+
+    uri: Name
+    name: Name
+    classpath: str
+    source: str
+    kwargs: dict[str, Any] = {}
+    queue: Name = "default"
+
+
 class SerializedTask(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """One task of a DAG: its edges and every knob the scheduler or a worker decides by."""
 
@@ -253,6 +271,7 @@ class SerializedDag(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=Tr
     mapped_groups: dict[str, SerializedExpand] = {}
     # What it waits for besides moments (H16).
     assets: AssetCondition | None = None
+    watchers: list[SerializedWatcher] = []
     extra: dict[str, Any] = {}
 
 

@@ -19,11 +19,13 @@ from roost.dag.model import (
     SerializedDag,
     SerializedDeadline,
     SerializedTask,
+    SerializedWatcher,
 )
 from roost.dag.operator import BaseOperator
 from roost.dag.param import Param, check_defaults, defaults, merged
 from roost.dag.starting import serialize_start
 from roost.dag.timetable import parse_schedule
+from roost.dag.watcher import serialize_watcher
 from roost.dag.weights import MAX_WEIGHT, MIN_WEIGHT
 from roost.dag.zone import dag_timezone, default_timezone
 from roost.exceptions import DagError, RoostException
@@ -103,9 +105,21 @@ def _serialize(dag: DAG) -> SerializedDag:
             for one in dag.deadlines
         ],
         assets=dag.assets,
+        watchers=_watchers(dag),
         callbacks=[name for name in _DAG_CALLBACKS if getattr(dag, f"{name}_callback")],
         extra=_groups(dag),
     )
+
+
+def _watchers(dag: DAG) -> list[SerializedWatcher]:
+    """The watchers of all assets that the DAG waits for (D13)."""
+    found: dict[tuple[str, str], SerializedWatcher] = {}
+    for asset in dag.asset_expression.assets() if dag.asset_expression is not None else ():
+        for watcher in asset.watchers:
+            one = serialize_watcher(asset.uri, watcher)
+            if found.setdefault((one.uri, one.name), one) != one:
+                raise DagError(f"asset {one.uri!r} has two watchers of the name {one.name!r}")
+    return list(found.values())
 
 
 def _starts_paused(dag: DAG) -> bool | None:

@@ -33,12 +33,15 @@ class TriggerEvent:
 
     Args:
         payload: given to the resumed method as ``event``; typed JSON.
+        key: of what it tells of, where a watcher's trigger yields it: at most one event of a key
+            is kept, however often it comes (D13). At most 200 characters.
     """
 
-    __slots__ = ("payload",)
+    __slots__ = ("key", "payload")
 
-    def __init__(self, payload: Any = None) -> None:
+    def __init__(self, payload: Any = None, *, key: str | None = None) -> None:
         self.payload = payload
+        self.key = key
 
     def __repr__(self) -> str:
         return f"TriggerEvent({self.payload!r})"

@@ -207,6 +207,15 @@ METRICS: tuple[Metric, ...] = (
         _TRIGGERER,
         "Times a trigger kept the others waiting.",
     ),
+    _counter(
+        "triggers.watcher_events", "triggers", _TRIGGERER, "Asset events that watchers brought."
+    ),
+    _counter(
+        "triggers.watcher_failures",
+        "triggers",
+        _TRIGGERER,
+        "Times a watcher's trigger failed and was begun anew.",
+    ),
     _counter("triggers.killed", "triggers", _TRIGGERER, "Triggers whose on_kill() was called."),
     _counter(
         "triggers.kill_errors",

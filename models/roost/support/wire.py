@@ -221,6 +221,7 @@ class TriggerSpec(msgspec.Struct, omit_defaults=True):
     Attributes:
         strikes: how often it has ended or blocked its runner; ``trouble`` tells the last time.
         start: set where its arguments are still to be rendered (D12).
+        watcher: whose it is, in words; empty: it is a task's (D13).
     """
 
     trigger_id: int
@@ -239,6 +240,7 @@ class TriggerSpec(msgspec.Struct, omit_defaults=True):
     trouble: str | None = None
     start: StartSpec | None = None
     error: str | None = None  # why it cannot be run
+    watcher: str = ""
 
 
 class TriggerReport(msgspec.Struct, omit_defaults=True):

@@ -15,7 +15,7 @@ from roost.dag.model import SerializedDag
 from roost.exceptions import RoostException
 from roost.models.engine import Tx, transact
 from roost.models.queries import assets as queries
-from roost.models.queries import listing
+from roost.models.queries import listing, watchers
 
 __all__ = ["assets", "details", "emit_", "list_"]
 
@@ -24,8 +24,8 @@ _COMMANDS = {
     "details": Lazy("roost.cli.assets:details", "Show the newest events of an asset."),
     "emit": Lazy("roost.cli.assets:emit_", "Say that an asset was made anew."),
 }
-_COLUMNS = ("uri", "made_by", "awaited_by", "events", "last_event")
-_EVENT_COLUMNS = ("timestamp", "dag_id", "run_id", "task_id", "map_index", "extra")
+_COLUMNS = ("uri", "made_by", "awaited_by", "events", "last_event", "watched_by")
+_EVENT_COLUMNS = ("timestamp", "dag_id", "run_id", "task_id", "map_index", "extra", "watcher")
 _MOST = 100
 
 
@@ -41,6 +41,9 @@ def _rows(tx: Tx) -> list[dict[str, Any]]:
         for task in dag.tasks:
             for uri in task.outlets:
                 makers.setdefault(uri, []).append(f"{dag.dag_id}.{task.task_id}")
+    watching: dict[str, list[dict[str, Any]]] = {}
+    for row in watchers.rows(tx):
+        watching.setdefault(row.uri, []).append(_watcher(row))
     waiting, seen = queries.listeners(tx), queries.asset_rows(tx)
     return [
         {
@@ -49,9 +52,23 @@ def _rows(tx: Tx) -> list[dict[str, Any]]:
             "awaited_by": waiting.get(uri, []),
             "events": seen[uri].events if uri in seen else 0,
             "last_event": iso(seen[uri].last) if uri in seen else None,
+            "watched_by": watching.get(uri, []),
         }
         for uri in sorted({*makers, *waiting, *seen})
     ]
+
+
+def _watcher(row: Any) -> dict[str, Any]:
+    """A watcher, its DAG, its trigger and how that is: without one, its DAG is paused."""
+    return {
+        "name": row.name,
+        "dag_id": row.dag_id,
+        "classpath": row.classpath,
+        "trigger_id": row.trigger_id,
+        "triggerer": f"{row.hostname}:{row.pid}" if row.hostname else None,
+        "strikes": row.strikes,
+        "trouble": row.trouble,
+    }
 
 
 @click.command("list", cls=Command)
@@ -60,7 +77,17 @@ def list_(output: str) -> None:
     """List the assets that DAGs make or wait for, and those that had events."""
     with reading() as (_, tx):
         rows = _rows(tx)
+    if output not in ("json", "yaml"):
+        rows = [{**row, "watched_by": [_brief(one) for one in row["watched_by"]]} for row in rows]
     emit(rows, _COLUMNS, output)
+
+
+def _brief(watcher: dict[str, Any]) -> str:
+    """A watcher for a table: its name, and its trigger."""
+    if watcher["trigger_id"] is None:
+        return f"{watcher['name']} (paused)"
+    ill = ", in trouble" if watcher["trouble"] else ""
+    return f"{watcher['name']} (trigger {watcher['trigger_id']}{ill})"
 
 
 @click.command(cls=Command)

@@ -22,6 +22,7 @@ def _set(dag_id: str, paused: bool) -> None:
 
         changed = transact(engine, step)
         ring(config, engine)
+        ring(config, engine, "triggerer")
     word = "paused" if paused else "unpaused"
     click.echo(f"{dag_id} is {word}" if changed else f"{dag_id} is {word} already")
 

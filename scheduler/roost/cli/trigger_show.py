@@ -29,7 +29,7 @@ _COLUMNS = (
     "trigger_id", "lane", "classpath", "source", "waits_for", "why", "dag_id", "run_id", "task_id",
     "map_index", "try_number", "queue", "triggerer", "epoch", "created_at", "age_s", "due_at",
     "external_key", "timeout_at", "on_timeout", "next_method", "fired_at", "kwargs", "strikes",
-    "trouble", "trouble_at", "fileloc", "code",
+    "trouble", "trouble_at", "fileloc", "code", "watcher",
 )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ _COMMANDS = {
 }
 _COLUMNS = (
     "trigger_id", "lane", "classpath", "dag_id", "run_id", "task_id", "map_index", "triggerer",
-    "created_at", "due_at", "strikes", "trouble", "timeout_at", "queue", "code",
+    "created_at", "due_at", "strikes", "trouble", "timeout_at", "queue", "code", "watcher",
 )  # fmt: skip
 
 
@@ -37,10 +37,11 @@ def triggers() -> None:
 def list_(
     dag_id: str | None, lane: str | None, triggerer: str | None, queue: str | None, output: str
 ) -> None:
-    """List the triggers that are waited for.
+    """List the triggers that are waited for, and those of watchers.
 
     A trigger of the timer or the external lane is a row; no triggerer runs code for it. strikes:
     how often it ended or blocked its runner, trouble: the last time. code: the version of its file.
+    watcher: it is no task's, but the watcher's of that name; `roost assets list` shows the assets.
     """
     with reading() as (_, tx):
         rows = [

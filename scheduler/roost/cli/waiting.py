@@ -55,7 +55,9 @@ def why_waiting(row: Any, triggerers: Sequence[Triggerer], schedulers: int, now:
         schedulers: how many live.
         now: the wall clock in microseconds.
     """
-    since = f"deferred since {iso(row.created_at)} on trigger {row.id} ({row.classpath})"
+    since = f"watching since {iso(row.created_at)} on trigger {row.id} ({row.classpath})"
+    if row.watcher is None:
+        since = f"deferred since {iso(row.created_at)} on trigger {row.id} ({row.classpath})"
     numbers: dict[str, object] = {
         "trigger_id": row.id, "lane": row.lane, "classpath": row.classpath,
         "since": iso(row.created_at), "due_at": iso(row.due_at),
@@ -104,6 +106,8 @@ def _tail(row: Any, triggerers: Sequence[Triggerer], now: int) -> _Tail:
 def _polled(row: Any, owner: Triggerer) -> _Tail:
     tail = f"polled by triggerer {owner.hostname}:{owner.pid}"
     if not row.strikes:
+        if row.watcher is not None and row.trouble:
+            return "failing", f"{tail}, {row.trouble}", {"trouble": row.trouble}
         return "deferred", tail, {}
     numbers: dict[str, object] = {"strikes": row.strikes, "trouble": row.trouble}
     trouble = f"strike {row.strikes} of 3: {row.trouble or 'it ended or blocked its runner'}"
@@ -142,4 +146,6 @@ def waits_for(row: Any) -> str:
         return f"until {iso(row.due_at)}, as a row"
     if row.lane == "external":
         return f"{awaited(row.external_key)}, as a row"
+    if row.watcher is not None:
+        return f"for ever: it watches for {row.watcher!r} in a triggerer"
     return f"until {row.classpath} yields an event in a triggerer"

@@ -37,6 +37,8 @@ from roost.scheduler.chores.external_events import prune_events
 from roost.scheduler.chores.gauges import report_gauges
 from roost.scheduler.chores.rescue import Rescued, Survey, rescue, survey
 from roost.scheduler.chores.sla import SlaWatch
+from roost.scheduler.chores.watchers import INTERVAL_S as _WATCHERS_INTERVAL_S
+from roost.scheduler.chores.watchers import sync_watchers
 from roost.scheduler.loop import LeaseLost, Report, Scheduler
 from roost.scheduler.parsing.pool import ParserPool
 from roost.scheduler.parsing.watcher import Watcher
@@ -135,6 +137,7 @@ class SchedulerDaemon:
             group.start_soon(self._report_gauges, name="gauges")
             group.start_soon(self._check_slas, name="slas")
             group.start_soon(self._prune_events, name="events")
+            group.start_soon(self._sync_watchers, name="watchers")
             group.start_soon(feed_watchdog, self._notifier, name="watchdog")
             self._notifier.ready(f"job {job_id}")
             await self._stop.asked.wait()
@@ -262,6 +265,7 @@ class SchedulerDaemon:
             while True:
                 if await self._patience.until_done(watcher.look):
                     self._wake.set()
+                    self._bell.ring("triggerer")  # watchers may have come or gone
                 await anyio.sleep(config.scheduler.parse_interval)
         finally:
             watcher.close()
@@ -320,6 +324,12 @@ class SchedulerDaemon:
         while True:
             await self._patience.until_done(partial(prune_events, self._engine))
             await anyio.sleep(_EVENTS_INTERVAL_S)
+
+    async def _sync_watchers(self) -> None:
+        while True:
+            if await self._patience.until_done(partial(sync_watchers, self._engine)):
+                self._bell.ring("triggerer")
+            await anyio.sleep(_WATCHERS_INTERVAL_S)
 
     async def _report_gauges(self) -> None:
         if not self._config.statsd.enabled:

@@ -42,6 +42,7 @@ __all__ = [
     "TellFn",
     "build",
     "clean",
+    "events_of",
     "explain",
     "live",
     "report_of",
@@ -95,6 +96,9 @@ class Case:
         "trigger_id",
         "try_number",
     )
+
+    #: Whose log has what it says: its task's, or the triggerer's own.
+    of_task = True
 
     def __init__(self, spec: TriggerSpec, labels: dict[str, str]) -> None:
         self.trigger_id = spec.trigger_id
@@ -169,7 +173,7 @@ async def live(
             pool(case, trigger)
             return
         case.trigger = trigger
-        events = _events(trigger)
+        events = events_of(trigger)
         ended = await _first(events, trigger, case)
     except GeneratorExit:
         raise  # the interpreter takes the coroutine down: nothing may be awaited any more
@@ -255,7 +259,12 @@ def build(
     return cls(**kwargs)
 
 
-def _events(trigger: BaseTrigger) -> AsyncIterator[object]:
+def events_of(trigger: BaseTrigger) -> AsyncIterator[object]:
+    """What ``run()`` yields.
+
+    Raises:
+        RoostException: it is no async generator.
+    """
     made: Any = trigger.run()
     if hasattr(made, "__aiter__"):
         iterator: AsyncIterator[object] = aiter(made)

@@ -45,6 +45,7 @@ from roost.triggerer.lanes import Lanes
 from roost.triggerer.messages import Beat, Blocked, Setup
 from roost.triggerer.outbox import Outbox
 from roost.triggerer.receipts import Receipts
+from roost.triggerer.sightings import Sightings
 from roost.triggerer.tasklogs import TaskLogs
 from roost.triggerer.ward import Ward
 
@@ -192,7 +193,7 @@ class Triggerer:
             group.cancel_scope.cancel()
         if job_id is None or self._stop.asked.is_set():
             return
-        lanes, outbox, receipts = self._assemble(job_id)
+        lanes, outbox, receipts, sightings = self._assemble(job_id)
         keepers = self._keepers = [ward.keeper for ward in lanes.wards]
         lost = False
         async with anyio.create_task_group() as staff:
@@ -200,6 +201,7 @@ class Triggerer:
                 staff.start_soon(keeper.run, name="keeper")
             staff.start_soon(outbox.run, name="outbox")
             staff.start_soon(receipts.run, name="receipts")
+            staff.start_soon(sightings.run, name="sightings")
             staff.start_soon(self._inquiries.run, name="requests")
             staff.start_soon(self._task_logs.run, name="task logs")
             async with anyio.create_task_group() as workers:
@@ -212,12 +214,14 @@ class Triggerer:
                 workers.cancel_scope.cancel()
             if not lost:
                 with anyio.move_on_after(_GOODBYE_S):
+                    await sightings.flush()
                     await self._goodbye(job_id, keepers, outbox)
             staff.cancel_scope.cancel()  # the keepers kill their runners
 
-    def _assemble(self, job_id: int) -> tuple[Lanes, Outbox, Receipts]:
+    def _assemble(self, job_id: int) -> tuple[Lanes, Outbox, Receipts, Sightings]:
         healthy, apart = (
-            self._ward(apart, lambda: lanes, lambda: outbox) for apart in (False, True)
+            self._ward(apart, lambda: lanes, lambda: outbox, lambda: sightings)
+            for apart in (False, True)
         )
         wards = healthy, apart
         lanes = Lanes(
@@ -248,9 +252,22 @@ class Triggerer:
         receipts = Receipts([ward.keeper for ward in wards])
         stored = partial(self._on_stored, lanes, receipts)
         outbox = Outbox(self._db, job_id, self._stats, stored, self._keys.seal)
-        return lanes, outbox, receipts
+        sightings = Sightings(
+            self._db,
+            job_id,
+            self._stats,
+            [ward.keeper for ward in wards],
+            self._on_seen,
+        )
+        return lanes, outbox, receipts, sightings
 
-    def _ward(self, apart: bool, lanes: Callable[[], Lanes], outbox: Callable[[], Outbox]) -> Ward:
+    def _ward(
+        self,
+        apart: bool,
+        lanes: Callable[[], Lanes],
+        outbox: Callable[[], Outbox],
+        sightings: Callable[[], Sightings],
+    ) -> Ward:
         """A runner to be; it is started when it is first wanted."""
         keeper = Keeper(
             Setup(str(self._config.dags_folder), self._config.logging.level),
@@ -262,6 +279,7 @@ class Triggerer:
             on_together=lambda told: ward.together(told),
             on_words=self._task_logs.put,
             on_killed=lambda told: lanes().killed(told),
+            on_seen=lambda seen: sightings().put(seen),
             on_death=lambda death: lanes().accuse(ward, death),
             on_change=lambda: lanes().runner_changed(ward),
         )
@@ -325,6 +343,9 @@ class Triggerer:
 
     def _on_fired(self, count: int) -> None:
         self._stats.incr("triggers.succeeded", count)
+        self._bell.ring("scheduler")
+
+    def _on_seen(self) -> None:
         self._bell.ring("scheduler")
 
     def _on_given(self) -> None:

@@ -8,6 +8,7 @@ so many lines a second, so many bytes in all, and the rest is only counted.
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import threading
@@ -21,6 +22,8 @@ from roost.triggerer.case import CURRENT, Case
 from roost.triggerer.messages import Said
 
 __all__ = ["Handler", "Journal", "black_box"]
+
+log = logging.getLogger(__name__)
 
 LINES_PER_S = 200
 MOST_BYTES = 16 << 20
@@ -112,11 +115,20 @@ class Journal:
 
     def say(self, case: Case, text: str) -> None:
         """The runner's own words about a trigger, which no limit holds back."""
+        if not case.of_task:  # a watcher has no task, and no log of its own
+            log.warning("[trigger %d] %s", case.trigger_id, mask_also(text, case.secrets))
+            return
         record = logging.LogRecord("roost", logging.INFO, "", 0, text, None, None)
         with self._lock:
             speaker = self._speakers.setdefault(case.trigger_id, _Speaker(case))
             lines = _marked(self._own_formatter, record, speaker.mark)
             self._keep(case.trigger_id, [mask_also(line, speaker.secrets) for line in lines])
+
+    def watcher(self) -> Case | None:
+        """The watcher whose code runs now; what it logs goes into this process's own log."""
+        trigger_id = CURRENT.get(None)
+        case = None if trigger_id is None else self._find(trigger_id)
+        return None if case is None or case.of_task else case
 
     def ended(self, case: Case) -> None:
         """A trigger is over: its last line may have no end, and something may have been dropped."""
@@ -141,7 +153,7 @@ class Journal:
         speaker = self._speakers.get(trigger_id)
         if speaker is None:
             case = self._find(trigger_id)
-            if case is None:
+            if case is None or not case.of_task:
                 return None
             with self._lock:
                 speaker = self._speakers.setdefault(trigger_id, _Speaker(case))
@@ -238,8 +250,20 @@ class Handler(logging.Handler):
         except Exception:  # such as arguments that do not fit the message
             self.handleError(record)
             return
-        if not taken or record.name.startswith(_OWN):
-            self._other.handle(record)
+        if taken and not record.name.startswith(_OWN):
+            return
+        watcher = None if taken or record.name.startswith(_OWN) else self._journal.watcher()
+        if watcher is not None:
+            record = _of_watcher(record, watcher)
+        self._other.handle(record)
+
+
+def _of_watcher(record: logging.LogRecord, case: Case) -> logging.LogRecord:
+    """The record with the mark of a watcher, and without its secrets."""
+    marked = copy.copy(record)
+    text = mask_also(record.getMessage(), case.secrets)
+    marked.msg, marked.args = f"[trigger {case.trigger_id}] {text}"[:_LINE_BYTES], None
+    return marked
 
 
 def _sendable(line: str) -> str:

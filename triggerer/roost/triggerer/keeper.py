@@ -33,6 +33,7 @@ from roost.triggerer.messages import (
     FromRunner,
     Killed,
     Reports,
+    Seen,
     Setup,
     Stop,
     Together,
@@ -146,6 +147,7 @@ class Keeper:
         on_words: takes what triggers logged and printed.
         on_death: takes the end of a runner that nobody had asked to end.
         on_killed: takes which triggers were killed.
+        on_seen: takes what watchers have seen.
         on_change: called when a runner has started or ended.
     """
 
@@ -162,6 +164,7 @@ class Keeper:
         on_words: Callable[[Words], None],
         on_death: Callable[[Death], None],
         on_killed: Callable[[Killed], None],
+        on_seen: Callable[[Seen], None],
         on_change: Callable[[], None],
     ) -> None:
         self._setup = setup
@@ -174,6 +177,7 @@ class Keeper:
         self._on_words = on_words
         self._on_death = on_death
         self._on_killed = on_killed
+        self._on_seen = on_seen
         self._on_change = on_change
         self._child: _Child | None = None
         self._wanted = anyio.Event()
@@ -315,6 +319,8 @@ class Keeper:
                 self._on_reports(message)
             case Killed():
                 self._on_killed(message)
+            case Seen():
+                self._on_seen(message)
             case Blocked():
                 child.blocking = None if message.over else message
                 self._on_blocked(message)

@@ -34,6 +34,7 @@ from roost.triggerer.strikes import (
     STRIKES,
     Strikes,
     Suspects,
+    aside_s,
     failure,
     name_of,
 )
@@ -289,13 +290,14 @@ class Lanes:
             for spec in specs:
                 if spec.strikes >= APART:
                     self._apart.add(spec.trigger_id)
-                if spec.strikes >= STRIKES:  # whoever struck it last could not say so any more
-                    self._fail(spec, spec.trouble)
+                if spec.strikes >= STRIKES and not self._is_back(spec):
+                    # Whoever struck it last could not say so any more.
+                    self._fail(spec, spec.strikes, spec.trouble)
             for ward in self.wards:
                 its = [
                     spec
                     for spec in specs
-                    if spec.strikes < STRIKES and self._ward_of(spec.trigger_id) is ward
+                    if self._may_run(spec) and self._ward_of(spec.trigger_id) is ward
                 ]
                 if its:
                     await ward.give(its, self._sources)
@@ -397,7 +399,7 @@ class Lanes:
                 spec.trigger_id, name_of(spec), count, STRIKES, trouble,
             )  # fmt: skip
             if count >= STRIKES:
-                self._fail(spec, trouble)
+                self._fail(spec, count, trouble)
             elif count >= APART:
                 self._apart.add(spec.trigger_id)
                 self._strikes.hold(spec.trigger_id, spec.epoch, 0)
@@ -406,7 +408,27 @@ class Lanes:
         self._ended -= struck.keys()
         self._moved = True
 
-    def _fail(self, spec: TriggerSpec, trouble: str | None) -> None:
+    def _may_run(self, spec: TriggerSpec) -> bool:
+        return spec.strikes < STRIKES or self._is_back(spec)
+
+    def _is_back(self, spec: TriggerSpec) -> bool:
+        """A watcher's trigger that was put aside for a while, and is tried again (D13)."""
+        now = time.monotonic()
+        was_aside = self._strikes.held_before(spec.trigger_id, spec.epoch)
+        held = self._strikes.holds(spec.trigger_id, spec.epoch, now)
+        return bool(spec.watcher) and was_aside and not held
+
+    def _fail(self, spec: TriggerSpec, strikes: int, trouble: str | None) -> None:
+        """It has had its last strike: its task fails, a watcher is put aside for a while."""
+        if spec.watcher:
+            pause = aside_s(strikes)
+            self._apart.add(spec.trigger_id)
+            self._strikes.hold(spec.trigger_id, spec.epoch, time.monotonic() + pause)
+            log.error(
+                "trigger %d (%s) is put aside for %.0f s: %s",
+                spec.trigger_id, name_of(spec), pause, trouble,
+            )  # fmt: skip
+            return
         self._strikes.hold(spec.trigger_id, spec.epoch, NEVER)
         self._on_failed(failure(spec, trouble))
 

@@ -26,11 +26,14 @@ __all__ = [
     "Cancel",
     "Forget",
     "FromRunner",
+    "Kept",
     "Kill",
     "Killed",
     "Reports",
     "Said",
+    "Seen",
     "Setup",
+    "Sighting",
     "Source",
     "Start",
     "Stop",
@@ -136,6 +139,36 @@ class Stored(msgspec.Struct, tag=True):
     receipts: list[tuple[int, int, bool]]
 
 
+class Sighting(msgspec.Struct, omit_defaults=True):
+    """What a watcher's trigger has seen, or what is wrong with it (D13).
+
+    Attributes:
+        number: goes up with each.
+        extra: of the asset event, typed JSON.
+        key: of what it has seen, where the trigger gives one.
+        trouble: why it is begun anew; then it has seen nothing.
+    """
+
+    trigger_id: int
+    epoch: int
+    number: int
+    extra: msgspec.Raw = msgspec.Raw(b"{}")
+    key: str | None = None
+    trouble: str | None = None
+
+
+class Seen(msgspec.Struct, tag=True):
+    """What watchers have seen, oldest first for each."""
+
+    sightings: list[Sighting]
+
+
+class Kept(msgspec.Struct, tag=True):
+    """What became of sightings: trigger, epoch, number, and whether it is stored."""
+
+    receipts: list[tuple[int, int, int, bool]]
+
+
 class Stop(msgspec.Struct, tag=True):
     """End every trigger and exit within ``grace_us`` microseconds."""
 
@@ -225,8 +258,8 @@ class Blocked(msgspec.Struct, tag=True):
     over: bool = False
 
 
-ToRunner = Setup | Start | Forget | Cancel | Kill | Answer | Stop | Stored
-FromRunner = Beat | Reports | Killed | Ask | Together | Blocked | Words
+ToRunner = Setup | Start | Forget | Cancel | Kill | Answer | Stop | Stored | Kept
+FromRunner = Beat | Reports | Killed | Ask | Together | Blocked | Words | Seen
 
 decode_to_runner = msgspec.json.Decoder(ToRunner).decode
 decode_from_runner = msgspec.json.Decoder(FromRunner).decode

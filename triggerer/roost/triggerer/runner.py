@@ -32,11 +32,14 @@ from roost.triggerer.messages import (
     Beat,
     Cancel,
     Forget,
+    Kept,
     Kill,
     Killed,
     Reports,
     Said,
+    Seen,
     Setup,
+    Sighting,
     Start,
     Stop,
     Stored,
@@ -49,6 +52,7 @@ from roost.triggerer.registry import Registry
 from roost.triggerer.steps import Steps, attach, started_by, task_factory
 from roost.triggerer.streams import mask_streams, share_streams
 from roost.triggerer.watchdog import Watchdog
+from roost.triggerer.watching import Watch, watch
 
 __all__ = ["Runner", "main"]
 
@@ -126,6 +130,8 @@ class Runner(asyncio.Protocol):
                 self._kill_some(message)
             case Stored():
                 self._hand_out(message)
+            case Kept():
+                self._tell_kept(message)
             case Setup():
                 self._registry = Registry(message.dags_folder)
                 logging.getLogger().setLevel(message.log_level)
@@ -158,7 +164,8 @@ class Runner(asyncio.Protocol):
                 if old.epoch >= spec.epoch:
                     continue  # sent twice: it runs
                 self._cancel(old)
-            case = Case(spec, self._labels)
+            watches = bool(spec.watcher)
+            case = Watch(spec, self._labels) if watches else Case(spec, self._labels)
             self.cases[spec.trigger_id] = case
             self._spawn(case, self._live(case, self._registry))
 
@@ -170,6 +177,10 @@ class Runner(asyncio.Protocol):
 
     async def _live(self, case: Case, registry: Registry) -> None:
         try:
+            if isinstance(case, Watch):
+                if not case.leaving:
+                    await watch(case, registry.resolve, self._send_sighting, self.journal.say)
+                return
             await live(
                 case,
                 registry.resolve,
@@ -210,6 +221,18 @@ class Runner(asyncio.Protocol):
             case = self.cases.get(trigger_id)
             if case is not None and case.epoch == epoch:
                 case.receive(there)
+
+    def _send_sighting(self, sighting: Sighting) -> None:
+        if os.getpid() != self._pid:
+            os._exit(1)  # as for reports
+        self.journal.flush()
+        self._write(pack(Seen([sighting])))
+
+    def _tell_kept(self, kept: Kept) -> None:
+        for trigger_id, epoch, number, stored in kept.receipts:
+            case = self.cases.get(trigger_id)
+            if isinstance(case, Watch) and case.epoch == epoch:
+                case.kept(number, stored)
 
     def _cancel_some(self, cancel: Cancel) -> None:
         over = set(cancel.over)

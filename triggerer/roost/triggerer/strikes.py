@@ -3,7 +3,8 @@
 Every runner is given all triggers of its predecessor. Were a culprit among them each time, no
 other trigger would ever live longer than the culprit allows. So its *strikes* are counted in its
 row, which outlives this process: with the first it is held back for a while, with the second it
-moves to a runner apart, with the third it has failed. However many culprits there are, the deaths
+moves to a runner apart, with the third it has failed; a watcher, which has no task, is put aside
+for ever longer instead. However many culprits there are, the deaths
 they cause are bounded, and everything else gets on.
 
 Who ends a runner outside of all tasks - in a thread, in C code of a callback - is not seen at it.
@@ -17,12 +18,23 @@ from collections.abc import Collection, Mapping
 
 from roost.support.wire import TriggerReport, TriggerSpec
 
-__all__ = ["APART", "HOLD_S", "NEVER", "STRIKES", "Strikes", "Suspects", "failure", "name_of"]
+__all__ = [
+    "APART",
+    "HOLD_S",
+    "NEVER",
+    "STRIKES",
+    "Strikes",
+    "Suspects",
+    "aside_s",
+    "failure",
+    "name_of",
+]
 
 STRIKES = 3
 # With so many strikes a trigger runs apart from those that have none.
 APART = 2
 HOLD_S = 4.0
+ASIDE_S = 60.0
 NEVER = float("inf")
 
 
@@ -46,6 +58,10 @@ class Strikes:
         """Whether a runner must not be given this trigger yet."""
         of_epoch, until = self._until.get(trigger_id, (epoch, now))
         return of_epoch == epoch and now < until
+
+    def held_before(self, trigger_id: int, epoch: int) -> bool:
+        """Whether this trigger was held back under this claim."""
+        return self._until.get(trigger_id, (None, 0.0))[0] == epoch
 
     def next_s(self, now: float) -> float:
         """Seconds until the next one may run again; infinite when none is held back."""
@@ -118,8 +134,16 @@ class Suspects:
 
 def name_of(spec: TriggerSpec) -> str:
     """The trigger and its task, for people."""
+    if spec.watcher:
+        return f"{spec.classpath} of watcher {spec.watcher}"
     mapped = "" if spec.map_index < 0 else f"[{spec.map_index}]"
     return f"{spec.classpath} of {spec.dag_id}.{spec.task_id}{mapped} run {spec.run_id}"
+
+
+def aside_s(strikes: int) -> float:
+    """How long a watcher is put aside that has so many strikes: no task can fail for it (D13)."""
+    doubled = 2.0 ** min(max(strikes - STRIKES, 0), 6)
+    return ASIDE_S * doubled * random.uniform(0.75, 1.25)  # noqa: S311 - to spread, not to hide
 
 
 def failure(spec: TriggerSpec, trouble: str | None) -> TriggerReport:

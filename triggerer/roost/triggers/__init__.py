@@ -1,6 +1,7 @@
 """Triggers: what a deferred task waits for."""
 
 from roost.dag.callback_url import callback_url
+from roost.dag.event_trigger import BaseEventTrigger
 from roost.dag.starting import StartTriggerArgs
 from roost.dag.trigger import (
     BaseTrigger,
@@ -23,6 +24,7 @@ from roost.triggers.temporal import CronTrigger, DateTimeTrigger, TimeDeltaTrigg
 
 __all__ = [
     "AmqpTrigger",
+    "BaseEventTrigger",
     "BaseTrigger",
     "CronTrigger",
     "DagRunTrigger",

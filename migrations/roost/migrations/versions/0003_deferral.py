@@ -16,6 +16,11 @@ _KINDS = "'fired', 'failed', 'timeout'"
 _ENDS = "'end_success', 'end_failed', 'end_skipped'"
 _POLL = "lane = 'poll' AND fired_at IS NULL"
 _WITH_KEY = "external_key IS NOT NULL"
+_TASKS = {"ti_id": _KEY, "dag_run_id": _KEY, "dispatch_id": sa.BigInteger()}
+_WHOSE = (
+    "(watcher_hash IS NULL) = (ti_id IS NOT NULL AND dag_run_id IS NOT NULL "
+    "AND dispatch_id IS NOT NULL)"
+)
 _AWAITED = "source = 'roost.triggers.runs:DagRunTrigger' AND fired_at IS NULL"
 
 
@@ -46,6 +51,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("code_hash", name="pk_trigger_code"),
     )
     _create_kills()
+    _create_watchers()
     _upgrade_pools()
 
 
@@ -101,6 +107,18 @@ def _downgrade_pools() -> None:
 
 
 def _upgrade_triggers() -> None:
+    with op.batch_alter_table("trigger", table_kwargs={"sqlite_autoincrement": True}) as batch:
+        for name, type_ in _TASKS.items():  # a watcher's trigger is no task's
+            batch.alter_column(name, existing_type=type_, nullable=True)
+        batch.add_column(sa.Column("watcher_hash", sa.String(length=64)))
+        batch.create_check_constraint(op.f("ck_trigger_whose"), _WHOSE)
+    op.create_index(
+        "uq_trigger_watcher_hash",
+        "trigger",
+        ["watcher_hash"],
+        unique=True,
+        **_where("watcher_hash IS NOT NULL"),
+    )
     op.add_column("trigger", sa.Column("rank", sa.BigInteger(), server_default="0", nullable=False))
     op.add_column("trigger", sa.Column("start", sa.Text()))
     op.add_column(
@@ -172,8 +190,34 @@ def _create_kills() -> None:
     op.create_index("ix_trigger_kill_job_id", "trigger_kill", ["job_id", "id"])
 
 
+def _create_watchers() -> None:
+    op.create_table(
+        "asset_watcher",
+        sa.Column("dag_id", sa.String(length=250), nullable=False),
+        sa.Column("uri", sa.String(length=250), nullable=False),
+        sa.Column("name", sa.String(length=250), nullable=False),
+        sa.Column("hash", sa.String(length=64), nullable=False),
+        sa.Column("classpath", sa.Text(), nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("kwargs", sa.Text(), nullable=False),
+        sa.Column("code_hash", sa.String(length=64), nullable=False),
+        sa.Column("fileloc", sa.Text(), nullable=False),
+        sa.Column("queue", sa.String(length=250), nullable=False),
+        sa.PrimaryKeyConstraint("dag_id", "uri", "name", name="pk_asset_watcher"),
+    )
+    op.create_index("ix_asset_watcher_hash", "asset_watcher", ["hash"])
+    op.add_column("asset_event", sa.Column("watcher", sa.String(length=250)))
+    op.add_column("asset_event", sa.Column("ref", sa.Text()))
+    op.create_index("uq_asset_event_ref", "asset_event", ["ref", "uri"], unique=True)
+
+
 def downgrade() -> None:
     _downgrade_pools()
+    op.drop_index("uq_asset_event_ref", "asset_event")
+    op.drop_column("asset_event", "ref")
+    op.drop_column("asset_event", "watcher")
+    op.drop_table("asset_watcher")
+    op.execute("DELETE FROM trigger WHERE watcher_hash IS NOT NULL")
     op.drop_table("trigger_kill")
     op.drop_table("trigger_code")
     op.drop_table("external_event")
@@ -192,3 +236,9 @@ def downgrade() -> None:
     op.create_index("ix_trigger_poll", "trigger", ["job_id", "id"], **_where(_POLL))
     for column in ("trouble_at", "trouble", "strikes", "start", "rank"):
         op.drop_column("trigger", column)
+    op.drop_index("uq_trigger_watcher_hash", "trigger")
+    with op.batch_alter_table("trigger", table_kwargs={"sqlite_autoincrement": True}) as batch:
+        batch.drop_constraint(op.f("ck_trigger_whose"), type_="check")
+        batch.drop_column("watcher_hash")
+        for name, type_ in _TASKS.items():
+            batch.alter_column(name, existing_type=type_, nullable=False)

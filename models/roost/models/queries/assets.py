@@ -74,7 +74,7 @@ _UNWANTED = Sql(
     "DELETE FROM asset_pending WHERE dag_id = :dag_id AND uri NOT IN "
     "(SELECT uri FROM asset_listener WHERE dag_id = :dag_id)"
 )
-_EVENT = "e.id, e.uri, e.at, e.dag_id, e.run_id, e.task_id, e.map_index, e.extra"
+_EVENT = "e.id, e.uri, e.at, e.dag_id, e.run_id, e.task_id, e.map_index, e.extra, e.watcher"
 _USED = Sql(
     f"SELECT {_EVENT} FROM asset_use u JOIN asset_event e ON e.id = u.event_id "
     "JOIN dag_run r ON r.id = u.dag_run_id WHERE r.dag_id = :dag_id AND r.run_id = :run_id "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from roost.models.engine import Sql, Tx
+from roost.models.queries import watchers
 
 __all__ = ["active_runs", "count_rows", "delete_dag", "lock_dag"]
 
@@ -30,6 +31,7 @@ _DELETE = [
         f"DELETE FROM event_log WHERE ti_id IS NULL AND dag_run_id IN ({_RUNS})",
         f"DELETE FROM dispatch WHERE ti_id IS NULL AND dag_run_id IN ({_RUNS})",
         "DELETE FROM dag_run WHERE dag_id = :dag_id",
+        "DELETE FROM asset_watcher WHERE dag_id = :dag_id",
         "DELETE FROM backfill WHERE dag_id = :dag_id",
         "DELETE FROM sla_miss WHERE dag_id = :dag_id",
         "DELETE FROM task_usage WHERE dag_id = :dag_id",
@@ -63,3 +65,4 @@ def delete_dag(tx: Tx, dag_id: str) -> None:
     them by their ids, which must never mean another."""
     for statement in _DELETE:
         tx.run(statement, dag_id=dag_id)
+    watchers.sync(tx)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from roost.models.engine import Sql, Tx
+from roost.models.queries import watchers
 
 __all__ = ["delete_pool", "last_run_states", "lock_dags", "pause_dag", "set_pool"]
 
@@ -58,6 +59,7 @@ def pause_dag(
     """
     if tx.run(_PAUSE, dag_id=dag_id, paused=paused, reason=reason) != 1:
         return False
+    watchers.sync(tx)
     text = dag_id if reason is None else f"{dag_id}: {reason}"
     tx.run(_LOG_PAUSE, actor=actor, event="pause" if paused else "unpause", reason=text)
     return True

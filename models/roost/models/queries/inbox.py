@@ -20,6 +20,7 @@ __all__ = [
     "delete_triggers",
     "end_unclaimed_wishes",
     "fired_triggers",
+    "lock_triggers",
     "take_ended_dispatches",
 ]
 
@@ -117,6 +118,10 @@ _CREATE = Sql(
     "on_timeout text, rank bigint, start text} "
     "WHERE {true} ON CONFLICT (ti_id) DO NOTHING RETURNING ti_id, id"
 )
+_LOCK_TRIGGERS = Sql(
+    "SELECT t.id, t.fired_at FROM trigger t "
+    "WHERE t.id IN (SELECT r.id FROM {rows:r | id bigint}) ORDER BY t.id {for_update:t}"
+)
 _DELETE = Sql("DELETE FROM trigger WHERE id IN (SELECT r.id FROM {rows:r | id bigint})")
 _CLEAR_XCOMS = Sql("DELETE FROM xcom WHERE ti_id IN (SELECT r.id FROM {rows:r | id bigint})")
 
@@ -147,6 +152,15 @@ def create_triggers(tx: Tx, triggers: Sequence[NewTrigger]) -> dict[int, int]:
         return {}
     rows: list[dict[str, Any]] = [trigger._asdict() for trigger in triggers]
     return {row.ti_id: row.id for row in tx.all(_CREATE, rows=tx.rows(rows))}
+
+
+def lock_triggers(tx: Tx, trigger_ids: Sequence[int]) -> dict[int, bool]:
+    """Whether triggers have an event, by id, and that stays so while this transaction lasts.
+
+    Those that are gone are absent.
+    """
+    rows = tx.all(_LOCK_TRIGGERS, rows=_ids(tx, trigger_ids)) if trigger_ids else ()
+    return {row.id: row.fired_at is not None for row in rows}
 
 
 def delete_triggers(tx: Tx, ids: Sequence[int]) -> None:

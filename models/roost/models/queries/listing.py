@@ -68,10 +68,12 @@ _INSTANCES = Sql(
 _TRIGGERS = Sql(
     "SELECT t.id AS trigger_id, t.lane, t.classpath, r.dag_id, r.run_id, i.task_id, i.map_index, "
     "j.hostname, j.pid, t.created_at, t.due_at, t.strikes, t.trouble, t.timeout_at, t.queue, "
-    "t.code_hash FROM trigger t "
-    "JOIN task_instance i ON i.id = t.ti_id JOIN dag_run r ON r.id = t.dag_run_id "
+    "t.code_hash, CASE WHEN t.watcher_hash IS NOT NULL THEN (SELECT min(w.name) "
+    "FROM asset_watcher w WHERE w.hash = t.watcher_hash) END AS watcher FROM trigger t "
+    "LEFT JOIN task_instance i ON i.id = t.ti_id LEFT JOIN dag_run r ON r.id = t.dag_run_id "
     "LEFT JOIN job j ON j.id = t.job_id "
-    "WHERE (CAST(:dag_id AS text) IS NULL OR r.dag_id = :dag_id) "
+    "WHERE (CAST(:dag_id AS text) IS NULL OR r.dag_id = :dag_id OR EXISTS (SELECT 1 "
+    "FROM asset_watcher w WHERE w.hash = t.watcher_hash AND w.dag_id = :dag_id)) "
     "AND (CAST(:lane AS text) IS NULL OR t.lane = :lane) "
     "AND (CAST(:queue AS text) IS NULL OR t.queue = :queue) ORDER BY t.id"
 )
@@ -163,7 +165,7 @@ def instance_rows(tx: Tx, run_key: int) -> list[Any]:
 def trigger_rows(
     tx: Tx, dag_id: str | None = None, lane: str | None = None, queue: str | None = None
 ) -> list[Any]:
-    """Every trigger that a deferred task waits for, with the triggerer that runs it."""
+    """Every trigger that a deferred task waits for or a watcher has, with its triggerer."""
     return list(tx.all(_TRIGGERS, dag_id=dag_id, lane=lane, queue=queue))
 
 

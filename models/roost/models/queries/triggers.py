@@ -148,9 +148,11 @@ _HELD = Sql(
 _SPECS = Sql(
     "SELECT t.id AS trigger_id, t.epoch, t.classpath, t.source, t.kwargs, t.code_hash, t.fileloc, "
     "run.dag_id, run.run_id, ti.task_id, ti.map_index, ti.try_number, t.job_id, t.fired_at, "
-    "t.strikes, t.trouble, t.start "
+    "t.strikes, t.trouble, t.start, CASE WHEN t.watcher_hash IS NOT NULL THEN "
+    "(SELECT min(w.name || ' of asset ' || w.uri) FROM asset_watcher w "
+    "WHERE w.hash = t.watcher_hash) END AS watcher "
     "FROM {rows:r | id bigint} JOIN trigger t ON t.id = r.id "
-    "JOIN task_instance ti ON ti.id = t.ti_id JOIN dag_run run ON run.id = t.dag_run_id"
+    "LEFT JOIN task_instance ti ON ti.id = t.ti_id LEFT JOIN dag_run run ON run.id = t.dag_run_id"
 )
 # What templates see of the run and its task (D12): asked for those only that have some.
 _STARTS = Sql(
@@ -202,14 +204,14 @@ _START = msgspec.json.Decoder(StartSpec)
 _HELPERS = msgspec.json.Decoder(dict[str, tuple[str, str]])
 # Locked first, so that a trigger that is cleared this very moment is left out, not an error.
 _STORE = Sql(
-    "WITH told AS MATERIALIZED (SELECT t.id, t.epoch, t.job_id, t.fired_at, "
+    "WITH told AS MATERIALIZED (SELECT t.id, t.epoch, t.job_id, t.fired_at, t.ti_id, "
     "r.epoch AS told_epoch, r.kind, r.payload, r.error, r.xcoms "
     "FROM {rows:r | trigger_id bigint, epoch integer, kind text, payload text, error text, "
     "xcoms text} "
     "JOIN trigger t ON t.id = r.trigger_id {for_update:t}) "
     "INSERT INTO trigger_event (trigger_id, epoch, kind, payload, error, xcoms, created_at) "
     "SELECT id, epoch, kind, payload, error, xcoms, :now FROM told "
-    "WHERE job_id = :job_id AND epoch = told_epoch AND fired_at IS NULL "
+    "WHERE job_id = :job_id AND epoch = told_epoch AND fired_at IS NULL AND ti_id IS NOT NULL "
     "ON CONFLICT (trigger_id) DO NOTHING RETURNING trigger_id"
 )
 _MARK = Sql(
@@ -434,15 +436,16 @@ def _spec(row: Row, start: StartSpec | None, keys: Keyring | None) -> TriggerSpe
         kwargs=msgspec.Raw(kwargs.encode()),
         code_hash=row.code_hash,
         fileloc=row.fileloc,
-        dag_id=row.dag_id,
-        run_id=row.run_id,
-        task_id=row.task_id,
-        map_index=row.map_index,
-        try_number=row.try_number,
+        dag_id=row.dag_id or "",
+        run_id=row.run_id or "",
+        task_id=row.task_id or "",
+        map_index=-1 if row.map_index is None else row.map_index,
+        try_number=row.try_number or 0,
         strikes=row.strikes,
         trouble=row.trouble,
         start=start,
         error=error,
+        watcher=row.watcher or "",
     )
 
 

@@ -34,8 +34,10 @@ _TRIGGERS = (
     "SELECT t.*, j.hostname, j.pid, r.dag_id, r.run_id, i.task_id, i.map_index, i.try_number, "
     "t.external_key IS NOT NULL AND EXISTS (SELECT 1 FROM external_event e "
     "WHERE e.external_key = t.external_key AND e.taken_at IS NULL AND e.expires_at > {now}) "
-    "AS heard FROM trigger t JOIN dag_run r ON r.id = t.dag_run_id "
-    "JOIN task_instance i ON i.id = t.ti_id LEFT JOIN job j ON j.id = t.job_id "
+    "AS heard, CASE WHEN t.watcher_hash IS NOT NULL THEN (SELECT min(w.name) FROM asset_watcher w "
+    "WHERE w.hash = t.watcher_hash) END AS watcher "
+    "FROM trigger t LEFT JOIN dag_run r ON r.id = t.dag_run_id "
+    "LEFT JOIN task_instance i ON i.id = t.ti_id LEFT JOIN job j ON j.id = t.job_id "
 )
 _TRIGGER = Sql(_TRIGGERS + "WHERE t.ti_id = :ti_id")
 _TRIGGER_BY_ID = Sql(_TRIGGERS + "WHERE t.id = :trigger_id")

@@ -7,7 +7,13 @@ that the database refuses the bug first; tests/support/checker.py has all of the
 
 from __future__ import annotations
 
-from roost.models.tables.assets import asset_event, asset_listener, asset_pending, asset_use
+from roost.models.tables.assets import (
+    asset_event,
+    asset_listener,
+    asset_pending,
+    asset_use,
+    asset_watcher,
+)
 from roost.models.tables.base import metadata
 from roost.models.tables.daemons import id_block, job
 from roost.models.tables.dags import (
@@ -35,6 +41,7 @@ __all__ = [
     "asset_listener",
     "asset_pending",
     "asset_use",
+    "asset_watcher",
     "backfill",
     "connection",
     "dag",

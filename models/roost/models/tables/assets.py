@@ -9,6 +9,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    String,
     Table,
     Text,
     false,
@@ -17,7 +18,7 @@ from sqlalchemy import (
 
 from roost.models.tables.base import ID, KEY, metadata
 
-__all__ = ["asset_event", "asset_listener", "asset_pending", "asset_use"]
+__all__ = ["asset_event", "asset_listener", "asset_pending", "asset_use", "asset_watcher"]
 
 asset_event = Table(
     "asset_event",
@@ -31,7 +32,10 @@ asset_event = Table(
     Column("map_index", Integer, nullable=False, server_default="-1"),
     Column("extra", Text, nullable=False, server_default="{}"),
     Column("settled", Boolean, nullable=False, server_default=false()),
+    Column("watcher", ID),  # which watcher saw it (D13)
+    Column("ref", Text),  # what names it for good, so that it is stored once
     Index("ix_asset_event_uri", "uri", "id"),
+    Index("uq_asset_event_ref", "ref", "uri", unique=True),
     Index(
         "ix_asset_event_inbox",
         "id",
@@ -55,6 +59,22 @@ asset_pending = Table(  # events that no run of the DAG has used yet
     Column("dag_id", ID, primary_key=True),
     Column("event_id", KEY, primary_key=True),
     Column("uri", ID, nullable=False),
+)
+
+asset_watcher = Table(  # what DAGs ask to be watched, paused or not
+    "asset_watcher",
+    metadata,
+    Column("dag_id", ID, primary_key=True),
+    Column("uri", ID, primary_key=True),
+    Column("name", ID, primary_key=True),
+    Column("hash", String(64), nullable=False),  # equal ones share a trigger
+    Column("classpath", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("kwargs", Text, nullable=False),
+    Column("code_hash", String(64), nullable=False),
+    Column("fileloc", Text, nullable=False),
+    Column("queue", ID, nullable=False),
+    Index("ix_asset_watcher_hash", "hash"),
 )
 
 asset_use = Table(

@@ -27,9 +27,10 @@ trigger = Table(
     "trigger",
     metadata,
     Column("id", KEY, primary_key=True),
-    Column("ti_id", KEY, ForeignKey("task_instance.id", ondelete="CASCADE"), nullable=False),
-    Column("dag_run_id", KEY, nullable=False),
-    Column("dispatch_id", BigInteger, nullable=False),  # the hand-off that deferred
+    # Whose it is; a watcher's is no task's, and the next two are NULL as well (D13).
+    Column("ti_id", KEY, ForeignKey("task_instance.id", ondelete="CASCADE")),
+    Column("dag_run_id", KEY),
+    Column("dispatch_id", BigInteger),  # the hand-off that deferred
     Column("lane", String(10), nullable=False),
     Column("classpath", Text, nullable=False),
     Column("source", Text, nullable=False),
@@ -52,9 +53,22 @@ trigger = Table(
     Column("strikes", SmallInteger, nullable=False, server_default="0"),
     Column("trouble", Text),  # how it last blocked or ended its runner
     Column("trouble_at", BigInteger),
+    Column("watcher_hash", String(64)),  # of equal watchers, which share it (D13)
     UniqueConstraint("ti_id"),  # S6: one trigger per deferred task instance
     CheckConstraint("lane IN ('timer', 'external', 'poll')", name="lane"),
     CheckConstraint("lane <> 'timer' OR due_at IS NOT NULL", name="timer_has_due"),
+    CheckConstraint(
+        "(watcher_hash IS NULL) = (ti_id IS NOT NULL AND dag_run_id IS NOT NULL "
+        "AND dispatch_id IS NOT NULL)",
+        name="whose",
+    ),
+    Index(
+        "uq_trigger_watcher_hash",
+        "watcher_hash",
+        unique=True,
+        sqlite_where=text("watcher_hash IS NOT NULL"),
+        postgresql_where=text("watcher_hash IS NOT NULL"),
+    ),
     Index(
         "ix_trigger_timer",
         "due_at",

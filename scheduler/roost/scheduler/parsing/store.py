@@ -13,15 +13,19 @@ from typing import Any
 import msgspec
 
 from roost.dag.model import EdgeError, ParsedFile, SerializedDag, Upcoming
+from roost.dag.registry import entry_point_sources
 from roost.dag.timetable import following_run
+from roost.dag.watcher import identity_of
 from roost.models.engine import Tx
-from roost.models.queries import assets, dags
+from roost.models.queries import assets, dags, watchers
 from roost.models.queries.dags import DagRow
 from roost.scheduler.plan import Plan
 from roost.support.clock import now_us
 from roost.support.storable import storable
 
 __all__ = ["forget_file", "store_file"]
+
+_BUILT_IN = "roost.triggers."
 
 
 def store_file(
@@ -94,9 +98,10 @@ def _store_dags(tx: Tx, fileloc: str, parsed: ParsedFile, paused: bool, now: int
             tx, dag.dag_id, {task_id: n for task_id, n in limits.items() if n is not None}
         )
     defined = {dag.dag_id for dag in parsed.dags}
-    _deactivate(
-        tx, [d.dag_id for d in active.values() if d.fileloc == fileloc and d.dag_id not in defined]
-    )
+    gone = [d.dag_id for d in active.values() if d.fileloc == fileloc and d.dag_id not in defined]
+    _deactivate(tx, gone)
+    if stored and not gone:
+        watchers.sync(tx)
     return "\n".join(errors) or None
 
 
@@ -112,6 +117,7 @@ def _broken(dag: SerializedDag) -> str | None:
 def _deactivate(tx: Tx, dag_ids: list[str]) -> None:
     dags.deactivate_dags(tx, dag_ids)
     if dag_ids:
+        watchers.sync(tx)
         dags.forget_stamps(tx)  # a file that was refused for a duplicate id may have it now
 
 
@@ -139,6 +145,7 @@ def _store_dag(
         fileloc=fileloc,
         data=data.decode(),
     )
+    _store_watchers(tx, fileloc, dag, parsed)
     starts_paused = dag.is_paused_upon_creation
     assets.set_listener(tx, dag.dag_id, sorted(dag.assets.uris()) if dag.assets else [])
     dags.save_dag(
@@ -155,6 +162,27 @@ def _store_dag(
         **_schedule(tx, dag, upcoming, now),
     )
     return True
+
+
+def _store_watchers(tx: Tx, fileloc: str, dag: SerializedDag, parsed: ParsedFile) -> None:
+    """What it asks to be watched (D13). Code of this file is that of this version."""
+    own = set()
+    if dag.watchers:
+        ours = entry_point_sources()
+        own = {one for one in parsed.triggers if one not in ours and not one.startswith(_BUILT_IN)}
+    asked = [
+        watchers.WatcherRow(
+            uri=one.uri,
+            name=one.name,
+            hash=identity_of(one, parsed.code_hash, own),
+            classpath=one.classpath,
+            source=one.source,
+            kwargs=msgspec.json.encode(one.kwargs).decode(),
+            queue=one.queue,
+        )
+        for one in dag.watchers
+    ]
+    watchers.set_watchers(tx, dag.dag_id, asked, code_hash=parsed.code_hash, fileloc=fileloc)
 
 
 def _schedule(tx: Tx, dag: SerializedDag, upcoming: Upcoming | None, now: int) -> dict[str, Any]:

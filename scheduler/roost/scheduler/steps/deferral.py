@@ -174,7 +174,10 @@ def settle_alarms(turn: Turn) -> None:
     timed_out: list[int] = []
     late_runs: list[int] = []
     deadlines: list[int] = []
-    for alarm in turn.book.due_alarms(turn.now):
+    due = turn.book.due_alarms(turn.now)
+    waited = [alarm.trigger_id for alarm in due if alarm.trigger_id is not None]
+    has_event = inbox.lock_triggers(turn.tx, waited)
+    for alarm in due:
         if alarm.ti_id == DEADLINE:
             deadlines.append(alarm.run_key)
             continue
@@ -185,8 +188,10 @@ def settle_alarms(turn: Turn) -> None:
         if run is None or index is None:
             continue
         if alarm.trigger_id is not None:
-            if turn.events_left:  # its event may be among them, stored in time
+            if has_event.get(alarm.trigger_id):
+                # Stored in time, though this turn has not read it: look again.
                 turn.book.alarm(alarm)
+                turn.more = True
                 continue
             _time_out(turn, run, index, alarm, alarm.trigger_id)
             timed_out.append(alarm.trigger_id)
