@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 
-from roost.models.engine import is_passing
+from roost.models.engine import Tx, is_passing
+from roost.models.queries import handoffs
+from roost.models.queries.handoffs import PoolRow
 from roost.scheduler.loop import LeaseLost
 from tests.scheduler.hands import World, dag, deferred, ok, task
 
@@ -91,6 +93,36 @@ def test_two_at_the_same_time(rivals: World, monkeypatch: pytest.MonkeyPatch) ->
     assert unfinished(rivals) == 0
     owners = {row.actor for row in rivals.fetch("SELECT DISTINCT actor FROM event_log")}
     assert len({actor for actor in owners if actor.startswith("scheduler")}) == 2
+
+
+def test_pools_are_locked_once_and_together(rivals: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """H5: who locks a full pool has locked all it changes, so two schedulers cannot deadlock."""
+    locked: list[set[str]] = []
+    lock, change = handoffs.lock_pools, handoffs.change_pools
+
+    def note_lock(tx: Tx, names: Sequence[str]) -> list[PoolRow]:
+        locked[:] = [{*names}]
+        return lock(tx, names)
+
+    def see_change(tx: Tx, changes: Mapping[str, int]) -> None:
+        assert not locked or locked[0] >= {pool for pool, n in changes.items() if n}
+        change(tx, changes)
+
+    monkeypatch.setattr(handoffs, "lock_pools", note_lock)
+    monkeypatch.setattr(handoffs, "change_pools", see_change)
+    rivals.pool("small", 1)
+    rivals.store(dag("d", task("a", pool="small"), task("b", pool="small"), task("c")))
+    rivals.trigger("d")
+    rivals.turns(0)
+    held = {one.task_id: one for one in rivals.claim()}
+    rivals.end(held.pop("c"), ok())  # gives a slot of one pool back while the other is full
+    rivals.turns(0)
+    assert locked
+    for _ in range(2):
+        rivals.end_all({one: ok() for one in list(rivals.held)})
+        rivals.turns(0)
+        rivals.claim()
+    assert unfinished(rivals) == 0
 
 
 def test_a_run_that_one_ends_makes_room_for_a_run_of_the_other(rivals: World) -> None:

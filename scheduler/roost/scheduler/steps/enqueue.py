@@ -103,7 +103,12 @@ def _free_slots(
     short.update(turn.memory.starters.pools(turn.memory.holding_pools))
     sizes: dict[str, int] = {}
     if short:
-        for row in handoffs.lock_pools(turn.tx, sorted(short)):
+        # With those whose counts may change below: a second lock, in another order than that of
+        # another scheduler, would be a deadlock.
+        changing = {*short, *wanted, *turn.released}
+        for row in handoffs.lock_pools(turn.tx, sorted(changing)):
+            if row.pool not in short:
+                continue
             sizes[row.pool] = UNLIMITED if row.slots < 0 else share(row.slots)
             free[row.pool] = max(0, sizes[row.pool] - row.used + turn.released.get(row.pool, 0))
     return free, sizes
