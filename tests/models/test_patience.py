@@ -8,8 +8,10 @@ from typing import Any
 import anyio
 import pytest
 
+from roost.models.engine import open_engine
 from roost.models.queries import jobs
-from roost.support.service import LONGEST_WAIT_S, Patience
+from roost.support.service import LONGEST_WAIT_S, NEWCOMER_S, Patience
+from roost.triggerer.database import Database
 
 
 class Clock:
@@ -65,3 +67,16 @@ def test_a_failure_is_remembered(clock: Clock) -> None:
     assert calm.failed_at == float("-inf")
     run(clock.step(0.01, until=clock.now + 1), calm)
     assert calm.failed_at > 1000
+
+
+def test_a_newcomer_knows_of_no_outage_and_waits_for_those_who_do(
+    clock: Clock, database_url: str
+) -> None:
+    """invariant S15: all that live have renewed before it takes a lease for lapsed."""
+    engine = open_engine(database_url)
+    database = Database(engine)
+    clock.now += LONGEST_WAIT_S + 1
+    assert clock.now - database.failed_at < jobs.LEASE_TTL_S
+    clock.now += NEWCOMER_S
+    assert clock.now - database.failed_at > jobs.LEASE_TTL_S
+    engine.dispose()

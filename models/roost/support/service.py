@@ -21,7 +21,16 @@ import anyio.to_thread
 from roost.support.doorbell import BellSocket, drain
 from roost.support.notify import Notifier
 
-__all__ = ["LONGEST_WAIT_S", "Patience", "Stop", "Wake", "feed_watchdog", "hear", "set_up_logging"]
+__all__ = [
+    "LONGEST_WAIT_S",
+    "NEWCOMER_S",
+    "Patience",
+    "Stop",
+    "Wake",
+    "feed_watchdog",
+    "hear",
+    "set_up_logging",
+]
 
 log = logging.getLogger("roost")
 T = TypeVar("T")
@@ -29,6 +38,9 @@ _FIRST_WAIT_S = 0.2
 # Everybody's lease lapses in a long outage. Others wait for as long as a lease lasts before they
 # judge: in that time each has to try again, and an attempt may take some seconds itself.
 LONGEST_WAIT_S = 5.0
+# A daemon that has just begun does not know of an outage before. All that live have tried again by
+# then, so it judges no sooner.
+NEWCOMER_S = LONGEST_WAIT_S + 2.0
 _TELL_EVERY_S = 30.0
 
 

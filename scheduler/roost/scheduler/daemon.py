@@ -49,7 +49,15 @@ from roost.support.doorbell import BellSocket
 from roost.support.far_bell import FarDoorbell
 from roost.support.notify import Notifier
 from roost.support.processes import Process, is_alive, me
-from roost.support.service import Patience, Stop, Wake, feed_watchdog, hear, set_up_logging
+from roost.support.service import (
+    NEWCOMER_S,
+    Patience,
+    Stop,
+    Wake,
+    feed_watchdog,
+    hear,
+    set_up_logging,
+)
 from roost.support.stats import Stats, open_stats
 
 __all__ = ["run_scheduler"]
@@ -107,6 +115,7 @@ class SchedulerDaemon:
             max_map_length=config.core.max_map_length,
         )
         self._patience = Patience(is_passing)
+        self._began = time.monotonic()
         self._notifier = Notifier()
         self._wake = Wake()
         self._rescue_wake = Wake()
@@ -261,9 +270,11 @@ class SchedulerDaemon:
             paused=config.core.dags_are_paused_at_creation,
             ignore_syntax=config.core.dag_ignore_file_syntax,
         )
+        # Of its own: a look that finds nothing asks no database, and does not say that it is back.
+        patience = Patience(is_passing)
         try:
             while True:
-                if await self._patience.until_done(watcher.look):
+                if await patience.until_done(watcher.look):
                     self._wake.set()
                     self._bell.ring("triggerer")  # watchers may have come or gone
                 await anyio.sleep(config.scheduler.parse_interval)
@@ -272,7 +283,8 @@ class SchedulerDaemon:
 
     async def _rescue(self, group: TaskGroup) -> None:
         while True:
-            judge = time.monotonic() - self._patience.failed_at > _GRACE_S
+            calm_since = max(self._patience.failed_at, self._began + NEWCOMER_S - _GRACE_S)
+            judge = time.monotonic() - calm_since > _GRACE_S
             around = await self._patience.until_done(partial(self._survey, judge))
             if around.needed:
                 step = partial(rescue, me=self._me, judge_leases=judge)

@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 
 from roost.models.engine import Tx, is_passing, read, single, transact
 from roost.models.queries import jobs
-from roost.support.service import Patience
+from roost.support.service import NEWCOMER_S, Patience
 
 __all__ = ["Database"]
 
@@ -26,7 +26,8 @@ class Database:
         self._engine = engine
         self._patience = Patience(is_passing)
         self._begun: dict[object, float] = {}
-        self._slow_at = float("-inf")
+        # As if there had been an outage that long before: a newcomer knows of none.
+        self._slow_at = time.monotonic() - (jobs.LEASE_TTL_S - NEWCOMER_S)
 
     @property
     def failed_at(self) -> float:
