@@ -6,9 +6,11 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from tests.support.databases import fetch
 from tests.support.postgres import PostgresServer
@@ -40,6 +42,22 @@ def test_the_server_ends_when_the_process_it_serves_is_killed() -> None:
         wait_until(lambda: not scratch.exists(), what="the server's files to go")
         with pytest.raises(ProcessLookupError):
             os.kill(server.info.server_pid, 0)
+
+
+def test_a_durable_server_keeps_what_it_committed_when_it_crashes() -> None:
+    with PostgresServer(durable=True, options=("fsync=off",)) as server:
+        assert server.info is not None
+        url = server.info.url("postgres")
+        fetch(url, "CREATE TABLE kept AS SELECT 1 AS n")
+        server.crash()
+        server.restart()
+
+        def answers() -> list[dict[str, int]]:
+            with suppress(OperationalError):
+                return fetch(url, "SELECT n FROM kept")
+            return []
+
+        assert wait_until(answers, what="the server to recover") == [{"n": 1}]
 
 
 def test_leftovers_are_found_by_family_and_by_environment_and_killed() -> None:

@@ -45,6 +45,9 @@ class Appears(BaseTrigger):
     async def cleanup(self):
         self.note("cleanup")
 
+    async def on_kill(self):
+        self.note("on_kill")
+
 
 class Environment(BaseTrigger):
     def serialize(self):
@@ -163,7 +166,7 @@ def test_runner_sees_no_database(world: World, daemons: Daemons, database_url: s
 def test_sigterm_hands_over_at_once(
     world: World, daemons: Daemons, bell: Doorbell, tmp_path: Path
 ) -> None:
-    """A stop frees the claims, lets triggers clean up and ends with 0; a peer takes over."""
+    """D10: a stop frees the claims, lets triggers clean up, kills nothing; a peer takes over."""
     log = tmp_path / "log"
     (number,) = world.defer([appears(tmp_path / "file", log)])
     first = daemons.start("triggerer")
