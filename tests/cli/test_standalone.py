@@ -187,3 +187,20 @@ def test_a_home_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         assert "give a home that can be written: ROOST_HOME=… roost standalone" in refused.stderr
     finally:
         fleet.close()
+
+
+def test_a_home_that_has_lost_its_key_is_not_given_another_one(tmp_path: Path) -> None:
+    """What is encrypted could not be read; a new key would only hide that (D22)."""
+    fleet = Daemons(tmp_path)
+    try:
+        fleet.cli("db", "migrate")
+        fleet.cli("config", "init")
+        fleet.cli("variables", "set", "a", "b")
+        key = tmp_path / "encryption.key"
+        key.unlink()
+        refused = fleet.cli("standalone", check=False)
+        assert refused.returncode == 2
+        assert refused.stderr == (f"roost: the key of what is encrypted is gone: restore {key}\n")
+        assert not key.exists()
+    finally:
+        fleet.close()
