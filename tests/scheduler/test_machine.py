@@ -18,7 +18,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from roost.dag.model import Length, SerializedDag, SerializedExpand, TriggerRule
+from roost.dag.model import Length, SerializedDag, SerializedExpand, SerializedStart, TriggerRule
 from roost.exceptions import RoostException
 from roost.models import state_edits
 from roost.models.backfill import Reprocess
@@ -28,13 +28,23 @@ from roost.scheduler.loop import LeaseLost
 from roost.support.clock import SECOND
 from tests.scheduler.hands import World, dag, deferred, failed, ok, skipped, task
 from tests.scheduler.test_restart import Crash, breaking
+from tests.scheduler.triggerers import Triggerers
 from tests.support.reused import empty
 
 _RULES: tuple[TriggerRule, ...] = get_args(TriggerRule)
 _HOUR = 3600 * SECOND
 _POOLS = ("default_pool", "small", "holding", "missing")
 _FEW = st.sampled_from([None, None, None, 1, 2])
-_KINDS = st.sampled_from(["ok", "ok", "ok", "fail", "final", "skip", "branch", "defer", "timed"])
+# Now and then a task starts in its trigger, and comes back or ends there (D12).
+_COMES_BACK = SerializedStart("hands.T", "hands:T", next_method="done", timeout_us=7 * SECOND)
+_ENDS_THERE = SerializedStart("hands.T", "hands:T")
+_STARTS = st.sampled_from([None] * 5 + [_COMES_BACK, _ENDS_THERE])
+_REPORTS = st.sampled_from(
+    ["fired", "fired", "failed", "end_success", "end_failed", "end_skipped", "row"]
+)
+_KINDS = st.sampled_from(
+    ["ok", "ok", "ok", "fail", "final", "skip", "branch", "defer", "defer", "timed", "timer"]
+)
 
 
 def _expands(number: int) -> st.SearchStrategy[SerializedExpand]:
@@ -79,6 +89,7 @@ def dags(draw: st.DrawFn, dag_id: str) -> SerializedDag:
                 pool_slots=draw(st.integers(1, 2)),
                 priority_weight=draw(st.integers(-2, 5)),
                 empty=draw(st.integers(0, 5)) == 0,
+                start=draw(_STARTS),
                 max_active_tis_per_dag=draw(_FEW),
                 max_active_tis_per_dagrun=draw(_FEW),
             )
@@ -108,6 +119,7 @@ class Machine(RuleBasedStateMachine):
         self.world = World(self.url, schedulers=self.schedulers, parallelism=4, max_losses=2)
         for scheduler in self.world.schedulers:
             scheduler._ageing_us = 0
+        self.triggerers = Triggerers(self.world)
 
     @initialize(first=dags("one"), second=dags("two"))
     def begin(self, first: SerializedDag, second: SerializedDag) -> None:
@@ -153,6 +165,7 @@ class Machine(RuleBasedStateMachine):
             "branch": ok(skip=self._below(one.dag_id, one.task_id, skip)),
             "defer": deferred(),
             "timed": deferred(timeout_s=7),
+            "timer": deferred(lane="timer", due_at=self.world.clock.now + 4 * SECOND),
         }[kind]
         if kind != "skip":
             self.world.leave(one, length)
@@ -172,7 +185,33 @@ class Machine(RuleBasedStateMachine):
         waiting = self.world.pending_triggers()
         if waiting:
             kind: Any = "failed" if fails else "fired"
-            self.world.fire_id(waiting[pick % len(waiting)], pick, kind=kind, error="broken")
+            trigger_id = waiting[pick % len(waiting)]
+            self.world.fire_id(trigger_id, pick, kind=kind, error="broken")
+            self.triggerers.note(trigger_id)
+
+    @rule(which=st.integers(0, 1), batch=st.integers(1, 4))
+    def a_triggerer_claims(self, which: int, batch: int) -> None:
+        self.triggerers.claim(which, batch)
+
+    @rule(pick=st.integers(0, 20), kind=_REPORTS)
+    def a_triggerer_reports(self, pick: int, kind: str) -> None:
+        self.triggerers.report(pick, kind)
+
+    @rule(which=st.integers(0, 1), count=st.integers(1, 2))
+    def a_triggerer_gives_back(self, which: int, count: int) -> None:
+        self.triggerers.give_back(which, count)
+
+    @rule(which=st.integers(0, 1))
+    def a_triggerer_is_declared_dead(self, which: int) -> None:
+        self.triggerers.die(which)
+
+    @rule(which=st.integers(0, 1), finish=st.booleans())
+    def a_triggerer_kills(self, which: int, finish: bool) -> None:
+        self.triggerers.kill(which, finish=finish)
+
+    @rule()
+    def timers_fire(self) -> None:
+        self.triggerers.fire_timers()
 
     @rule(seconds=st.sampled_from([1, 5, 8, 1800]))
     def time_passes(self, seconds: int) -> None:
@@ -273,6 +312,7 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def no_promise_is_broken(self) -> None:
         self.world.check()
+        assert self.triggerers.broken() == []
 
     def teardown(self) -> None:
         try:
