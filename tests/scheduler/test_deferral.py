@@ -13,6 +13,7 @@ from tests.scheduler.hands import START, World, deferred, failed, ok, task
 
 
 def test_a_deferred_task_holds_no_slot_n1(world: World) -> None:
+    """N1, N5: what waits costs no slot."""
     world.start(task("a"))
     assert world.used() == 1
     world.work(a=deferred())

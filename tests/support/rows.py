@@ -1,8 +1,8 @@
 """Which test covers which row of the semantics: read from the names and docstrings of tests.
 
-A test cites a row as ``S78`` or ``H17`` in its docstring, a range as ``S31-S34``, or as ``_s78_``
-in its name. The invariants of the state model have numbers of their own and are cited as
-"invariant S4"; they are not rows.
+A test cites a row as ``S78``, ``H17``, ``D6`` or ``N3`` in its docstring, a range as ``S31-S34``,
+or as ``_s78_`` in its name. The invariants of the state model have numbers of their own and are
+cited as "invariant S4"; they are not rows.
 """
 
 from __future__ import annotations
@@ -16,9 +16,13 @@ from pathlib import Path
 __all__ = ["ROWS", "covered", "table"]
 
 TESTS = Path(__file__).parents[1]
-ROWS = [f"S{n}" for n in range(1, 110)] + [f"H{n}" for n in range(8, 29)]
-_CITED = re.compile(r"(?<!invariant )(?<!invariants )\b([SH])(\d+)\b(?:\s?-\s?\1?(\d+)\b)?")
-_NAMED = re.compile(r"(?<=_)([sh])(\d+)(?=_|$)")
+ROWS = [
+    f"{letter}{number}"
+    for letter, first, last in (("S", 1, 109), ("H", 8, 28), ("N", 1, 12), ("D", 1, 24))
+    for number in range(first, last + 1)
+]
+_CITED = re.compile(r"(?<!invariant )(?<!invariants )\b([SHND])(\d+)\b(?:\s?-\s?\1?(\d+)\b)?")
+_NAMED = re.compile(r"(?<=_)([shnd])(\d+)(?=_|$)")
 _NAMED_INVARIANTS = re.compile(r"invariant(_s\d+)+")
 _INVARIANTS = re.compile(r"\binvariants? S\d+(?:(?:, | and |-)S\d+)*")
 

@@ -152,7 +152,7 @@ def test_failure_is_an_event_with_traceback(world: World, daemons: Daemons) -> N
 
 
 def test_runner_sees_no_database(world: World, daemons: Daemons, database_url: str) -> None:
-    """Triggers run in a process without database URL, driver or SQLAlchemy."""
+    """D19: triggers run in a process without database URL, driver or SQLAlchemy."""
     (number,) = world.defer([{"cls": "Environment"}])
     daemons.start("triggerer", env={"ROOST__DATABASE__URL": database_url})
     wait_events(world, number)
@@ -242,7 +242,7 @@ def test_stopped_triggerer_cannot_write_after_takeover(
 def test_dead_runner_is_replaced_and_its_triggers_resume(
     world: World, daemons: Daemons, tmp_path: Path
 ) -> None:
-    """SIGKILL of the runner: another one gets all its triggers, under the same claim."""
+    """D19: SIGKILL of the runner: another gets all its triggers, under the same claim."""
     numbers = world.defer([appears(tmp_path / str(index)) for index in range(5)])
     triggerer = daemons.start("triggerer")
     wait_owned(world, 5, owner(world, triggerer))
