@@ -174,7 +174,8 @@ async def live(
             return
         case.trigger = trigger
         events = events_of(trigger)
-        ended = await _first(events, trigger, case)
+        # Here, not in a coroutine of its own: the frame of that would weigh as much as all of Case.
+        ended = _told(await anext(events), trigger, case)
     except GeneratorExit:
         raise  # the interpreter takes the coroutine down: nothing may be awaited any more
     except BaseException as error:  # SystemExit and a stray CancelledError are this trigger's own
@@ -211,6 +212,11 @@ def _end_unmet(
     """There will be no event: that is reported, unless we have ended it ourselves."""
     if unmet is not None and (case.over or not case.leaving):
         unmet(case, trigger)
+    if isinstance(error, StopAsyncIteration) and trigger is not None:
+        error = RoostException(
+            f"{type(trigger).__name__} ended without an event; run() must yield a TriggerEvent "
+            "before it ends"
+        )
     if not case.leaving:
         report(_failed(case, error))
 
@@ -274,14 +280,8 @@ def events_of(trigger: BaseTrigger) -> AsyncIterator[object]:
     raise RoostException(_HOW_TO_YIELD.format(name=type(trigger).__name__))
 
 
-async def _first(events: AsyncIterator[object], trigger: BaseTrigger, case: Case) -> TriggerReport:
+def _told(event: object, trigger: BaseTrigger, case: Case) -> TriggerReport:
     name = type(trigger).__name__
-    try:
-        event = await anext(events)
-    except StopAsyncIteration:
-        raise RoostException(
-            f"{name} ended without an event; run() must yield a TriggerEvent before it ends"
-        ) from None
     if not isinstance(event, TriggerEvent):
         raise RoostException(
             f"{name} yielded {type(event).__name__}; yield TriggerEvent(payload) instead"

@@ -24,7 +24,17 @@ from roost.dag.trigger import BaseTrigger
 from roost.support.frames import FrameBuffer, pack
 from roost.support.wire import TriggerReport
 from roost.triggerer.asking import Asking
-from roost.triggerer.case import CURRENT, Case, explain, live
+from roost.triggerer.case import (
+    CURRENT,
+    Case,
+    RenderFn,
+    ReportFn,
+    ResolveFn,
+    TakeFn,
+    TellFn,
+    explain,
+    live,
+)
 from roost.triggerer.journal import Handler, Journal, black_box
 from roost.triggerer.killing import INSIST_S, Killing, kill_afresh
 from roost.triggerer.messages import (
@@ -65,6 +75,9 @@ _ORPHAN_GRACE_S = 5.0
 _BATCH = 500
 _BATCH_BYTES = 4 << 20
 
+Ways = tuple[ResolveFn, ReportFn, TakeFn, TellFn, RenderFn]
+"""What :func:`live` needs besides the case."""
+
 
 class Runner(asyncio.Protocol):
     """The triggers of this process and the line to their supervisor."""
@@ -76,6 +89,7 @@ class Runner(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._group: asyncio.TaskGroup | None = None
         self._registry: Registry | None = None
+        self._ways: Ways | None = None  # for all triggers: each bound method weighs 64 bytes
         self._labels: dict[str, str] = {}  # one copy of each string that many triggers share
         self.cases: dict[int, Case] = {}
         self.asking = Asking(loop, lambda ask: self._write(pack(ask)))
@@ -133,7 +147,7 @@ class Runner(asyncio.Protocol):
             case Kept():
                 self._tell_kept(message)
             case Setup():
-                self._registry = Registry(message.dags_folder)
+                self._set_up(Registry(message.dags_folder))
                 logging.getLogger().setLevel(message.log_level)
             case Stop():
                 self._grace_s = message.grace_us / 1e6
@@ -153,8 +167,14 @@ class Runner(asyncio.Protocol):
 
     # -- triggers ------------------------------------------------------------------------------
 
+    def _set_up(self, registry: Registry) -> None:
+        self._registry = registry
+        self._ways = (
+            registry.resolve, self._report, self._pool.take, self._unmet, registry.arguments
+        )  # fmt: skip
+
     def _start(self, start: Start) -> None:
-        if self._group is None or self._registry is None:
+        if self._group is None or self._registry is None or self._ways is None:
             return  # stopping; the rows are claimed anew later
         for source in start.sources:
             self._registry.add(source)
@@ -167,7 +187,7 @@ class Runner(asyncio.Protocol):
             watches = bool(spec.watcher)
             case = Watch(spec, self._labels) if watches else Case(spec, self._labels)
             self.cases[spec.trigger_id] = case
-            self._spawn(case, self._live(case, self._registry))
+            self._spawn(case, self._live(case, self._ways))
 
     def _spawn(self, case: Case, coroutine: Coroutine[Any, Any, None]) -> None:
         """Give a trigger a task, whose steps are noted as its own."""
@@ -175,20 +195,14 @@ class Runner(asyncio.Protocol):
         steps = Steps(coroutine, case.trigger_id)
         case.task = self._group.create_task(steps, name=f"trigger-{case.trigger_id}")
 
-    async def _live(self, case: Case, registry: Registry) -> None:
+    async def _live(self, case: Case, ways: Ways) -> None:
         try:
             if isinstance(case, Watch):
                 if not case.leaving:
-                    await watch(case, registry.resolve, self._send_sighting, self.journal.say)
+                    resolve = ways[0]
+                    await watch(case, resolve, self._send_sighting, self.journal.say)
                 return
-            await live(
-                case,
-                registry.resolve,
-                self._report,
-                self._pool.take,
-                self._unmet,
-                registry.arguments,
-            )
+            await live(case, *ways)
         finally:
             case.task = None
             if case.seat is None:

@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 _KINDS = ("amqp", "amqps", "rabbitmq")
 _TIMEOUT_S = 10.0
+# Of however many triggers come at once: what all hold while they ask is not given back afterwards.
+_ASKING = 8
 
 
 class _Away(Exception):
@@ -67,6 +69,7 @@ class Consumers(Hub):
         self._connection: Any = None
         self._lines: dict[str, _Line] = {}
         self._opening = asyncio.Lock()
+        self._turns = asyncio.Semaphore(_ASKING)
         self._patience = Patience(conn_id)
 
     async def take(self, queue: str) -> Taken:
@@ -93,7 +96,8 @@ class Consumers(Hub):
         line.waiting.add(got)
         tag = None
         try:
-            tag = await self._mended(line.queue.consume(partial(_deliver, got)), queue)
+            async with self._turns:
+                tag = await self._mended(line.queue.consume(partial(_deliver, got)), queue)
             self._patience.reached()
             return Taken(line, tag, await got)
         except BaseException:

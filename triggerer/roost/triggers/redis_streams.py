@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from roost.triggers.redis_client import arguments, is_passing, refusal, text_of
@@ -95,9 +94,11 @@ class Streams(Hub):
         """
         try:
             client = await self._open()
+            # Before there is a task: of thousands that wait for their turn, those would weigh most.
+            await self._turns.acquire()
             # A trigger that is cancelled leaves its command alone: the client, interrupted while it
             # connects, would lose the connection out of sight.
-            task = start_task(self._send(client, command), f"asking-{self.key}")
+            task = start_task(client.execute_command(*command), f"asking-{self.key}")
             self._sent.add(task)
             task.add_done_callback(self._done)
             found = await asyncio.shield(task)
@@ -118,11 +119,8 @@ class Streams(Hub):
             gone.may_hold = False
         return found
 
-    async def _send(self, client: Any, command: Sequence[Any]) -> Any:
-        async with self._turns:
-            return await client.execute_command(*command)
-
     def _done(self, task: asyncio.Task[Any]) -> None:
+        self._turns.release()
         self._sent.discard(task)
         if not task.cancelled():
             task.exception()  # seen, though who asked may have gone
