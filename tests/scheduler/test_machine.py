@@ -201,6 +201,10 @@ class Machine(RuleBasedStateMachine):
     def a_triggerer_gives_back(self, which: int, count: int) -> None:
         self.triggerers.give_back(which, count)
 
+    @rule(which=st.integers(0, 1), back=st.booleans())
+    def triggers_move(self, which: int, back: bool) -> None:
+        self.triggerers.move(which, back=back)
+
     @rule(which=st.integers(0, 1))
     def a_triggerer_is_declared_dead(self, which: int) -> None:
         self.triggerers.die(which)

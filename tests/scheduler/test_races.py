@@ -282,6 +282,7 @@ def test_an_event_and_the_return_of_its_trigger(races: Races) -> None:
                 assert stored + given == 1, order
             for epoch in races.do(lambda tx: triggers.claim(tx, old, 1000)).values():
                 assert epoch == case.epoch + 1
+                assert not races.store(case, old)()  # of the former claim, also of the same job
                 assert races.store(case, old, epoch)()
             races.world.turns()
             assert races.log(case) == ["resume", "enqueue"], order

@@ -36,7 +36,7 @@ class Triggerers:
         self._world = world
         self._jobs = [world.register("triggerer") for _ in range(2)]
         self._dead: list[int] = []
-        self._claims: dict[tuple[int, int], _Claim] = {}  # the newest by job and trigger
+        self._claims: list[_Claim] = []  # all there ever were
         self._heard: dict[int, _Claim] = {}  # the newest by trigger
         self.stored: set[int] = set()
 
@@ -48,7 +48,8 @@ class Triggerers:
             claim = _Claim(job_id, trigger_id, epoch)
             before = self._heard.get(trigger_id)
             assert before is None or before.epoch < epoch, (before, claim)
-            self._claims[job_id, trigger_id] = self._heard[trigger_id] = claim
+            self._claims.append(claim)
+            self._heard[trigger_id] = claim
 
     def give_back(self, which: int, count: int) -> None:
         """One has too many."""
@@ -59,7 +60,18 @@ class Triggerers:
         """Somebody who was ever given a trigger, living or dead, tells what became of it."""
         if not self._claims:
             return
-        claim = list(self._claims.values())[pick % len(self._claims)]
+        self._report(self._claims[-1 - pick % len(self._claims)], kind)
+
+    def move(self, which: int, *, back: bool) -> None:
+        """What one has goes to the other, or comes back to it, while a report is on its way."""
+        self.claim(which, 20)
+        mine = [c for c in self._heard.values() if c.job_id == self._jobs[which]]
+        self.give_back(which, 20)
+        self.claim(which if back else 1 - which, 20)
+        for claim in mine[-3:]:
+            self._report(claim, "fired")
+
+    def _report(self, claim: _Claim, kind: Any) -> None:
         report = TriggerReport(claim.trigger_id, claim.epoch, kind, error="so it was")
         if kind == "row":
             due = self._world.clock.now
