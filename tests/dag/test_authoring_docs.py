@@ -68,7 +68,7 @@ def test_every_example_runs(text: str, tmp_path: Path) -> None:
 
 
 def test_there_are_examples() -> None:
-    assert len(EXAMPLES) == 10
+    assert len(EXAMPLES) == 11
 
 
 def test_every_context_key_is_on_the_page() -> None:

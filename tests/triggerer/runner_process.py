@@ -31,6 +31,7 @@ from roost.triggerer.messages import (
     Sighting,
     Source,
     Start,
+    Together,
     ToRunner,
     Words,
     decode_from_runner,
@@ -92,6 +93,11 @@ class RunnerProcess:
         spec.dag_id = spec.run_id = spec.task_id = ""
         spec.watcher = f"w{trigger_id} of asset a"
         self.send(Start([spec], self._sources()))
+
+    @property
+    def together(self) -> list[Together]:
+        """What it told of triggers whose work is noted as one's."""
+        return [message for message in self.messages if isinstance(message, Together)]
 
     def seen(self, trigger_id: int) -> list[Sighting]:
         """What a watcher has seen, and its troubles."""

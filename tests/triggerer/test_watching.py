@@ -160,3 +160,82 @@ def test_a_trigger_for_tasks_is_no_watcher(runner: RunnerProcess, tmp_path: Path
     runner.watch(1, "Task", log=str(tmp_path / "log"))
     runner.read_until(lambda: runner.seen(1))
     assert "is no BaseEventTrigger" in (runner.seen(1)[0].trouble or "")
+
+
+SHARED = '''
+import asyncio, os
+from roost.triggers import BaseEventTrigger, StreamItem, TriggerEvent
+
+
+class Shared(BaseEventTrigger):
+    """All lines of a file, one poll for all; those of a word for each."""
+
+    def __init__(self, path, word):
+        self.path, self.word = path, word
+
+    def serialize(self):
+        return ("Shared", {"path": self.path, "word": self.word})
+
+    async def run(self):
+        raise AssertionError("it shares a stream")
+        yield
+
+    def shared_stream_key(self):
+        return self.path
+
+    @classmethod
+    async def open_shared_stream(cls, kwargs):
+        def heard(word, line):
+            async def write():
+                with open(kwargs["path"] + ".heard", "a") as file:
+                    file.write(f"{word} {line}\\n")
+            return write
+        with open(kwargs["path"] + ".opened", "a") as file:
+            file.write("opened\\n")
+        done = 0
+        while True:
+            lines = open(kwargs["path"]).read().split()
+            for line in lines[done:]:
+                yield StreamItem(line, heard("ack", line), heard("nack", line))
+            done = len(lines)
+            await asyncio.sleep(0.02)
+
+    @classmethod
+    async def filter_shared_stream(cls, stream, kwargs):
+        async for line in stream:
+            if kwargs["word"] in line:
+                yield TriggerEvent({"line": line})
+'''
+
+
+def test_a_shared_stream_advances_when_all_events_are_stored(tmp_path: Path) -> None:
+    """D14: one poll feeds the watchers of a runner; an item is acknowledged when nobody's event
+    of it is under way any more, and given back when one leaves before."""
+    path, heard = tmp_path / "lines", tmp_path / "lines.heard"
+    path.touch()
+    runner = RunnerProcess(tmp_path, SHARED)
+    try:
+        for number, word in ((1, "a"), (2, "b")):
+            runner.watch(number, "Shared", path=str(path), word=word)
+        runner.wait_written(tmp_path / "lines.opened", "opened")
+        runner.read_until(lambda: [1, 2] in [one.trigger_ids for one in runner.together])
+        path.write_text("a1 ab2 c3 ab4\n")
+        runner.read_until(lambda: runner.seen(1) and runner.seen(2))
+        assert not heard.exists()
+        runner.keep(runner.seen(2)[0])  # of ab2, while a1 is still under way
+        runner.read_until(lambda: len(runner.seen(2)) == 2)
+        assert not heard.exists()
+        runner.keep(runner.seen(1)[0])
+        runner.wait_written(heard, "ack a1")
+        runner.read_until(lambda: len(runner.seen(1)) == 2)
+        assert heard.read_text() == "ack a1\n"
+        runner.keep(runner.seen(1)[1])
+        runner.wait_written(heard, "ack c3")
+        assert heard.read_text() == "ack a1\nack ab2\nack c3\n"
+        runner.send(Cancel([2]))
+        runner.read_until(lambda: len(runner.seen(1)) == 3)
+        runner.keep(runner.seen(1)[2])
+        runner.wait_written(heard, "nack ab4")
+        assert (tmp_path / "lines.opened").read_text() == "opened\n"
+    finally:
+        runner.close()

@@ -12,11 +12,12 @@ import pytest
 
 from roost.exceptions import RoostException
 from roost.sensors import AmqpSensor
-from roost.triggers import AmqpTrigger
+from roost.triggers import AmqpEventTrigger, AmqpTrigger
 from roost.triggers.amqp_consumers import connect_arguments
 from tests.dag.case import a_dag, raw, run
 from tests.support.rabbitmq import MISSING, RabbitServer
 from tests.triggers.case import descriptors, waiting
+from tests.triggers.watching import watching
 
 pytestmark = [
     pytest.mark.timeout(180),
@@ -234,3 +235,39 @@ def test_arguments() -> None:
 
     given = connect_arguments(Connection("mq", uri="amqps://me:pw@host/%2Fprod"))
     assert (given["port"], given["ssl"], given["virtualhost"]) == (5671, True, "/prod")
+
+
+def test_one_consumer_feeds_many_watchers_and_acknowledges_when_all_have_stored(
+    server: RabbitServer,
+) -> None:
+    """D14: a real queue; what was not acknowledged is delivered again, under the same key."""
+    every, named = AmqpEventTrigger("mq", "shared"), AmqpEventTrigger("mq", "shared", "shared")
+    none = AmqpEventTrigger("mq", "shared", "elsewhere")
+
+    async def main() -> None:
+        async with broker(server, "shared") as shared:
+            for number in range(3):
+                await shared.send(str(number), message_id=f"m{number}")
+            async with watching(every, named, none, stores=False) as ((one, two, three), _):
+                await one.has(1)
+                await two.has(1)
+                await shared.until(ready=0)  # all are with us
+                one.store()
+                await one.has(2)
+                two.store()
+                assert [extra["body"] for extra in await two.has(2)] == ["0", "1"]
+                assert three.told == [] and one.told[1].key == "m1"
+            await shared.until(ready=2, consumers=0)  # the first was acknowledged
+            async with watching(every) as ((again,), _):
+                extras = await again.has(2)
+                assert [(extra["body"], extra["redelivered"]) for extra in extras] == [
+                    ("1", True),
+                    ("2", True),
+                ]
+                await shared.send("3")
+                assert (await again.has(3))[2]["body"] == "3"
+            await shared.until(consumers=0)
+            ready, _ = await shared.counts()
+            assert ready <= 1  # the last may have been given back: it left in that moment
+
+    asyncio.run(main())

@@ -14,11 +14,12 @@ import pytest
 from roost.exceptions import DagError, RoostException
 from roost.sensors import FileSensor
 from roost.support import inotify
-from roost.triggers import FileDeleteTrigger, FileTrigger
+from roost.triggers import FileDeleteTrigger, FileEventTrigger, FileTrigger
 from roost.triggers.folders import Folders
 from roost.triggers.servers import join, leave
 from tests.dag.case import a_dag, run
 from tests.triggers.case import descriptors, until, waiting
+from tests.triggers.watching import watching
 
 NEVER = 3600.0
 
@@ -209,3 +210,24 @@ def test_the_sensor_passes_on_what_counts(tmp_path: Path) -> None:
         assert f'"{name}":{value}'.encode() in bytes(outcome.defer.kwargs)
     settled = FileSensor(task_id="f", filepath=str(path), min_size=2, dag=a_dag())
     assert run(settled)[1] == {"return_value": [str(path)]}
+
+
+def test_a_watcher_takes_each_file_once(tmp_path: Path) -> None:
+    """D13: a file is deleted when its event is stored, and only then; its key tells it again."""
+    pattern, first, second = str(tmp_path / "*.csv"), tmp_path / "a.csv", tmp_path / "b.csv"
+    trigger = FileEventTrigger(pattern, poke_interval=0.05)
+
+    async def main() -> None:
+        first.touch()
+        async with watching(trigger, stores=False) as ((one,), _):
+            assert await one.has(1) == [{"paths": [str(first)]}]
+            assert first.exists()
+        async with watching(trigger) as ((again,), _):
+            await again.has(1)
+            assert again.told[0].key == one.told[0].key
+            await until(lambda: not first.exists())
+            second.touch()
+            assert (await again.has(2))[1] == {"paths": [str(second)]}
+            await until(lambda: not second.exists())
+
+    asyncio.run(main())

@@ -14,9 +14,10 @@ import sqlalchemy as sa
 from roost.exceptions import RoostException
 from roost.sensors import PgNotifySensor
 from roost.support import typedjson
-from roost.triggers import PgNotifyTrigger
+from roost.triggers import PgNotifyEventTrigger, PgNotifyTrigger
 from tests.dag.case import a_dag, raw, run
 from tests.triggers.case import descriptors, until, waiting
+from tests.triggers.watching import watching
 
 
 class Server:
@@ -245,3 +246,22 @@ def test_pg_notify_sensor_defers_at_once_and_returns_what_it_was_told() -> None:
     event = {"channel": "loads", "payload": "x"}
     resumed = run(sensor, next_method=spec.next_method, next_kwargs=raw({"event": event}))
     assert resumed[1] == {"return_value": event}
+
+
+def test_a_watcher_has_an_event_of_each_notify(server: Server) -> None:
+    """D13: one connection for all; only what each asks for."""
+    every, some = PgNotifyEventTrigger("pg", "news"), PgNotifyEventTrigger("pg", "news", {"n": 2})
+
+    async def main() -> None:
+        async with watching(every, some) as ((one, two), _):
+            await until(server.listening)
+            for number in range(3):
+                server.do("SELECT pg_notify('news', %s)", json.dumps({"n": number}))
+            assert [extra["payload"] for extra in await one.has(3)] == [
+                '{"n": 0}', '{"n": 1}', '{"n": 2}',
+            ]  # fmt: skip
+            assert await two.has(1) == [{"channel": "news", "payload": '{"n": 2}'}]
+            assert len(server.ours()) == 1
+        await until(lambda: not server.ours())
+
+    asyncio.run(main())

@@ -17,10 +17,11 @@ from roost.exceptions import RoostException
 from roost.sensors import RedisKeySensor, RedisStreamSensor
 from roost.support import typedjson
 from roost.support.clock import to_us
-from roost.triggers import RedisKeyTrigger, RedisStreamTrigger
+from roost.triggers import RedisKeyTrigger, RedisStreamEventTrigger, RedisStreamTrigger
 from tests.dag.case import a_dag, raw, run
 from tests.support.postgres import free_port
 from tests.triggers.case import until, waiting
+from tests.triggers.watching import watching
 
 PASSWORD = "canary99"  # noqa: S105 - of a server that lives for seconds
 
@@ -339,3 +340,36 @@ def test_a_stream_sensor_begins_where_it_begins_to_wait(server: Server) -> None:
     entry = {"stream": "x", "id": "1-1", "fields": {"a": "b"}}
     resumed = run(sensor, next_method=spec.next_method, next_kwargs=raw({"event": entry}))
     assert resumed[1] == {"return_value": entry}
+
+
+def test_one_group_feeds_many_watchers_and_advances_when_all_have_stored(server: Server) -> None:
+    """D14: a real stream; what was not acknowledged comes again, under the same key."""
+    orders = RedisStreamEventTrigger("kv", "orders", "g", {"kind": "a"}, poke_interval=0.05)
+    others = RedisStreamEventTrigger("kv", "orders", "g", {"kind": "b"}, poke_interval=0.05)
+    for n, kind in enumerate("abca"):
+        add(server, n=str(n), kind=kind)
+
+    def pending() -> int:
+        return int(server.db.xpending("orders", "g")["pending"])
+
+    async def main() -> None:
+        async with watching(orders, others, stores=False) as ((one, two), leave):
+            (first,) = await one.has(1)
+            (other,) = await two.has(1)
+            assert (first["fields"]["n"], other["fields"]["n"]) == ("0", "1")
+            assert one.told[0].key == first["id"]
+            two.store()
+            assert pending() == 4 and server.clients() <= 4
+            one.store()
+            await until(lambda: pending() == 1)  # all but the last, whose event is under way
+            assert [extra["fields"]["n"] for extra in await one.has(2)] == ["0", "3"]
+            await leave(two)
+        async with watching(orders) as ((again,), _):
+            (last,) = await again.has(1)
+            assert (last["fields"]["n"], again.told[0].key) == ("3", last["id"])
+            await until(lambda: pending() == 0)
+            add(server, n="4", kind="a")
+            assert [extra["fields"]["n"] for extra in await again.has(2)] == ["3", "4"]
+
+    asyncio.run(main())
+    assert server.clients() == 0

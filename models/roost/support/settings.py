@@ -259,6 +259,24 @@ class Triggerer(_Section, frozen=True):
             "or marked its task.",
         ),
     ] = 30.0
+    stream_queue: Annotated[
+        int,
+        Meta(
+            ge=2,
+            le=1_000_000,
+            description="Items of a shared stream that may wait for one watcher; with more, it "
+            "fails and is begun anew.",
+        ),
+    ] = 1024
+    stream_ack_timeout: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=86_400,
+            description="Seconds that a watcher may take for one item of a shared stream, until "
+            "the events that it makes of it are stored; then it fails and is begun anew.",
+        ),
+    ] = 300.0
     event_retention: Annotated[
         float,
         Meta(

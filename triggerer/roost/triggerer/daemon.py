@@ -270,7 +270,12 @@ class Triggerer:
     ) -> Ward:
         """A runner to be; it is started when it is first wanted."""
         keeper = Keeper(
-            Setup(str(self._config.dags_folder), self._config.logging.level),
+            Setup(
+                str(self._config.dags_folder),
+                self._config.logging.level,
+                self._config.triggerer.stream_queue,
+                round(self._config.triggerer.stream_ack_timeout * 1e6),
+            ),
             self._runner_env(),
             on_reports=lambda message: outbox().put(message.reports),
             on_blocked=lambda note: self._on_blocked(lanes(), ward, note),

@@ -67,10 +67,17 @@ class Source(msgspec.Struct):
 
 
 class Setup(msgspec.Struct, tag=True):
-    """The first message to a runner."""
+    """The first message to a runner.
+
+    Attributes:
+        stream_queue: how many items of a shared stream may wait for one watcher.
+        stream_ack_timeout_us: how long it may take for one.
+    """
 
     dags_folder: str
     log_level: str = "INFO"
+    stream_queue: int = 1024
+    stream_ack_timeout_us: int = 300_000_000
 
 
 class Start(msgspec.Struct, tag=True):

@@ -35,6 +35,7 @@ from roost.triggerer.case import (
     explain,
     live,
 )
+from roost.triggerer.fanout import Streams
 from roost.triggerer.journal import Handler, Journal, black_box
 from roost.triggerer.killing import INSIST_S, Killing, kill_afresh
 from roost.triggerer.messages import (
@@ -96,6 +97,7 @@ class Runner(asyncio.Protocol):
         self._pool = Pool(
             self._report, self._forget, lambda told: self._write(pack(told)), self._unmet
         )
+        self._streams = Streams(_stop_reading, lambda told: self._write(pack(told)))
         self.journal = Journal(self.cases.get, self._send_words, self._later)
         self._reports: list[TriggerReport] = []
         self._reported = asyncio.Event()
@@ -148,6 +150,8 @@ class Runner(asyncio.Protocol):
                 self._tell_kept(message)
             case Setup():
                 self._set_up(Registry(message.dags_folder))
+                self._streams.most_queued = message.stream_queue
+                self._streams.ack_timeout_s = message.stream_ack_timeout_us / 1e6
                 logging.getLogger().setLevel(message.log_level)
             case Stop():
                 self._grace_s = message.grace_us / 1e6
@@ -199,8 +203,13 @@ class Runner(asyncio.Protocol):
         try:
             if isinstance(case, Watch):
                 if not case.leaving:
-                    resolve = ways[0]
-                    await watch(case, resolve, self._send_sighting, self.journal.say)
+                    await watch(
+                        case,
+                        ways[0],
+                        self._streams,
+                        self._send_sighting,
+                        self.journal.say,
+                    )
                 return
             await live(case, *ways)
         finally:
@@ -384,6 +393,11 @@ class Runner(asyncio.Protocol):
         """The label of a trigger, empty when it has ended; called by the watchdog's thread."""
         case = self.cases.get(trigger_id)
         return "" if case is None else case.label
+
+
+def _stop_reading(case: Case) -> None:
+    if isinstance(case, Watch):
+        case.stop_reading()
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:

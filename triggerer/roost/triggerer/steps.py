@@ -60,6 +60,10 @@ class Steps(Coroutine[Any, Any, T]):
         self._coro = coro
         self._trigger_id = trigger_id
 
+    def note_as(self, trigger_id: int) -> None:
+        """Note further steps as another trigger's."""
+        self._trigger_id = trigger_id
+
     def send(self, value: Any) -> Any:
         """One step."""
         _slot[0] = self._trigger_id

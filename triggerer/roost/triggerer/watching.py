@@ -31,6 +31,7 @@ from roost.triggerer.case import (
     events_of,
     explain,
 )
+from roost.triggerer.fanout import Feed, Streams
 from roost.triggerer.messages import Sighting
 
 __all__ = ["Watch", "watch"]
@@ -51,7 +52,7 @@ SayFn = Callable[[Case, str], None]
 class Watch(Case):
     """A watcher's trigger that the runner holds."""
 
-    __slots__ = ("arguments", "awaited", "number", "watcher")
+    __slots__ = ("arguments", "awaited", "feed", "number", "reading", "watcher")
 
     of_task = False
 
@@ -62,11 +63,18 @@ class Watch(Case):
         # Under one claim several runners may have it, one after the other: numbers go up anyway.
         self.number = time.time_ns() // 1000
         self.awaited: asyncio.Future[bool] | None = None  # for the event under way
+        self.feed: Feed | None = None  # of a stream that it shares (D14)
+        self.reading = False
 
     @property
     def label(self) -> str:
         """Which watcher it is, in words."""
         return f"watcher {self.watcher}"
+
+    def stop_reading(self) -> None:
+        """Its feed has failed: whatever its filter is at ends."""
+        if self.reading and self.task is not None:
+            self.task.cancel()
 
     def kept(self, number: int, stored: bool) -> None:
         """The event of this number is in the database, or was refused."""
@@ -74,17 +82,30 @@ class Watch(Case):
             self.awaited.set_result(stored)
 
 
-async def watch(case: Watch, resolve: ResolveFn, send: SendFn, say: SayFn) -> None:
+async def watch(
+    case: Watch, resolve: ResolveFn, streams: Streams, send: SendFn, say: SayFn
+) -> None:
     """Run a watcher's trigger until it is cancelled. Never raises.
 
     Args:
         case: the trigger.
         resolve: finds its class.
+        streams: those that watchers share.
         send: takes what it has seen, and its troubles.
         say: takes what a log is to have of a trouble.
     """
     case.started = True
     CURRENT.set(case.trigger_id)
+    await _watch(case, resolve, streams, send, say)
+    if case.feed is not None:
+        case.cleaning = True
+        case.feed.close(wanted=not case.over)
+        await case.feed.stream.rest()
+
+
+async def _watch(
+    case: Watch, resolve: ResolveFn, streams: Streams, send: SendFn, say: SayFn
+) -> None:
     failures = 0
     while not case.leaving:
         seen = 0
@@ -93,7 +114,8 @@ async def watch(case: Watch, resolve: ResolveFn, send: SendFn, say: SayFn) -> No
         error: BaseException | None = None
         try:
             trigger = await _made(case, resolve)
-            events = events_of(trigger)
+            events = _events(case, trigger, streams)
+            case.reading = case.feed is not None
             async for event in events:
                 await _keep(case, trigger, event, send)
                 seen += 1
@@ -104,6 +126,9 @@ async def watch(case: Watch, resolve: ResolveFn, send: SendFn, say: SayFn) -> No
             raise  # the interpreter takes the coroutine down: nothing may be awaited any more
         except BaseException as raised:  # SystemExit and a stray CancelledError are its own
             error = raised
+        case.reading = False
+        if case.feed is not None:
+            error = case.feed.failure or error
         case.cleaning = True
         case.trigger = None
         await clean(case, trigger, events)
@@ -119,7 +144,21 @@ async def watch(case: Watch, resolve: ResolveFn, send: SendFn, say: SayFn) -> No
             return
 
 
-async def _made(case: Watch, resolve: ResolveFn) -> BaseTrigger:
+def _events(case: Watch, trigger: BaseEventTrigger, streams: Streams) -> AsyncIterator[object]:
+    """What its ``run()`` yields, or what it makes of a stream that it shares."""
+    kwargs: Any = typedjson.decode(case.arguments)
+    if case.feed is not None and case.feed.over:
+        case.feed.close(wanted=True)
+        case.feed = None
+    if case.feed is None:
+        case.feed = streams.feed(case, trigger, kwargs)
+    if case.feed is None:
+        return events_of(trigger)
+    case.feed.again()
+    return type(trigger).filter_shared_stream(case.feed, kwargs)
+
+
+async def _made(case: Watch, resolve: ResolveFn) -> BaseEventTrigger:
     cls = await resolve(case)
     case.kwargs = case.arguments
     trigger = build(cls, case)

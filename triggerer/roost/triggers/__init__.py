@@ -1,7 +1,7 @@
 """Triggers: what a deferred task waits for."""
 
 from roost.dag.callback_url import callback_url
-from roost.dag.event_trigger import BaseEventTrigger
+from roost.dag.event_trigger import BaseEventTrigger, StreamItem
 from roost.dag.starting import StartTriggerArgs
 from roost.dag.trigger import (
     BaseTrigger,
@@ -11,6 +11,12 @@ from roost.dag.trigger import (
     TriggerEvent,
 )
 from roost.triggers.amqp import AmqpTrigger
+from roost.triggers.events import (
+    AmqpEventTrigger,
+    FileEventTrigger,
+    PgNotifyEventTrigger,
+    RedisStreamEventTrigger,
+)
 from roost.triggers.external import ExternalTrigger
 from roost.triggers.file import FileDeleteTrigger, FileTrigger
 from roost.triggers.http import HttpRequestTrigger, HttpTrigger
@@ -23,6 +29,7 @@ from roost.triggers.sql import SqlTrigger
 from roost.triggers.temporal import CronTrigger, DateTimeTrigger, TimeDeltaTrigger
 
 __all__ = [
+    "AmqpEventTrigger",
     "AmqpTrigger",
     "BaseEventTrigger",
     "BaseTrigger",
@@ -31,16 +38,20 @@ __all__ = [
     "DateTimeTrigger",
     "ExternalTrigger",
     "FileDeleteTrigger",
+    "FileEventTrigger",
     "FileTrigger",
     "HttpRequestTrigger",
     "HttpTrigger",
+    "PgNotifyEventTrigger",
     "PgNotifyTrigger",
     "PooledTrigger",
     "ProcessTrigger",
     "RedisKeyTrigger",
+    "RedisStreamEventTrigger",
     "RedisStreamTrigger",
     "SqlTrigger",
     "StartTriggerArgs",
+    "StreamItem",
     "TaskFailedEvent",
     "TaskSkippedEvent",
     "TaskSuccessEvent",

@@ -41,6 +41,44 @@ class Streams(Hub):
             return _entry(trigger.stream, _entries(found))
         return _entry(trigger.stream, await self._from_group(trigger, trigger.group))
 
+    async def entries(
+        self, trigger: RedisStreamTrigger, after: str, count: int = 100
+    ) -> tuple[list[dict[str, Any]], str]:
+        """The next entries of a trigger's group, and where the ones after them begin.
+
+        Args:
+            trigger: its consumer's.
+            after: an id: what the consumer holds after it; ``>``: what nobody has been given.
+            count: most of them.
+
+        Raises:
+            RoostException: as for :meth:`first`.
+        """
+        stream, group = trigger.stream, str(trigger.group)
+        if not await self._have_group(trigger, group):
+            return [], after
+        read = ("XREADGROUP", "GROUP", group, trigger.consumer, "COUNT", count, "STREAMS", stream)
+        answer = await self._do(*read, after)
+        if answer is None and after != ">":
+            return [], after  # the server was away
+        if answer is None and (stream, group) not in self._groups:
+            return [], "0-0"
+        raw = _entries(answer)
+        if not raw:
+            return [], ">"
+        made = [_entry(stream, [one]) for one in raw]
+        for one, entry in zip(raw, made, strict=True):
+            if entry is None:  # trimmed from the stream since
+                await self.settle(trigger, text_of(one[0]) or "")
+        last = ">" if after == ">" else text_of(raw[-1][0]) or ">"
+        return [entry for entry in made if entry is not None], last
+
+    async def settle(self, trigger: RedisStreamTrigger, entry_id: str) -> None:
+        """An entry is done with; its consumer goes on."""
+        while await self._do("XACK", trigger.stream, trigger.group, entry_id) is None:
+            if (trigger.stream, trigger.group) not in self._groups:
+                return  # somebody has deleted the group
+
     async def acknowledge(self, trigger: RedisStreamTrigger, entry_id: str) -> None:
         """An entry is done with, and the consumer of this trigger has no further use."""
         while await self._do("XACK", trigger.stream, trigger.group, entry_id) is None:
@@ -54,13 +92,20 @@ class Streams(Hub):
         if self._client is not None:
             await self._client.aclose()
 
-    async def _from_group(self, trigger: RedisStreamTrigger, group: str) -> Any:
+    async def _have_group(self, trigger: RedisStreamTrigger, group: str) -> bool:
+        """Make a group that is not known to be there; False: the server was away."""
         stream = trigger.stream
         if (stream, group) not in self._groups:
             make = ("XGROUP", "CREATE", stream, group, trigger.last_id, "MKSTREAM")
             if await self._do(*make, forgive="BUSYGROUP") is None:
-                return None
+                return False
             self._groups.add((stream, group))
+        return True
+
+    async def _from_group(self, trigger: RedisStreamTrigger, group: str) -> Any:
+        stream = trigger.stream
+        if not await self._have_group(trigger, group):
+            return None
         read = ("XREADGROUP", "GROUP", group, trigger.consumer, "COUNT", 1, "STREAMS", stream)
         now = asyncio.get_running_loop().time()
         if trigger.may_hold:
