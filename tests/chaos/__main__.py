@@ -30,6 +30,8 @@ def main() -> int:
         args.database,
         frozenset(args.kinds.split(",")) if args.kinds else frozenset(KINDS),
         every_s=args.every,
+        pause_s=(args.pause[0], args.pause[1]),
+        stop_s=(args.stop[0], args.stop[1]),
     )
     _say(f"seed {plan.seed} on {plan.database} for {plan.seconds:g} s; everything is in {folder}")
     result = trial.run(plan, folder, _say)
@@ -91,6 +93,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--every", type=float, default=0.8, help="seconds between two runs")
     parser.add_argument(
         "--mutants", action="store_true", help="show that lost guards are found out"
+    )
+    parser.add_argument(
+        "--pause", type=float, nargs=2, default=(1.0, 15.0), help="bounds of seconds between blows"
+    )
+    parser.add_argument(
+        "--stop", type=float, nargs=2, default=(1.0, 40.0), help="bounds of seconds of a SIGSTOP"
     )
     parser.add_argument("--folder", help="where everything is kept; default: a new one")
     return parser.parse_args()

@@ -161,7 +161,7 @@ class Member:
             log.flush()
             self._log_from = log.tell()
             self.process = subprocess.Popen(
-                [ROOST, *self._args],
+                [ROOST, "--verbose", *self._args],
                 env=self._env,
                 cwd=self._home,
                 stdin=subprocess.DEVNULL,

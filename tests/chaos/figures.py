@@ -39,7 +39,7 @@ def figures(found: Evidence, blows: Sequence[Blow], logs: str) -> dict[str, Any]
 def takeovers(found: Evidence, blows: Sequence[Blow]) -> list[dict[str, Any]]:
     """For each killed triggerer that held triggers: when another had the last of them.
 
-    Only where nothing else was broken in the time that this may take.
+    Only where neither the database nor a peer was broken in the time that this may take.
     """
     host = {row.job_id: row.kind for row in found.audit if row.what == "joined"}
     pids = {row.job_id: row.epoch for row in found.audit if row.what == "joined"}
@@ -78,4 +78,7 @@ def takeovers(found: Evidence, blows: Sequence[Blow]) -> list[dict[str, Any]]:
 
 def _disturbs(one: Blow, at: float) -> bool:
     """Whether it may have kept others from taking over what was left at that moment."""
+    ours = one.target.startswith("triggerer") and not one.kind.startswith("runner-")
+    if not (ours or one.kind.startswith("db-")):
+        return False
     return one.at < at + _TAKEOVER_S and one.at + one.seconds > at - 1

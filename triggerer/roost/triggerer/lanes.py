@@ -271,7 +271,7 @@ class Lanes:
 
     async def _take_back(self, ward: Ward, gone: list[int]) -> None:
         for trigger_id in gone:
-            del ward.running[trigger_id]
+            ward.running.pop(trigger_id, None)  # what has ended since the look is gone already
         there = await self._db.reading(partial(triggers.present, trigger_ids=gone))
         await ward.take_back(gone, [one for one in gone if one not in there])
 
