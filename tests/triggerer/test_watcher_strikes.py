@@ -1,4 +1,4 @@
-"""A watcher that ends its runner is put aside: there is no task that could fail for it (D13, D20)."""
+"""A watcher that ends its runner is put aside: no task could fail for it (D13, D20)."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def test_a_watcher_that_ends_its_runner_is_put_aside(
         source=f"{world.module}:Ends", kwargs=kwargs, code=HASH,
     )  # fmt: skip
     world.rows(
-        "INSERT INTO trigger (id, lane, classpath, source, kwargs, next_kwargs, code_hash, fileloc, "
-        "queue, created_at, watcher_hash) VALUES (1000, 'poll', 'Ends', :source, :kwargs, "
+        "INSERT INTO trigger (id, lane, classpath, source, kwargs, next_kwargs, code_hash, "
+        "fileloc, queue, created_at, watcher_hash) VALUES (1000, 'poll', 'Ends', :source, :kwargs, "
         "'{}', :code, 'waits.py', 'default', :now, 'h')",
         source=f"{world.module}:Ends", kwargs=kwargs, code=HASH, now=now,
     )  # fmt: skip
