@@ -147,7 +147,9 @@ def test_each_watcher_has_each_item_once_and_in_order(
     assert (broker.opened, broker.closed) == (1, 1)
 
 
-def drive(pauses: list[float], slow: float, **limits: Any) -> tuple[Broker, Case, Case]:
+def drive(
+    pauses: list[float], slow: float, fastest: float = 0.0, **limits: Any
+) -> tuple[Broker, Case, Case]:
     """A watcher that keeps up, and one that takes ``slow`` seconds for each item."""
     broker = Broker(pauses, acks=True)
     kind = type("Shares", (Shares,), {"broker": broker})
@@ -156,7 +158,7 @@ def drive(pauses: list[float], slow: float, **limits: Any) -> tuple[Broker, Case
     async def run() -> None:
         streams = Streams(stop, lambda told: None, **limits)
         feeds = []
-        for case, pause in ((fast, 0.0), (other, slow)):
+        for case, pause in ((fast, fastest), (other, slow)):
             feed = streams.feed(case, kind(), {})  # type: ignore[arg-type]
             assert feed is not None
             feeds.append(feed)
@@ -193,7 +195,7 @@ def test_a_watcher_that_takes_too_long_for_an_item_fails_alone() -> None:
 
 def test_a_stream_waits_where_all_are_slow() -> None:
     """D14: nobody fails for what none can do faster."""
-    broker, fast, _ = drive([0.0] * 100, 0.0, most_queued=8)
+    broker, fast, _ = drive([0.0] * 100, 0.5, 0.5, most_queued=8)
     assert len(fast.stored) == 100 and fast.failures == []
     assert [word for word, _ in broker.heard] == ["ack"] * 100
 
