@@ -97,6 +97,8 @@ PANELS = (
             Query("triggers.polls", "polls about many", show="per minute"),
             Query("triggers.poll_errors", "polls that failed", show="per minute"),
             Query("events.callbacks", "callbacks", by="status", show="per minute"),
+            Query("triggers.watcher_events", "watchers' events", show="per minute"),
+            Query("triggers.watcher_failures", "watchers that failed", show="per minute"),
         ),
     ),
     Panel(

@@ -183,6 +183,7 @@ def test_triggers_list(seed: Seed) -> None:
             "timeout_at": None,
             "queue": "default",
             "code": "x",
+            "watcher": None,
         },
         {
             **rows[0],

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from roost.support.crypto import KEY_FILE, create_key_file
 from tests.support.daemons import Daemons
 from tests.support.databases import fetch
 from tests.support.waiting import wait_until
@@ -47,7 +46,6 @@ def test_a_job_outside_answers_by_its_url(
     daemons: Daemons, roost_home: Path, database_url: str
 ) -> None:
     """N1-N4: no process waits; the URL is hidden in the log; the payload is the event."""
-    assert create_key_file(roost_home / KEY_FILE)
     (roost_home / "dags" / "outside.py").write_text(SOURCE)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
