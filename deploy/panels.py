@@ -97,7 +97,7 @@ PANELS = (
             Query("triggers.polls", "polls about many", show="per minute"),
             Query("triggers.poll_errors", "polls that failed", show="per minute"),
             Query("events.callbacks", "callbacks", by="status", show="per minute"),
-            Query("triggers.watcher_events", "watchers' events", show="per minute"),
+            Query("triggers.watcher_events", "events of watchers", show="per minute"),
             Query("triggers.watcher_failures", "watchers that failed", show="per minute"),
         ),
     ),
