@@ -517,3 +517,23 @@ def test_a_run_waits_for_its_moment_and_nobody_has_to_wake_it(world: World) -> N
     world.clock.advance(3)
     world.turns()
     assert world.run_state(run) == "running"
+
+
+def test_one_that_comes_back_passes_a_new_one_at_the_limit_of_their_task_h4(world: World) -> None:
+    """It holds the pool slots that the new one waits for: were it kept out, both would wait for
+    ever."""
+    world.pool("p", 2, deferred_percent=100)
+    world.store(dag("d", task("a", pool="p", pool_slots=2, max_active_tis_per_dag=1)))
+    world.trigger("d", "old")
+    world.turns()
+    world.end_all({one.id: deferred() for one in world.claim()})
+    world.trigger("d", "new")
+    world.turns()
+    assert world.claim() == []
+    world.fire_all()
+    world.turns()
+    (back,) = world.claim()
+    assert back.run_id == "old"
+    world.end(back, ok())
+    world.turns()
+    assert [one.run_id for one in world.claim()] == ["new"]

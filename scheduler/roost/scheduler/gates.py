@@ -39,6 +39,7 @@ class Gates:
         self._waiting: dict[TaskKey, dict[int, ActiveRun]] = {}  # by serial: runs with ``gated``
         self._standing: dict[TaskKey, dict[_Place, Candidate]] = {}  # let in, not gone yet
         self._room: dict[TaskKey, int] = {}
+        self._elders: Collection[_Place] = ()
 
     def __len__(self) -> int:
         return sum(
@@ -69,19 +70,26 @@ class Gates:
         heapq.heappush(run.gated.setdefault(task.task_id, []), candidate)
         self._waiting.setdefault((run.dag_id, task.task_id), {})[run.serial] = run
 
-    def let_in(self, room: Mapping[TaskKey, int]) -> list[Candidate]:
+    def let_in(
+        self, room: Mapping[TaskKey, int], elders: Collection[tuple[int, int]] = ()
+    ) -> list[Candidate]:
         """Who comes into line now, as far as every limit has room.
 
         Args:
             room: how many more of each of :attr:`shared` may be in flight over all runs; one
                 that is absent has no such limit.
+            elders: run serial and index of those that have been passed over too long.
         """
         self._room = dict(room)
+        self._elders = elders
         for key in list(self._standing):
             self._turn_out(key)
         let_in: list[Candidate] = []
         for key in list(self._waiting):
             let_in += self._open(key)
+            while (late := self._in_the_way(key)) is not None:
+                self.turn_back(late)
+                let_in += self._open(key)
         return let_in
 
     def open(self, candidate: Candidate) -> list[Candidate]:
@@ -99,6 +107,30 @@ class Gates:
                 self.turn_back(one)
         if not places:
             del self._standing[key]
+
+    def _in_the_way(self, key: TaskKey) -> Candidate | None:
+        """The last of those in line who keeps out one that goes before it.
+
+        It was let in when the other had not come yet, or its run was full. Above all it must give
+        way to one that comes back from a deferral: it may wait for what that one holds.
+        """
+        standing = self._standing.get(key, {}).values()
+        for run in list(self._waiting.get(key, {}).values()) if standing else ():
+            best = self._best(key, run)
+            if best is None or run.paused:
+                continue
+            after = [one for one in standing if best < one and self._gives_way(one, best)]
+            inside = sum(one.run is run for one in standing)
+            room = min(run.room, _limit_of_run(best) - run.active[key[1]])
+            if room <= inside:
+                after = [one for one in after if one.run is run]
+            if after and room > 0 and self._room.get(key, 1) > 0:
+                return max(after)
+        return None
+
+    def _gives_way(self, one: Candidate, best: Candidate) -> bool:
+        """Who has been passed over too long keeps its place among its like."""
+        return best.lane < one.lane or (one.run.serial, one.task) not in self._elders
 
     def _open(self, key: TaskKey) -> list[Candidate]:
         task_id = key[1]

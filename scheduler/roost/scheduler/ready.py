@@ -83,7 +83,10 @@ class Ready:
         Args:
             room: how many more of each of :attr:`shared` may be in flight.
         """
-        self._let_in(self._gates.let_in(room))
+        elders = {
+            (one.candidate.run.serial, one.candidate.task) for one in self.ages.elders.values()
+        }
+        self._let_in(self._gates.let_in(room, elders))
 
     def _let_in(self, candidates: list[Candidate]) -> None:
         for candidate in candidates:
