@@ -14,6 +14,7 @@ import logging
 import os
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -44,6 +45,7 @@ __all__ = [
     "clean",
     "events_of",
     "explain",
+    "explain_briefly",
     "live",
     "report_of",
 ]
@@ -158,6 +160,7 @@ async def live(
     if case.leaving:
         return
     case.started = True
+    task = asyncio.current_task()
     CURRENT.set(case.trigger_id)
     trigger: BaseTrigger | None = None
     events: AsyncIterator[object] | None = None
@@ -176,13 +179,12 @@ async def live(
         events = events_of(trigger)
         # Here, not in a coroutine of its own: the frame of that would weigh as much as all of Case.
         ended = _told(await anext(events), trigger, case)
-    except GeneratorExit:
-        raise  # the interpreter takes the coroutine down: nothing may be awaited any more
     except BaseException as error:  # SystemExit and a stray CancelledError are this trigger's own
+        _raise_if_closed(task, error)
         _end_unmet(case, trigger, error, report, unmet)
     else:
         if not case.leaving:
-            ended.waits = _acknowledges(trigger)
+            ended.waits = _acknowledges(case, trigger)
             if ended.waits:
                 case.receipt = asyncio.get_running_loop().create_future()
             report(ended)
@@ -221,25 +223,48 @@ def _end_unmet(
         report(_failed(case, error))
 
 
-def _acknowledges(trigger: BaseTrigger) -> bool:
-    return type(trigger).on_stored is not BaseTrigger.on_stored
+def _raise_if_closed(task: asyncio.Task[Any] | None, error: BaseException) -> None:
+    """Let go of a coroutine that is taken down from outside: nothing may be awaited any more.
+
+    A ``GeneratorExit`` that a trigger raises itself arrives while its task executes, and is an
+    error as any other.
+    """
+    if isinstance(error, GeneratorExit):
+        try:
+            executes = asyncio.current_task() is task
+        except RuntimeError:  # no loop runs any more
+            executes = False
+        if task is None or not executes:
+            raise error
+
+
+def _acknowledges(case: Case, trigger: BaseTrigger) -> bool:
+    try:
+        return type(trigger).on_stored is not BaseTrigger.on_stored
+    except BaseException as error:  # a descriptor may do anything
+        _complain(case, "on_stored()", error)
+        return False
+
+
+def _complain(case: Case, what: str, error: BaseException) -> None:
+    log.warning(
+        "%s of trigger %d (%s) did not end well: %s",
+        what, case.trigger_id, case.label, explain_briefly(error),
+    )  # fmt: skip
 
 
 async def _acknowledge(case: Case, trigger: BaseTrigger) -> None:
     """Call ``on_stored()`` once the event is in the database; what goes wrong is only logged."""
+    task = asyncio.current_task()
     try:
         if case.receipt is None or not await case.receipt:
             return
         async with asyncio.timeout(CLEANUP_S):
             await trigger.on_stored()
-    except GeneratorExit:
-        raise
     except BaseException as error:
+        _raise_if_closed(task, error)
         if not case.leaving:
-            log.warning(
-                "on_stored() of trigger %d (%s) did not end well: %s: %s",
-                case.trigger_id, case.label, type(error).__name__, error,
-            )  # fmt: skip
+            _complain(case, "on_stored()", error)
 
 
 def build(
@@ -316,26 +341,20 @@ async def clean(
     case: Case, trigger: BaseTrigger | None, events: AsyncIterator[object] | None
 ) -> None:
     """Close the generator and call ``cleanup()`` (D9); what goes wrong there is only logged."""
-    steps: list[tuple[str, Callable[[], Awaitable[object]]]] = []
-    if (close := getattr(events, "aclose", None)) is not None:
-        steps.append(("run()", close))
-    if trigger is not None:
-        steps.append(("cleanup()", trigger.cleanup))
     task = asyncio.current_task()
-    for what, step in steps:
+    for what, owner, name in (("run()", events, "aclose"), ("cleanup()", trigger, "cleanup")):
         try:
+            step = getattr(owner, name, None)
+            if step is None:
+                continue
             # A trigger that cancelled itself, or was cancelled, still cleans up undisturbed.
             while task is not None and task.cancelling():
                 task.uncancel()
             async with asyncio.timeout(CLEANUP_S):
                 await step()
-        except GeneratorExit:
-            raise
         except BaseException as error:
-            log.warning(
-                "%s of trigger %d (%s) did not end well: %s: %s",
-                what, case.trigger_id, case.label, type(error).__name__, error,
-            )  # fmt: skip
+            _raise_if_closed(task, error)
+            _complain(case, what, error)
 
 
 def _failed(case: Case, error: BaseException) -> TriggerReport:
@@ -350,15 +369,35 @@ def explain(error: BaseException, secrets: Sequence[str] = ()) -> str:
         secrets: hidden besides those that the whole process was given.
     """
     if type(error) is RoostException:
-        text = str(error)
+        text = _text_of(error)
     else:
         trace = error.__traceback__
         while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_OURS):
             trace = trace.tb_next  # the first frames are ours and tell a user nothing
-        text = "".join(traceback.format_exception(type(error), error, trace)).rstrip()
+        text = _formatted(error, trace)
         if isinstance(error, asyncio.CancelledError):
             text += "\nthe trigger cancelled itself, or awaited something that was cancelled"
     text = mask_also(text, secrets)  # before it is cut: half a secret would not be recognised
     if len(text) > _MAX_ERROR:
         text = f"{text[: _MAX_ERROR // 2]}\n… cut …\n{text[-_MAX_ERROR // 2 :]}"
     return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
+
+
+def explain_briefly(error: BaseException) -> str:
+    """The error in one line, whatever its own code does."""
+    return f"{type(error).__name__}: {_text_of(error)}"
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except BaseException:  # its own code, which may do anything
+        return "(its text cannot be told)"
+
+
+def _formatted(error: BaseException, trace: TracebackType | None) -> str:
+    try:
+        return "".join(traceback.format_exception(type(error), error, trace)).rstrip()
+    except BaseException:  # its notes, its cause, …: its own code again
+        frames = "".join(traceback.format_tb(trace))
+        return f"Traceback (most recent call last):\n{frames}{explain_briefly(error)}"

@@ -33,8 +33,10 @@ from roost.triggerer.case import (
     TakeFn,
     TellFn,
     explain,
+    explain_briefly,
     live,
 )
+from roost.triggerer.commons import Commons
 from roost.triggerer.fanout import Streams
 from roost.triggerer.journal import Handler, Journal, black_box
 from roost.triggerer.killing import INSIST_S, Killing, kill_afresh
@@ -60,7 +62,7 @@ from roost.triggerer.messages import (
 )
 from roost.triggerer.pooled import Pool
 from roost.triggerer.registry import Registry
-from roost.triggerer.steps import Steps, attach, started_by, task_factory
+from roost.triggerer.steps import Steps, attach, keep, started_by, task_factory
 from roost.triggerer.streams import mask_streams, share_streams
 from roost.triggerer.watchdog import Watchdog
 from roost.triggerer.watching import Watch, watch
@@ -75,6 +77,11 @@ _INSIST_TIMES = 5
 _ORPHAN_GRACE_S = 5.0
 _BATCH = 500
 _BATCH_BYTES = 4 << 20
+# What ends a process that has no handler.
+_DEADLY = (
+    signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM, signal.SIGVTALRM,
+    signal.SIGPROF, signal.SIGUSR1, signal.SIGUSR2,
+)  # fmt: skip
 
 Ways = tuple[ResolveFn, ReportFn, TakeFn, TellFn, RenderFn]
 """What :func:`live` needs besides the case."""
@@ -106,6 +113,12 @@ class Runner(asyncio.Protocol):
         self._stopping = asyncio.Event()
         self._gone = asyncio.Event()
         self._grace_s = _ORPHAN_GRACE_S
+        self._commons: Commons | None = None
+
+    def keep(self, commons: Commons) -> None:
+        """See to it from now on that triggers leave this as it was."""
+        self._commons = commons
+        keep(commons)
 
     async def serve(self, line: socket.socket) -> None:
         """Run triggers until the supervisor says stop or is gone."""
@@ -223,8 +236,14 @@ class Runner(asyncio.Protocol):
             del self.cases[case.trigger_id]
             self.asking.ended(case.trigger_id)
 
+    def _tidy(self, trigger_id: int) -> None:
+        """User code has ended, its step has not: what follows needs what all need."""
+        if self._commons is not None and not self._commons.whole():
+            self._commons.put_back(trigger_id)
+
     def _unmet(self, case: Case, trigger: BaseTrigger | None) -> None:
         """A wait ends without an event: tell the task's log what the last polls have seen."""
+        self._tidy(case.trigger_id)
         if case.over:
             self.journal.say(case, "nobody waits any more: it timed out, or a user ended it")
         if text := black_box(trigger, case.trigger_id):
@@ -233,6 +252,7 @@ class Runner(asyncio.Protocol):
     def _report(self, report: TriggerReport) -> None:
         if os.getpid() != self._pid:
             os._exit(1)  # a trigger forked: its copy of us must not speak for the runner
+        self._tidy(report.trigger_id)
         case = self.cases.get(report.trigger_id)
         if case is not None and report.error is not None:
             self.journal.say(case, f"{case.classpath} failed: {report.error}")
@@ -315,12 +335,22 @@ class Runner(asyncio.Protocol):
             return  # a case that has not started yet sees that it is leaving
         if times >= _INSIST_TIMES:
             log.error(
-                "trigger %d (%s) does not end when cancelled; let CancelledError pass in run()",
+                "trigger %d (%s) does not end when cancelled and is dropped; "
+                "let CancelledError pass in run()",
                 case.trigger_id, case.label,
             )  # fmt: skip
+            self._drop(case, task)
             return
         task.cancel()
         self._loop.call_later(_INSIST_S, self._cancel, case, times + 1)
+
+    def _drop(self, case: Case, task: asyncio.Task[None]) -> None:
+        """Take no further step of a trigger that refuses to end."""
+        coroutine = task.get_coro()
+        if isinstance(coroutine, Steps):
+            coroutine.abandon()
+            task.cancel()  # so that there is a next step
+        self._forget(case)
 
     async def _cancel_all(self) -> None:
         for count, case in enumerate(list(self.cases.values())):
@@ -336,6 +366,8 @@ class Runner(asyncio.Protocol):
     async def _beat(self) -> None:
         while True:
             self._write(pack(Beat(len(self.cases), *self._pool.counts())))
+            if self._commons is not None:
+                self._commons.look()
             await asyncio.sleep(BEAT_S)
 
     async def _send_reports(self) -> None:
@@ -428,13 +460,21 @@ def _run(loop: asyncio.AbstractEventLoop, start: Callable[[], Coroutine[Any, Any
             loop.run_until_complete(main_task)
         except (SystemExit, KeyboardInterrupt) as error:
             # asyncio lets these two fly out of a task or callback. The loop is intact: go on.
-            log.error("a trigger's task or callback raised %r; the runner goes on", error)
+            log.error(
+                "a trigger's task or callback raised %s; the runner goes on",
+                explain_briefly(error),
+            )
+        except RuntimeError:
+            if main_task.done():
+                raise
+            log.error("a trigger stopped the loop; the runner goes on")
 
 
 def _prepare_process() -> None:
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        # Only the supervisor stops a runner: systemd and Ctrl-C signal the whole group. A handler,
-        # not SIG_IGN, because children that a trigger starts would inherit that.
+    for number in _DEADLY:
+        # Only the supervisor stops a runner: systemd and Ctrl-C signal the whole group, and an
+        # alarm that a trigger set is nobody else's. A handler, not SIG_IGN, because children that
+        # a trigger starts would inherit that.
         signal.signal(number, lambda *_: None)
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # a socket for each trigger
@@ -461,6 +501,7 @@ def main() -> None:
     runner = Runner(loop)
     logging.basicConfig(level=logging.INFO, handlers=[Handler(runner.journal, own)])
     share_streams(runner.journal.printed)
+    runner.keep(Commons(loop))
     watchdog = Watchdog(loop, runner.name_task, runner.name_trigger, notes)
     watchdog.start()
     with serving_triggers(runner.asking):

@@ -15,21 +15,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import mmap
 from collections.abc import Coroutine, Generator, Iterator
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from roost.triggerer.case import CURRENT
+from roost.triggerer.commons import Commons
 from roost.triggerer.messages import SLOT_BYTES
 
-__all__ = ["Steps", "attach", "importing", "started_by", "task_factory"]
+__all__ = ["Steps", "attach", "importing", "keep", "started_by", "task_factory"]
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 # Two numbers, or 0: the trigger whose step is executing, and the one whose code is imported in a
 # thread beside it. Private until attach().
 _slot = memoryview(bytearray(SLOT_BYTES)).cast("q")
+
+# What a step must leave as it was; None until keep().
+_commons: Commons | None = None
 
 # Which trigger started a task; a trigger's own task bears its id as name.
 _STARTED_BY: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()
@@ -41,6 +48,12 @@ def attach(fd: int) -> None:
     _slot = memoryview(mmap.mmap(fd, SLOT_BYTES)).cast("q")
 
 
+def keep(commons: Commons) -> None:
+    """See to it from now on that each step leaves this as it was."""
+    global _commons
+    _commons = commons
+
+
 @contextlib.contextmanager
 def importing(trigger_id: int) -> Iterator[None]:
     """Note that the code of this trigger is imported."""
@@ -48,17 +61,20 @@ def importing(trigger_id: int) -> Iterator[None]:
     try:
         yield
     finally:
+        if _commons is not None and not _commons.whole():
+            _commons.put_back(trigger_id)
         _slot[1] = 0
 
 
 class Steps(Coroutine[Any, Any, T]):
     """A coroutine whose every step is noted as the trigger's; otherwise as the one it wraps."""
 
-    __slots__ = ("_coro", "_trigger_id")
+    __slots__ = ("_abandoned", "_coro", "_trigger_id")
 
     def __init__(self, coro: Coroutine[Any, Any, T], trigger_id: int) -> None:
         self._coro = coro
         self._trigger_id = trigger_id
+        self._abandoned = False
 
     def note_as(self, trigger_id: int) -> None:
         """Note further steps as another trigger's."""
@@ -66,19 +82,31 @@ class Steps(Coroutine[Any, Any, T]):
 
     def send(self, value: Any) -> Any:
         """One step."""
+        if self._abandoned:
+            raise StopIteration
         _slot[0] = self._trigger_id
         try:
             return self._coro.send(value)
         finally:
             _slot[0] = 0
+            if _commons is not None and not _commons.whole():
+                _commons.put_back(_slot[1] or self._trigger_id)
 
     def throw(self, *error: Any) -> Any:
         """One step that begins with an exception, e.g. with being cancelled."""
+        if self._abandoned:
+            raise StopIteration
         _slot[0] = self._trigger_id
         try:
             return self._coro.throw(*error)
         finally:
             _slot[0] = 0
+            if _commons is not None and not _commons.whole():
+                _commons.put_back(_slot[1] or self._trigger_id)
+
+    def abandon(self) -> None:
+        """Take no step any more: with the next, the task is over, whatever its code wants."""
+        self._abandoned = True
 
     def close(self) -> None:
         """End the coroutine."""
@@ -92,6 +120,25 @@ class Steps(Coroutine[Any, Any, T]):
         return getattr(self._coro, name)
 
 
+class _Own(asyncio.Task[Any]):
+    """A task of the runner's own, or the main one of a trigger: no other trigger cancels it.
+
+    ``for task in asyncio.all_tasks(): task.cancel()`` is what scripts end with.
+    """
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Cancel the task, unless another trigger's step asks for it."""
+        caller = CURRENT.get(None)
+        if caller is not None and self.get_name() != f"trigger-{caller}":
+            executing = asyncio.current_task()
+            if executing is not None and executing is not self:
+                log.warning(
+                    "trigger %d tried to cancel %s, which is not its own", caller, self.get_name()
+                )
+                return False
+        return super().cancel(msg)
+
+
 def task_factory(
     loop: asyncio.AbstractEventLoop,
     coro: Coroutine[Any, Any, Any] | Generator[Any, None, Any],
@@ -100,7 +147,7 @@ def task_factory(
     """Note whose task it is when a trigger starts one, so that it can be told what it does."""
     trigger_id = CURRENT.get(None)
     if trigger_id is None:
-        return asyncio.Task(coro, loop=loop, **kwargs)
+        return _Own(coro, loop=loop, **kwargs)
     if asyncio.iscoroutine(coro):  # else Task says what is wrong
         coro = Steps(coro, trigger_id)
     task: asyncio.Task[Any] = asyncio.Task(coro, loop=loop, **kwargs)
