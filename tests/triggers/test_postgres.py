@@ -39,11 +39,12 @@ class Server:
         )
         return [pid for (pid,) in found]
 
-    def listening(self) -> bool:
+    def listening(self, channel: str = "") -> bool:
         """Whether the newest statement of a trigger's connection was a LISTEN, and is done."""
         found = self.do(
             "SELECT 1 FROM pg_stat_activity WHERE application_name = 'roost triggerer' "
-            "AND state = 'idle' AND query LIKE 'LISTEN%%'"
+            "AND state = 'idle' AND query LIKE 'LISTEN%%' AND strpos(query, %s) > 0",
+            channel,
         )
         return bool(found)
 
@@ -77,7 +78,7 @@ def test_triggers_of_one_connection_share_it_and_are_told_apart(server: Server) 
             PgNotifyTrigger("pg", 'Odd "name"'),
             PgNotifyTrigger("pg", "files", "never"),
         ) as (text, item, odd, never):
-            await until(server.listening)
+            await until(lambda: server.listening("files"))  # the last of both channels
             for payload in ("b", "[7]", '{"id": 7}', "{", '{"id": 8, "state": "done"}'):
                 server.do("SELECT pg_notify('files', %s)", payload)
             server.do("SELECT pg_notify('files', 'a')")
