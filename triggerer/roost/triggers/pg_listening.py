@@ -170,8 +170,8 @@ class Listening(Hub):
         new, self._new = self._new, []
         try:
             for word, channels in (
-                ("LISTEN", sorted(self._ears.keys() - listening)),
-                ("UNLISTEN", sorted(listening - self._ears.keys())),
+                ("LISTEN", self._ears.keys() - listening),
+                ("UNLISTEN", listening - self._ears.keys()),
             ):
                 for channel in sorted(channels):
                     name = psycopg.sql.Identifier(channel)
