@@ -296,25 +296,30 @@ class Triggerer:
         return f"capacity {self._capacity}, triggers of {queues}"
 
     def _register(self, tx: Tx) -> int:
-        return jobs.register(tx, "triggerer", self._me, str(self._config.run_dir))
+        # Its row says from the start what it can take, so that nobody takes its part meanwhile.
+        detail = self._detail(running=0, look_age_s=0.0)
+        return jobs.register(tx, "triggerer", self._me, str(self._config.run_dir), detail=detail)
+
+    def _detail(self, running: int, look_age_s: float) -> str:
+        told = {
+            "running": running,
+            "capacity": self._capacity,
+            "queues": self._queues,
+            "look_age_s": round(look_age_s, 1),
+        }
+        return msgspec.json.encode(told).decode()
 
     async def _keep_lease(self, job_id: int, lanes: Lanes) -> bool:
         """Renew until cancelled; True as soon as the lease turns out to be lost."""
         joining = True
         while True:
-            detail = {
-                "running": lanes.count,
-                "capacity": self._capacity,
-                "queues": self._queues,
-                "look_age_s": round(lanes.look_age_s, 1),
-            }
-            renew = partial(jobs.renew, job_id=job_id, detail=msgspec.json.encode(detail).decode())
-            lease = await self._db.single(renew)
+            detail = self._detail(lanes.count, lanes.look_age_s)
+            lease = await self._db.single(partial(jobs.renew, job_id=job_id, detail=detail))
             if lease is None:
                 log.warning("job %d lost its lease: dropping its triggers, joining anew", job_id)
                 return True
             self._bell.meet(lease.elsewhere)
-            if joining:  # now its row says what it can take: others give it its part
+            if joining:  # it can take triggers now: others give it its part
                 joining = False
                 self._bell.ring("triggerer")
             self._stats.incr("triggerer_heartbeat")
