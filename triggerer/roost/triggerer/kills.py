@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 
 from roost.models.queries import kills
@@ -12,9 +11,9 @@ from roost.support.crypto import Keyring
 from roost.support.stats import Stats
 from roost.support.wire import TriggerSpec
 from roost.triggerer.database import Database
-from roost.triggerer.messages import Killed, Source
+from roost.triggerer.messages import Killed
 from roost.triggerer.strikes import name_of
-from roost.triggerer.ward import Ward
+from roost.triggerer.ward import SourcesFn, Ward
 
 __all__ = ["Kills"]
 
@@ -44,7 +43,7 @@ class Kills:
         queues: tuple[str, ...],
         timeout_s: float,
         stats: Stats,
-        sources: Callable[[Collection[str]], Awaitable[list[Source]]],
+        sources: SourcesFn,
         keys: Keyring | None = None,
     ) -> None:
         self._keys = keys

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 
 import anyio
@@ -38,13 +38,12 @@ from roost.triggerer.strikes import (
     failure,
     name_of,
 )
-from roost.triggerer.ward import Ward
+from roost.triggerer.ward import SourcesFn, Ward
 
 __all__ = ["POLL_S", "Lanes"]
 
 log = logging.getLogger(__name__)
 
-SourcesFn = Callable[[Collection[str]], Awaitable[list[Source]]]
 POLL_S = 5.0
 _TIMER_BATCH = 1_000
 _CLAIM_BATCH = 1_000

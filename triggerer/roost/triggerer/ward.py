@@ -11,7 +11,10 @@ from roost.support.wire import TriggerSpec
 from roost.triggerer.keeper import Keeper, RunnerGone
 from roost.triggerer.messages import Cancel, Forget, Kill, Source, Start, Together
 
-__all__ = ["Ward"]
+__all__ = ["SourcesFn", "Ward"]
+
+SourcesFn = Callable[[Collection[str]], Awaitable[list[Source]]]
+"""Reads the DAG file versions with these hashes."""
 
 _RUNNER_IDLE_S = 60.0
 # As many versions of DAG files may stay in a runner although no trigger of it needs them.
@@ -49,23 +52,15 @@ class Ward:
         self._forget_old_runner()
         return True
 
-    async def give(
-        self,
-        specs: list[TriggerSpec],
-        sources: Callable[[Collection[str]], Awaitable[list[Source]]],
-    ) -> None:
+    async def give(self, specs: list[TriggerSpec], sources: SourcesFn) -> None:
         """Have the runner run these; what it does not get is found missing at the next look.
 
         Args:
             specs: the triggers.
-            sources: reads the DAG file versions with these hashes.
+            sources: asked for the code that the runner does not have.
         """
-        if not self.ready():
-            return
-        generation = self._generation
-        wanted = {spec.code_hash for spec in specs} - self._sent_sources.keys()
-        found = await sources(wanted) if wanted else []
-        if generation != self.keeper.generation:
+        found = await self._missing(specs, sources)
+        if found is None:
             return
         # Noted first: the report of a trigger that fires at once must find it here.
         self.running.update((spec.trigger_id, spec.epoch) for spec in specs)
@@ -76,19 +71,10 @@ class Ward:
             self._sent_sources.update((source.code_hash, None) for source in found)
             await self._forget_sources()
 
-    async def kill(
-        self,
-        specs: list[TriggerSpec],
-        timeout_us: int,
-        sources: Callable[[Collection[str]], Awaitable[list[Source]]],
-    ) -> None:
+    async def kill(self, specs: list[TriggerSpec], timeout_us: int, sources: SourcesFn) -> None:
         """Have the runner end these for their users; what runs of them is over with that."""
-        if not self.ready():
-            return
-        generation = self._generation
-        wanted = {spec.code_hash for spec in specs} - self._sent_sources.keys()
-        found = await sources(wanted) if wanted else []
-        if generation != self.keeper.generation:
+        found = await self._missing(specs, sources)
+        if found is None:
             return
         for spec in specs:
             self.running.pop(spec.trigger_id, None)
@@ -96,6 +82,16 @@ class Ward:
         with contextlib.suppress(RunnerGone):
             await self.keeper.send(Kill(specs, timeout_us, found))
             self._sent_sources.update((source.code_hash, None) for source in found)
+
+    async def _missing(self, specs: list[TriggerSpec], sources: SourcesFn) -> list[Source] | None:
+        """The code of these that the runner does not have; None: there is no runner to send it
+        to, or it is another one than at first."""
+        if not self.ready():
+            return None
+        generation = self._generation
+        wanted = {spec.code_hash for spec in specs} - self._sent_sources.keys()
+        found = await sources(wanted) if wanted else []
+        return found if generation == self.keeper.generation else None
 
     async def take_back(self, trigger_ids: list[int], over: list[int]) -> None:
         """End triggers in the runner; ``over`` are those that nobody waits for any more."""
