@@ -52,6 +52,10 @@ def test_bad_triggers_harm_nobody_and_are_named(
         go.touch()
         wait_until(lambda: set(beside) <= set(world.events()), timeout=60, what="the healthy ones")
 
+        undone = {kind.says for kind in kinds.values() if kind.outcome == "undone"}
+        wait_until(  # looked at once a second
+            lambda: all(says in triggerer.output for says in undone), what="what was put back"
+        )
         events = world.events()
         for number, kwargs in zip(beside, healthy, strict=True):
             event = events[number]

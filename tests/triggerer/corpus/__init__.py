@@ -168,7 +168,7 @@ FAMILIES: dict[str, dict[str, Kind]] = {
         "PatchesMonotonic": failed("patched by a neighbour"),
         "PatchesSleep": fired(_HELD),
         "PatchesTheEvent": fired(_HELD),
-        "PatchesTheBase": undone(),
+        "PatchesTheBase": fired(_HELD),
         "PatchesOpen": fired(_HELD),
         "StopsCollecting": fired(_HELD),
         "LowersRecursion": fired(_HELD),

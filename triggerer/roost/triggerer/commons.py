@@ -77,7 +77,7 @@ class Commons:
             sys.stdout, sys.stderr, sys.gettrace(), sys.getprofile(), gc.isenabled(),
             sys.getrecursionlimit(), loop.get_exception_handler(), loop.get_task_factory(),
             loop.get_debug(), [*self._root.handlers], self._root.manager.disable,
-            os.path.exists, TriggerEvent.__init__,
+            os.path.exists, TriggerEvent.__init__, BaseTrigger.cleanup, BaseTrigger.on_stored,
         )  # fmt: skip
 
     def _restore(self, things: list[_Thing], were: Sequence[Any], trigger_id: int | None) -> None:
@@ -129,6 +129,9 @@ def _quick(loop: asyncio.AbstractEventLoop, root: logging.Logger) -> list[_Thing
         _attribute(root.manager, "disable", "logging.disable()"),
         _attribute(os.path, "exists"),
         _attribute(TriggerEvent, "__init__"),
+        # Called for every trigger that ends: the next one would have what this one put there.
+        _attribute(BaseTrigger, "cleanup"),
+        _attribute(BaseTrigger, "on_stored"),
     ]
 
 
@@ -137,7 +140,7 @@ def _slow() -> list[_Thing]:
         _attribute(time, "perf_counter"),
         _attribute(asyncio, "wait_for"),
         _attribute(asyncio, "create_task"),
-        *(_attribute(BaseTrigger, name) for name in ("cleanup", "on_stored", "run")),
+        _attribute(BaseTrigger, "run"),
         _Thing("the working directory", os.getcwd, os.chdir),
         _Thing("the umask", _umask, os.umask),
         *(_handler(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)),
