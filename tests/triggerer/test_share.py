@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from roost.triggerer.lanes import POLL_S
 from roost.triggerer.share import GRACE_S, Peer, Sharing, slack, split
 
 QUEUES = ["default", "gpu", "big"]
@@ -162,6 +163,11 @@ def test_burst_join_and_leave_settle_even(seed: int) -> None:
     assert 135 <= crowd.held(1) <= 165
     assert crowd.counts[None, "default"] == 0
     assert crowd.moves == moved
+
+
+def test_peer_that_has_heard_no_bell_is_not_left_out() -> None:
+    """It looks after its poll interval, and rests at most a second more."""
+    assert GRACE_S > POLL_S + 1
 
 
 def test_peer_that_takes_nothing_strands_nothing() -> None:

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 __all__ = ["GRACE_S", "Part", "Peer", "Sharing", "slack", "split"]
 
-# Longer than a loaded triggerer rests between two looks at the rows: it is slow, not gone.
-GRACE_S = 4.0
+# Longer than the poll interval of a triggerer that has heard no bell: it is slow, not gone.
+GRACE_S = 6.5
 EXCESS_S = 1.0
 LEFT_OUT_S = 30.0
 _ROUNDS = 50
