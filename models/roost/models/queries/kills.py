@@ -10,11 +10,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-import msgspec
-
 from roost.models.engine import Sql, Tx
 from roost.models.queries import jobs
-from roost.models.queries.triggers import plain_kwargs, start_spec
+from roost.models.queries.triggers import spec_of, start_spec
 from roost.models.sql import Row
 from roost.support.clock import SECOND
 from roost.support.crypto import Keyring
@@ -176,23 +174,8 @@ def finish(tx: Tx, job_id: int, done: Mapping[int, int]) -> None:
 
 
 def _spec(row: Row, starts: Mapping[int, Row], keys: Keyring | None) -> TriggerSpec:
-    kwargs, error = plain_kwargs(row.id, row.kwargs, keys)
-    return TriggerSpec(
-        trigger_id=row.id,
-        epoch=row.epoch,
-        classpath=row.classpath,
-        source=row.source,
-        kwargs=msgspec.Raw(kwargs.encode()),
-        code_hash=row.code_hash,
-        fileloc=row.fileloc,
-        dag_id=row.dag_id,
-        run_id=row.run_id,
-        task_id=row.task_id,
-        map_index=row.map_index,
-        try_number=row.try_number,
-        start=start_spec(starts[row.id], row.start) if row.id in starts else None,
-        error=error,
-    )
+    start = start_spec(starts[row.id], row.start) if row.id in starts else None
+    return spec_of(row.id, row, start, keys)
 
 
 def _ids(tx: Tx, ids: Iterable[int]) -> str:

@@ -35,10 +35,10 @@ __all__ = [
     "of_same_code",
     "owners_without_job",
     "place",
-    "plain_kwargs",
     "present",
     "release",
     "sources",
+    "spec_of",
     "specs",
     "start_spec",
     "store",
@@ -416,20 +416,27 @@ def start_spec(row: Row, text: str) -> StartSpec:
     return start
 
 
-def plain_kwargs(trigger_id: int, kwargs: str, keys: Keyring | None) -> tuple[str, str | None]:
-    """The arguments of a trigger decrypted, or none and why they cannot be (D22)."""
-    if keys is None:
-        return kwargs, None
-    try:
-        return keys.unseal(kwargs, f"the arguments of trigger {trigger_id}"), None
-    except DecryptionError as problem:
-        return "{}", str(problem)
-
-
 def _spec(row: Row, start: StartSpec | None, keys: Keyring | None) -> TriggerSpec:
-    kwargs, error = plain_kwargs(row.trigger_id, row.kwargs, keys)
+    spec = spec_of(row.trigger_id, row, start, keys)
+    spec.strikes, spec.trouble, spec.watcher = row.strikes, row.trouble, row.watcher or ""
+    return spec
+
+
+def spec_of(
+    trigger_id: int, row: Row, start: StartSpec | None, keys: Keyring | None
+) -> TriggerSpec:
+    """What a runner needs to make a trigger, of its row or of what its kill has kept of it.
+
+    Where its arguments cannot be decrypted, it has none and an ``error`` (D22).
+    """
+    kwargs, error = row.kwargs, None
+    if keys is not None:
+        try:
+            kwargs = keys.unseal(row.kwargs, f"the arguments of trigger {trigger_id}")
+        except DecryptionError as problem:
+            kwargs, error = "{}", str(problem)
     return TriggerSpec(
-        trigger_id=row.trigger_id,
+        trigger_id=trigger_id,
         epoch=row.epoch,
         classpath=row.classpath,
         source=row.source,
@@ -441,11 +448,8 @@ def _spec(row: Row, start: StartSpec | None, keys: Keyring | None) -> TriggerSpe
         task_id=row.task_id or "",
         map_index=-1 if row.map_index is None else row.map_index,
         try_number=row.try_number or 0,
-        strikes=row.strikes,
-        trouble=row.trouble,
         start=start,
         error=error,
-        watcher=row.watcher or "",
     )
 
 
