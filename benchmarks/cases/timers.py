@@ -127,9 +127,14 @@ def _due(bench: Bench, site: Site, run: int, first: int, number: int, step: int)
 
 
 def _sample(site: Site, stop: Event) -> list[Sample]:
-    """Which events others can see, again and again: what commits late is not taken for early."""
+    """Which events others can see, again and again: what commits late is not taken for early.
+
+    One look after ``stop`` is the last, which sees every event that was there when it was set.
+    """
     samples: list[Sample] = []
-    while not stop.wait(_SAMPLE_S):
+    stopping = False
+    while not stopping:
+        stopping = stop.wait(_SAMPLE_S)
         (row,) = site.rows(_SEEN)
         if row.last is not None:
             samples.append(Sample(row.at, row.last))
