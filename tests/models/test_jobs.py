@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
+import time
+from contextlib import suppress
 from functools import partial
 
 import psycopg
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
 
 from roost.models import tables
-from roost.models.engine import driver_arguments, read, transact
+from roost.models.engine import driver_arguments, open_engine, read, transact
 from roost.models.queries import jobs
 from roost.models.queries.jobs import LEASE_TTL_S, Job
-from roost.scheduler.chores.rescue import dead_jobs
+from roost.scheduler.chores.rescue import Survey, dead_jobs, survey
 from roost.support.clock import SECOND
 from roost.support.processes import Process, me
+from tests.support.postgres import PostgresServer
+from tests.support.waiting import wait_until
 
 JOB = tables.job
 ELSEWHERE = Process("other", "boot:elsewhere", 1, 1, "token")
@@ -110,6 +115,42 @@ def test_who_is_dead(engine: Engine) -> None:
 
     assert dead(judge=True) == {"gone", "pid reused", "elsewhere, lapsed"}
     assert dead(judge=False) == {"gone", "pid reused"}
+
+
+def test_a_survey_tells_when_the_next_lease_elsewhere_is_over(engine: Engine) -> None:
+    """invariant L4: a scheduler looks then, and not a poll interval later."""
+    mine = me()
+
+    def look(*, judge: bool) -> Survey:
+        return transact(engine, lambda tx: survey(tx, mine, judge_leases=judge))
+
+    register(engine, mine)
+    assert look(judge=True).lapse_s == float("inf")
+    sooner = register(engine, ELSEWHERE)
+    lapse(engine, sooner, -5 * SECOND)
+    register(engine, ELSEWHERE)
+    assert 0 < look(judge=True).lapse_s <= 5
+    lapse(engine, sooner, 0)
+    assert look(judge=False).lapse_s == 0
+    assert 5 < look(judge=True).lapse_s <= LEASE_TTL_S  # that of the other
+
+
+def test_the_database_tells_how_long_its_server_has_run() -> None:
+    """invariant S15: who comes after a crash learns of it."""
+    with PostgresServer(durable=True, options=("fsync=off",)) as server:
+        assert server.info is not None
+        engine = open_engine(server.info.url("postgres"))
+        assert transact(engine, jobs.server_up_s) > 0
+        crashed_at = time.monotonic()
+        server.restart()
+
+        def new() -> bool:
+            with suppress(OperationalError):
+                return transact(engine, jobs.server_up_s) < time.monotonic() - crashed_at
+            return False
+
+        wait_until(new, what="the server to say that it has just started")
+        engine.dispose()
 
 
 def elsewhere(engine: Engine, job_id: int) -> frozenset[str]:

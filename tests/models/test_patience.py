@@ -7,10 +7,11 @@ from typing import Any
 
 import anyio
 import pytest
+from sqlalchemy import Engine
 
-from roost.models.engine import open_engine
+from roost.models.engine import open_engine, transact
 from roost.models.queries import jobs
-from roost.support.service import LONGEST_WAIT_S, NEWCOMER_S, Patience
+from roost.support.service import LONGEST_ATTEMPT_S, LONGEST_WAIT_S, Patience
 from roost.triggerer.database import Database
 
 
@@ -69,14 +70,35 @@ def test_a_failure_is_remembered(clock: Clock) -> None:
     assert calm.failed_at > 1000
 
 
+def newcomer(engine: Engine) -> Database:
+    database = Database(engine)
+    transact(engine, database.meet)
+    return database
+
+
 def test_a_newcomer_knows_of_no_outage_and_waits_for_those_who_do(
-    clock: Clock, database_url: str
+    clock: Clock, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """invariant S15: all that live have renewed before it takes a lease for lapsed."""
+    monkeypatch.setattr(jobs, "server_up_s", lambda _tx: 3600.0)
     engine = open_engine(database_url)
-    database = Database(engine)
-    clock.now += LONGEST_WAIT_S + 1
+    database = newcomer(engine)
+    clock.now += LONGEST_WAIT_S + LONGEST_ATTEMPT_S - 0.1
     assert clock.now - database.failed_at < jobs.LEASE_TTL_S
-    clock.now += NEWCOMER_S
+    clock.now += 0.2
+    assert clock.now - database.failed_at > jobs.LEASE_TTL_S
+    engine.dispose()
+
+
+def test_a_newcomer_gives_as_long_as_others_after_a_start_of_the_server(
+    clock: Clock, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """invariant S15: two outages in a row may be over before it comes; the server tells of them."""
+    monkeypatch.setattr(jobs, "server_up_s", lambda _tx: 1.0)
+    engine = open_engine(database_url)
+    database = newcomer(engine)
+    clock.now += jobs.LEASE_TTL_S - 1.1
+    assert clock.now - database.failed_at < jobs.LEASE_TTL_S
+    clock.now += 0.2
     assert clock.now - database.failed_at > jobs.LEASE_TTL_S
     engine.dispose()

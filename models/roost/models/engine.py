@@ -23,6 +23,7 @@ from roost.models.sql import Sql, Tx
 from roost.support.clock import now_us
 
 __all__ = [
+    "CONNECT_TIMEOUT_S",
     "Sql",
     "Tx",
     "driver_arguments",
@@ -46,6 +47,7 @@ _PLANNER_SETTINGS = (
     "jit=off",
     "timezone=UTC",
 )
+CONNECT_TIMEOUT_S = 5
 _STATEMENT_TIMEOUT_S = 30  # PostgreSQL gives up on a statement then
 _TRANSIENT_STATES = frozenset({"40001", "40P01", "55P03"})  # serialization, deadlock, lock wait
 
@@ -87,7 +89,11 @@ def open_engine(url: str, *, sqlite_synchronous: str = "FULL", pool_size: int = 
             pool_timeout=30,
             pool_pre_ping=False,
             isolation_level="READ COMMITTED",
-            connect_args={"connect_timeout": 5, "options": options, "application_name": "roost"},
+            connect_args={
+                "connect_timeout": CONNECT_TIMEOUT_S,
+                "options": options,
+                "application_name": "roost",
+            },
         )
     except (ImportError, NoSuchModuleError):
         raise ConfigError(

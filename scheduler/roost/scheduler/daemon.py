@@ -50,12 +50,12 @@ from roost.support.far_bell import FarDoorbell
 from roost.support.notify import Notifier
 from roost.support.processes import Process, is_alive, me
 from roost.support.service import (
-    NEWCOMER_S,
     Patience,
     Stop,
     Wake,
     feed_watchdog,
     hear,
+    outage_before,
     set_up_logging,
 )
 from roost.support.stats import Stats, open_stats
@@ -66,6 +66,7 @@ log = logging.getLogger("roost.scheduler")
 
 _SLA_INTERVAL_S = 30.0
 _GAUGE_INTERVAL_S = 5.0
+_LAPSE_MARGIN_S = 0.1
 _GRACE_S = jobs.LEASE_TTL_S + jobs.LEASE_RENEW_S
 
 
@@ -115,7 +116,7 @@ class SchedulerDaemon:
             max_map_length=config.core.max_map_length,
         )
         self._patience = Patience(is_passing)
-        self._began = time.monotonic()
+        self._outage_at = time.monotonic()
         self._notifier = Notifier()
         self._wake = Wake()
         self._rescue_wake = Wake()
@@ -172,6 +173,7 @@ class SchedulerDaemon:
                         f"SQLite admits one scheduler, and process {job.pid} is it; "
                         "stop that one, or move the database to PostgreSQL"
                     )
+        self._outage_at = outage_before(jobs.server_up_s(tx), _GRACE_S)
         return jobs.register(tx, "scheduler", self._me, str(self._config.run_dir))
 
     def _leave(self) -> None:
@@ -283,8 +285,8 @@ class SchedulerDaemon:
 
     async def _rescue(self, group: TaskGroup) -> None:
         while True:
-            calm_since = max(self._patience.failed_at, self._began + NEWCOMER_S - _GRACE_S)
-            judge = time.monotonic() - calm_since > _GRACE_S
+            judge_at = max(self._patience.failed_at, self._outage_at) + _GRACE_S
+            judge = time.monotonic() > judge_at
             around = await self._patience.until_done(partial(self._survey, judge))
             if around.needed:
                 step = partial(rescue, me=self._me, judge_leases=judge)
@@ -293,7 +295,8 @@ class SchedulerDaemon:
                 if job.id not in self._watched and job.pid != os.getpid():
                     self._watched.add(job.id)
                     group.start_soon(self._watch, job, name=f"watch {job.kind} {job.id}")
-            await self._rescue_wake.wait(self._config.scheduler.poll_interval)
+            next_s = max(around.lapse_s, judge_at - time.monotonic()) + _LAPSE_MARGIN_S
+            await self._rescue_wake.wait(min(next_s, self._config.scheduler.poll_interval))
 
     def _survey(self, judge_leases: bool) -> Survey:
         with read(self._engine) as tx:

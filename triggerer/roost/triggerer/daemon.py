@@ -296,6 +296,7 @@ class Triggerer:
         return f"capacity {self._capacity}, triggers of {queues}"
 
     def _register(self, tx: Tx) -> int:
+        self._db.meet(tx)
         # Its row says from the start what it can take, so that nobody takes its part meanwhile.
         detail = self._detail(running=0, look_age_s=0.0)
         return jobs.register(tx, "triggerer", self._me, str(self._config.run_dir), detail=detail)

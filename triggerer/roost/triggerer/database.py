@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 
 from roost.models.engine import Tx, is_passing, read, single, transact
 from roost.models.queries import jobs
-from roost.support.service import NEWCOMER_S, Patience
+from roost.support.service import Patience, outage_before
 
 __all__ = ["Database"]
 
@@ -26,8 +26,7 @@ class Database:
         self._engine = engine
         self._patience = Patience(is_passing)
         self._begun: dict[object, float] = {}
-        # As if there had been an outage that long before: a newcomer knows of none.
-        self._slow_at = time.monotonic() - (jobs.LEASE_TTL_S - NEWCOMER_S)
+        self._slow_at = outage_before(float("inf"), jobs.LEASE_TTL_S)
 
     @property
     def failed_at(self) -> float:
@@ -40,6 +39,10 @@ class Database:
         if any(now - began > _SLOW_S for began in list(self._begun.values())):
             return now
         return max(self._patience.failed_at, self._slow_at)
+
+    def meet(self, tx: Tx) -> None:
+        """Learn from the database what a newcomer has not seen: a start of its server."""
+        self._slow_at = max(self._slow_at, outage_before(jobs.server_up_s(tx), jobs.LEASE_TTL_S))
 
     async def reading(self, step: Callable[[Tx], T]) -> T:
         """Run a step that only reads, again while the database is away; it waits for no writer."""

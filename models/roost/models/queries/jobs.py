@@ -25,6 +25,8 @@ __all__ = [
     "register",
     "renew",
     "ring_elsewhere",
+    "server_up_s",
+    "survey",
 ]
 
 LEASE_TTL_S = 12
@@ -32,7 +34,12 @@ LEASE_RENEW_S = 4
 
 
 class Job(NamedTuple):
-    """A daemon that has not ended, as its row says."""
+    """A daemon that has not ended, as its row says.
+
+    Attributes:
+        lapsed: its lease is over.
+        left_us: microseconds until it is, negative afterwards.
+    """
 
     id: int
     kind: str
@@ -43,6 +50,7 @@ class Job(NamedTuple):
     run_dir: str
     token: str
     lapsed: bool
+    left_us: int
     detail: str
 
 
@@ -80,8 +88,12 @@ _END = Sql("UPDATE job SET ended_at = {now} WHERE id = :id AND ended_at IS NULL"
 _OWNS = Sql("SELECT 1 FROM job WHERE id = :id AND ended_at IS NULL {for_share}")
 _LIVE = Sql(
     "SELECT id, kind, hostname, host_id, pid, pid_start, run_dir, token, "
-    "lease_until < {now} AS lapsed, "
+    "lease_until < {now} AS lapsed, lease_until - {now} AS left_us, "
     "detail FROM job WHERE ended_at IS NULL ORDER BY id"
+)
+# By the same clock; before 0 where that was set back since.
+_SERVER_UP = Sql(
+    "SELECT {now} - CAST(extract(epoch FROM pg_postmaster_start_time()) * 1000000 AS bigint)"
 )
 # The last column: what daemons that have ended still hold, if they could not give it back.
 _SURVEY = Sql(
@@ -155,3 +167,8 @@ def survey(tx: Tx) -> tuple[list[Job], bool]:
     rows = tx.all(_SURVEY)
     found = [Job._make(row[:-1])._replace(lapsed=bool(row.lapsed)) for row in rows]
     return found, any(row.left_behind for row in rows)
+
+
+def server_up_s(tx: Tx) -> float:
+    """For how many seconds the database's server has run; infinite where there is none (SQLite)."""
+    return max(0.0, tx.scalar(_SERVER_UP) / SECOND) if tx.dialect == "postgresql" else float("inf")

@@ -15,7 +15,7 @@ import msgspec
 from roost.models.engine import Tx
 from roost.models.queries import handoffs, jobs, runs
 from roost.models.queries.jobs import Job
-from roost.support.clock import now_us
+from roost.support.clock import SECOND, now_us
 from roost.support.processes import Process, is_alive
 from roost.support.wire import Outcome
 from roost.worker.leftovers import kill_leftovers
@@ -26,10 +26,18 @@ log = logging.getLogger("roost.scheduler")
 
 
 class Survey(NamedTuple):
-    """The daemons of this host that live, and whether there is anything to rescue."""
+    """What a scheduler has to know of the daemons.
+
+    Attributes:
+        neighbours: those of this host that live.
+        needed: whether there is anything to rescue.
+        lapse_s: in how many seconds the next lease elsewhere is over if it is not renewed; 0: one
+            is and was not to be judged.
+    """
 
     neighbours: list[Job]
     needed: bool
+    lapse_s: float
 
 
 class Rescued(NamedTuple):
@@ -64,7 +72,9 @@ def survey(tx: Tx, me: Process, *, judge_leases: bool) -> Survey:
     dead = dead_jobs(live, me, judge_leases=judge_leases)
     gone = {job.id for job in dead}
     neighbours = [j for j in live if j.id not in gone and j.host_id == me.host_id]
-    return Survey(neighbours, bool(dead) or left_behind)
+    left = [j.left_us for j in live if j.id not in gone and j.host_id != me.host_id]
+    lapse_s = max(0.0, min(left) / SECOND) if left else float("inf")
+    return Survey(neighbours, bool(dead) or left_behind, lapse_s)
 
 
 def rescue(tx: Tx, me: Process, *, judge_leases: bool) -> Rescued:
