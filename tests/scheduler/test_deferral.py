@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import msgspec
 import pytest
 
-from roost.scheduler.turn import Turn
 from roost.support.clock import SECOND
 from tests.scheduler.hands import START, World, deferred, failed, ok, task
 
@@ -187,7 +184,8 @@ def test_no_stored_event_is_lost_to_a_time_out_when_many_fire_at_once(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More events than one turn takes, all of them stored in time; then all time-outs pass."""
-    monkeypatch.setattr("roost.scheduler.loop.Turn", partial(Turn, batch=3))
+    monkeypatch.setattr("roost.scheduler.turn._FIRST_EVENTS", 1)
+    world.schedulers[0].forget()
     tasks = [task(f"t{n}") for n in range(8)]
     world.start(*tasks)
     world.work(**{one.task_id: deferred(timeout_s=10) for one in tasks})
@@ -196,6 +194,22 @@ def test_no_stored_event_is_lost_to_a_time_out_when_many_fire_at_once(
     world.clock.advance(11)
     world.turns()
     assert set(world.states().values()) == {"queued"}
+
+
+def test_of_many_that_wake_together_the_first_do_not_wait_for_all(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A turn takes few events at first, then twice as many, so that some are soon at work."""
+    monkeypatch.setattr("roost.scheduler.turn._FIRST_EVENTS", 4)
+    world.schedulers[0].forget()
+    tasks = [task(f"t{n}") for n in range(20)]
+    world.start(*tasks, max_active_tasks=100)
+    world.work(**{one.task_id: deferred() for one in tasks})
+    world.fire_all()
+    handed_over = []
+    while (report := world.turn()).handoffs:
+        handed_over.append((len(report.handoffs), report.more))
+    assert handed_over == [(4, True), (8, True), (8, False)]
 
 
 def test_the_time_out_of_a_former_deferral_does_not_end_the_next(world: World) -> None:

@@ -27,6 +27,7 @@ from roost.scheduler.gates import TaskKey, is_limited
 from roost.scheduler.ready import Ready
 from roost.scheduler.starters import Starters
 from roost.support.clock import SECOND
+from roost.support.slices import Slices
 from roost.support.wire import CallbackSpec
 
 __all__ = ["DEFAULT_QUEUE", "FIRST", "FinishedRun", "IdBlock", "Memory", "Turn"]
@@ -34,6 +35,8 @@ __all__ = ["DEFAULT_QUEUE", "FIRST", "FinishedRun", "IdBlock", "Memory", "Turn"]
 DEFAULT_QUEUE = "default"
 FIRST = 2**31 - 1
 """Priority of callbacks: before every task, for they are short and somebody waits for the news."""
+_FIRST_EVENTS = 32
+_MOST = 1000
 
 
 class IdBlock:
@@ -77,6 +80,7 @@ class Memory:
     holding_pools: dict[str, int] = field(default_factory=dict)  # per cent of a slot (H5)
     sweep_at: int = 0  # look then at all triggers that wait for runs
     swept: int = 0  # where the last look at them stopped
+    slices: Slices = field(default_factory=lambda: Slices(_FIRST_EVENTS, _MOST))  # of events
 
 
 class FinishedRun(NamedTuple):
@@ -119,7 +123,7 @@ class Turn:
     max_losses: int
     max_retry_delay_us: int = 24 * 3600 * SECOND
     max_map_length: int = 1024
-    batch: int = 1000
+    batch: int = _MOST
     more: bool = False
     touched: dict[int, ActiveRun] = field(default_factory=dict)
     released: Counter[str] = field(default_factory=Counter)

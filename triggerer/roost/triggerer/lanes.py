@@ -21,6 +21,7 @@ from roost.support.clock import SECOND, now_us
 from roost.support.crypto import Keyring
 from roost.support.processes import Process, is_alive
 from roost.support.service import Wake
+from roost.support.slices import Slices
 from roost.support.wire import TriggerReport, TriggerSpec
 from roost.triggerer.database import Database
 from roost.triggerer.keeper import Death
@@ -45,6 +46,7 @@ __all__ = ["POLL_S", "Lanes"]
 log = logging.getLogger(__name__)
 
 POLL_S = 5.0
+_FIRST_TIMERS = 32
 _TIMER_BATCH = 1_000
 _CLAIM_BATCH = 1_000
 _SEND_BATCH = 500
@@ -112,6 +114,7 @@ class Lanes:
         self._ended: set[int] = set()  # accused of more than a block
         self._apart: set[int] = set()  # known to have so many strikes
         self._moved = False  # somebody does not run where it belongs
+        self._timers = Slices(_FIRST_TIMERS, _TIMER_BATCH)
         self._reap_at = 0.0
         self._looked_at = time.monotonic()
 
@@ -196,11 +199,11 @@ class Lanes:
     # -- timers --------------------------------------------------------------------------------
 
     async def _fire(self, now: int) -> bool:
-        step = partial(triggers.fire_timers, now=now, batch=_TIMER_BATCH)
+        step = partial(triggers.fire_timers, now=now, batch=self._timers.size)
         fired = await self._db.until_done(step)
         if fired:
             self._on_fired(fired)
-        return fired == _TIMER_BATCH
+        return self._timers.took(fired)
 
     # -- poll triggers -------------------------------------------------------------------------
 

@@ -95,9 +95,10 @@ def _trigger_row(turn: Turn, item: Ended) -> NewTrigger:
 
 def settle_events(turn: Turn) -> None:
     """Resume what a trigger fired for; fail or retry where it failed, without a slot (D3, D5)."""
-    fired = inbox.fired_triggers(turn.tx, turn.job_id, turn.batch)
-    turn.more |= len(fired) == turn.batch
-    turn.events_left = len(fired) == turn.batch
+    slices = turn.memory.slices
+    fired = inbox.fired_triggers(turn.tx, turn.job_id, slices.size)
+    turn.events_left = slices.took(len(fired))
+    turn.more |= turn.events_left
     done = []
     for event in fired:
         run = turn.book.runs.get(event.dag_run_id)

@@ -1,0 +1,29 @@
+"""How much of a heap of work is taken at once: little at first, so that its first is soon done."""
+
+from __future__ import annotations
+
+__all__ = ["Slices"]
+
+
+class Slices:
+    """The size of the next slice: small after a pause, twice as large each time more was left.
+
+    What is taken at once becomes true at once: of a thousand waits that end together the first
+    would wait for all of them. A small slice is soon through, and while whoever is next works on
+    it, larger ones follow. A heap costs ``log2(most / first)`` transactions more than without.
+
+    Args:
+        first: rows of the first slice.
+        most: rows of the largest.
+    """
+
+    def __init__(self, first: int, most: int) -> None:
+        self._first = first
+        self._most = most
+        self.size = first
+
+    def took(self, count: int) -> bool:
+        """Note that the slice held ``count`` rows; True when there may be more."""
+        full = count >= self.size
+        self.size = min(2 * self.size, self._most) if full else self._first
+        return full

@@ -1,0 +1,40 @@
+"""Slices of a heap: small at first, never too large, and nothing is left behind."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from roost.support.slices import Slices
+
+_SIZES = st.tuples(st.integers(1, 50), st.integers(0, 2_000)).map(lambda s: (s[0], s[0] + s[1]))
+
+
+@given(sizes=_SIZES, heap=st.integers(0, 20_000))
+def test_a_heap_is_taken_whole_and_in_growing_slices(sizes: tuple[int, int], heap: int) -> None:
+    first, most = sizes
+    slices = Slices(first, most)
+    taken: list[int] = []
+    more = True
+    while more:
+        count = min(slices.size, heap - sum(taken))
+        taken.append(count)
+        more = slices.took(count)
+    assert sum(taken) == heap
+    assert taken[0] <= first
+    assert max(taken) <= most
+    assert all(after == min(2 * before, most) for before, after in pairwise(taken[:-1]))
+
+
+def test_after_a_pause_the_first_is_small_again() -> None:
+    slices = Slices(2, 8)
+    assert [(slices.size, slices.took(count)) for count in (2, 4, 8, 8, 7, 1)] == [
+        (2, True),
+        (4, True),
+        (8, True),
+        (8, True),
+        (8, False),
+        (2, False),
+    ]
