@@ -6,6 +6,7 @@ how long is read from the database's own clock.
 
 from __future__ import annotations
 
+import os
 import signal
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
@@ -117,10 +118,14 @@ def test_another_host_takes_over_when_the_lease_is_over_d17(
     assert max(event["epoch"] for event in world.events().values()) > 1
 
 
+@pytest.mark.parametrize("whole", [False, True])
 def test_what_fired_while_its_triggerer_slept_is_refused_d17(
-    world: World, daemons: Daemons, tmp_path: Path
+    world: World, daemons: Daemons, tmp_path: Path, whole: bool
 ) -> None:
-    """invariant S15: the runner of a stopped supervisor fires, and a peer has taken over."""
+    """invariant S15: the runner of a stopped supervisor fires, and a peer has taken over.
+
+    ``whole``: the runner was stopped, too, as with a host that is suspended, and wakes first.
+    """
     log, flag = tmp_path / "log", tmp_path / "file"
     (number,) = world.defer([{"cls": "Mine", "kwargs": {"path": str(flag), "log": str(log)}}])
     stale = start(daemons, "a")
@@ -128,10 +133,15 @@ def test_what_fired_while_its_triggerer_slept_is_refused_d17(
     wait_until(log.exists, what="the trigger to run")
     old_runner = runner_of(stale)
     stale.signal(signal.SIGSTOP)
+    if whole:
+        os.kill(old_runner, signal.SIGSTOP)
     world.rows("UPDATE job SET lease_until = 0 WHERE id = :id", id=old)
     peer = start(daemons, "b")
     wait_owned(world, 1, owner(world, peer))
     flag.with_name(f"file.{old_runner}").touch()
+    if whole:
+        assert "fire" not in log.read_text()
+        os.kill(old_runner, signal.SIGCONT)
     wait_until(lambda: f"fire {old_runner}" in log.read_text(), what="the stale runner to fire")
     stale.signal(signal.SIGCONT)
     wait_until(lambda: world.rows(_LIVES, pid=stale.pid), what="it to join anew")
