@@ -271,7 +271,7 @@ def test_silent_runner_is_killed_and_replaced(
     wait_events(world, hangs, peer)
     assert world.events()[hangs]["value"] == "second life"
     assert f"trigger {hangs} (waits.t{hangs:07} run r) blocks" in triggerer.output
-    assert "is silent for" in triggerer.output
+    assert "was killed because it was silent for 5 s" in triggerer.output
 
 
 def test_trigger_whose_row_vanished_is_cancelled(

@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -41,14 +42,20 @@ from roost.triggerer.messages import (
     Words,
     decode_from_runner,
 )
+from roost.triggerer.pulse import LOOK_S, Pulse, sample
 
 __all__ = ["Death", "Keeper", "RunnerGone"]
 
 log = logging.getLogger(__name__)
 
-SILENCE_S = 5
+# Seconds before the next runner, by how many have ended in a row before they had settled.
 _BACKOFF_S = (0.0, 0.1, 0.5, 1.5)
+# The same of those that ended before their loop turned: it is not a trigger that ends them, and
+# each costs half a second of a CPU.
+_UNREADY_BACKOFF_S = (0.0, 0.1, 0.5, 1.5, 3.0, 6.0, 12.0, 30.0)
 _SETTLED_S = 30.0
+# More than that which a runner has not read keeps those who write to it waiting.
+_MOST_UNREAD = 8 << 20
 # So many short-lived runners in a row may be killed from outside before triggers are suspected.
 _OUTSIDE = 4
 _CHUNK = 1 << 18
@@ -105,8 +112,11 @@ class _Child:
         self.line.setblocking(False)
         os.set_blocking(self.notes, False)
         self.started = time.monotonic()
-        self.writing = anyio.Lock()
-        self.silent_for = 0  # whole seconds without a frame, while we were awake to listen
+        self.unread: deque[memoryview] = deque()
+        self.unread_bytes = 0
+        self.more = anyio.Event()  # there is something to write
+        self.less = anyio.Event()  # something was written, or never will be
+        self.pulse = Pulse()
         self.fate = ""  # why we killed it
         self.blocking: Blocked | None = None  # the trigger that keeps its loop from turning
 
@@ -181,7 +191,8 @@ class Keeper:
         self._on_change = on_change
         self._child: _Child | None = None
         self._wanted = anyio.Event()
-        self._failures = 0
+        self._failures = 0  # runners in a row that have ended before they had settled
+        self._pause_s = 0.0  # before the next
         self.generation = 0
 
     @property
@@ -205,42 +216,52 @@ class Keeper:
             self._child.kill()
 
     async def send(self, message: ToRunner) -> None:
-        """Hand the runner a message.
+        """Hand the runner a message; one that starts or hangs keeps its sender from nothing else.
 
         Raises:
             RunnerGone: there is no runner, or it ended meanwhile.
         """
         child = self._child
+        while child is not None and child.unread_bytes > _MOST_UNREAD:
+            await child.less.wait()
+            if self._child is not child:
+                child = None
         if child is None:
             raise RunnerGone
         data = memoryview(pack(message))
-        async with child.writing:
-            while data:
-                if self._child is not child:
-                    raise RunnerGone
-                try:
-                    data = data[child.line.send(data) :]
-                except BlockingIOError:
-                    await self._writable(child)
-                except OSError:
-                    raise RunnerGone from None
+        child.unread.append(data)
+        child.unread_bytes += len(data)
+        child.more.set()
 
-    async def _writable(self, child: _Child) -> None:
-        try:
-            await anyio.wait_writable(child.line)
-        except anyio.ClosedResourceError:
-            raise RunnerGone from None
+    async def _write_line(self, child: _Child) -> None:
+        while True:
+            await child.more.wait()
+            child.more = anyio.Event()
+            while child.unread:
+                try:
+                    sent = child.line.send(child.unread[0])
+                except BlockingIOError:
+                    await anyio.wait_writable(child.line)
+                    continue
+                except OSError:
+                    return  # it has ended, as whoever reads its line sees
+                child.unread_bytes -= sent
+                child.unread[0] = child.unread[0][sent:]
+                if not child.unread[0]:
+                    child.unread.popleft()
+                child.less.set()
+                child.less = anyio.Event()
 
     async def run(self) -> None:
         """Start, serve and replace runners for ever; cancel it to kill the last one."""
         while True:
             await self._wanted.wait()
-            await anyio.sleep(_BACKOFF_S[min(self._failures, len(_BACKOFF_S) - 1)])
+            await anyio.sleep(self._pause_s)
             try:
                 child = _Child(self._env)
             except OSError as error:
-                log.error("the trigger runner could not be started: %s", error)
-                self._failures += 1
+                self._count_failure(ready=False)
+                log.error("no trigger runner could be started: %s; %s", error, self._next())
                 continue
             ended = False
             try:
@@ -259,6 +280,7 @@ class Keeper:
             return
         self._on_change()
         async with anyio.create_task_group() as group:
+            group.start_soon(self._write_line, child)
             group.start_soon(self._read_notes, child)
             group.start_soon(self._watch_silence, child)
             await self._read_line(child, group)
@@ -268,19 +290,35 @@ class Keeper:
         asked_to_go = not self._wanted.is_set()
         child.kill()
         status = child.process.wait()
-        anyio.notify_closing(child.line)  # whoever waits to write to it is told, not forgotten
+        child.less.set()  # whoever waits to write to it is told, not forgotten
         culprit, importing = child.culprit()
         child.close()
-        long_lived = time.monotonic() - child.started > _SETTLED_S
-        self._failures = 0 if asked_to_go or long_lived else self._failures + 1
+        ready = child.pulse.ready
+        if asked_to_go or time.monotonic() - child.started > _SETTLED_S:
+            self._failures, self._pause_s = 0, 0.0
+        else:
+            self._count_failure(ready)
         if not asked_to_go:
             what = child.fate or describe_exit(-status if status < 0 else status << 8)
-            log.error("trigger runner %d %s; starting another", child.process.pid, what)
+            early = "" if ready else ", before it was ready"
+            log.error("trigger runner %d %s%s; %s", child.process.pid, what, early, self._next())
             if by_itself:
                 # SIGKILL comes from outside as a rule: for a full memory, or by hand.
                 outside = status == -signal.SIGKILL and self._failures <= _OUTSIDE
-                self._on_death(Death(what, culprit or None, importing, not outside))
+                suspicious = ready and not outside  # before that no trigger runs in it
+                self._on_death(Death(what, culprit or None, importing, suspicious))
         self._on_change()
+
+    def _count_failure(self, ready: bool) -> None:
+        pauses = _BACKOFF_S if ready else _UNREADY_BACKOFF_S
+        self._failures += 1
+        self._pause_s = pauses[min(self._failures, len(pauses) - 1)]
+
+    def _next(self) -> str:
+        """What follows the end of a runner, in words."""
+        if self._pause_s < 1:
+            return "starting another"
+        return f"time {self._failures} in a row, starting another in {self._pause_s:g} s"
 
     async def _read_line(self, child: _Child, group: TaskGroup) -> None:
         frames = FrameBuffer()
@@ -292,9 +330,9 @@ class Keeper:
                 continue
             except OSError:
                 data = b""
-            child.silent_for = 0
             if not data:
                 break
+            child.pulse.heard()
             try:
                 for body in frames.feed(data):
                     self._take(child, decode_from_runner(body))
@@ -334,16 +372,11 @@ class Keeper:
                 self._on_words(message)
 
     async def _watch_silence(self, child: _Child) -> None:
-        """Kill a runner that has not turned for some seconds.
-
-        Counted in turns of our own loop, not by a clock: after a suspend both sides are behind,
-        and the runner deserves its seconds too.
-        """
+        """Kill a runner that hangs; how that is told from a busy machine: :mod:`.pulse`."""
         while True:
-            await anyio.sleep(1)
-            child.silent_for += 1
-            if child.silent_for > SILENCE_S:
-                log.error("trigger runner %d is silent for %d s", child.process.pid, SILENCE_S)
-                child.fate = f"was killed because it was silent for {SILENCE_S} s"
+            await anyio.sleep(LOOK_S)
+            trouble = child.pulse.look(sample(child.process.pid))
+            if trouble is not None:
+                child.fate = f"was killed because {trouble}"
                 child.kill()
                 return

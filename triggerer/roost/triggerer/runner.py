@@ -123,7 +123,7 @@ class Runner(asyncio.Protocol):
     async def serve(self, line: socket.socket) -> None:
         """Run triggers until the supervisor says stop or is gone."""
         async with asyncio.TaskGroup() as own:
-            own.create_task(self._beat(), name="beat")
+            own.create_task(self._keep_beating(), name="beat")
             own.create_task(self._send_reports(), name="reports")
             async with asyncio.TaskGroup() as self._group:
                 # Only now: the first triggers may be in the socket already.
@@ -140,6 +140,7 @@ class Runner(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]  # a stream socket's transport
+        self._beat()  # the supervisor knows from now on that this loop turns
 
     def data_received(self, data: bytes) -> None:
         for body in self._frames.feed(data):
@@ -363,12 +364,15 @@ class Runner(asyncio.Protocol):
 
     # -- reports -------------------------------------------------------------------------------
 
-    async def _beat(self) -> None:
+    def _beat(self) -> None:
+        self._write(pack(Beat(len(self.cases), *self._pool.counts())))
+
+    async def _keep_beating(self) -> None:
         while True:
-            self._write(pack(Beat(len(self.cases), *self._pool.counts())))
+            await asyncio.sleep(BEAT_S)
+            self._beat()
             if self._commons is not None:
                 self._commons.look()
-            await asyncio.sleep(BEAT_S)
 
     async def _send_reports(self) -> None:
         while True:

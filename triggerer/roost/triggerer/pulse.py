@@ -1,0 +1,96 @@
+"""Whether a runner hangs: it has said nothing for too long, of the time in which it could have.
+
+A false alarm costs every trigger of the runner its place, and comes when the machine is busiest.
+So three things are not held against a runner: time in which we did not listen ourselves (looks are
+counted, no clock is read: after a suspend both sides are behind), time that its main thread waited
+for a CPU, and, until it has said its first word, a slow disk.
+
+A process that is stopped (SIGSTOP) is another case: it will not go on by itself, whatever the load.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+__all__ = ["LOOK_S", "SILENCE_S", "STARTING_S", "STOPPED_S", "Pulse", "Sample", "sample"]
+
+LOOK_S = 0.25
+SILENCE_S = 5.0
+# Until the first word a cold disk may have to give all of Python.
+STARTING_S = 10.0
+STOPPED_S = 1.0
+
+
+class Sample(NamedTuple):
+    """What the kernel says of a process's main thread.
+
+    Attributes:
+        state: one letter, as in ``/proc/PID/stat``.
+        ran: nanoseconds that it has run.
+        starved: nanoseconds that it was ready to run and had no CPU; one stretch of waiting is
+            added when it is over.
+    """
+
+    state: str
+    ran: int
+    starved: int
+
+
+def sample(pid: int) -> Sample | None:
+    """Look at a process; None when there is none, or the kernel does not tell."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            state = file.read(4096).rpartition(b")")[2].split(maxsplit=1)[0]
+        with open(f"/proc/{pid}/schedstat", "rb", buffering=0) as file:
+            ran, starved, _ = file.read().split()
+    except (OSError, ValueError, IndexError):
+        return None
+    return Sample(state.decode(), int(ran), int(starved))
+
+
+class Pulse:
+    """Counts the silence of one runner in looks, one every :data:`LOOK_S` seconds.
+
+    Attributes:
+        ready: it has said something: its loop turns, and triggers may run in it.
+    """
+
+    def __init__(self) -> None:
+        self.ready = False
+        self._silent_s = 0.0
+        self._stopped_s = 0.0
+        self._before: Sample | None = None
+
+    def heard(self) -> None:
+        """It has said something."""
+        self.ready = True
+        self._silent_s = 0.0
+
+    def look(self, now: Sample | None) -> str | None:
+        """Another look has come.
+
+        Args:
+            now: what the kernel says; None: it does not tell, and nothing excuses silence.
+
+        Returns:
+            What is wrong with it, in words; None while nothing is.
+        """
+        before, self._before = self._before, now
+        self._silent_s += LOOK_S - _excused_s(before, now)
+        self._stopped_s = self._stopped_s + LOOK_S if now and now.state == "T" else 0.0
+        if self._stopped_s >= STOPPED_S:
+            return f"it was stopped for {STOPPED_S:g} s"
+        limit = SILENCE_S if self.ready else STARTING_S
+        if self._silent_s < limit:
+            return None
+        return f"it was silent for {limit:g} s" + ("" if self.ready else " from its start")
+
+
+def _excused_s(before: Sample | None, now: Sample | None) -> float:
+    """Seconds since the last look in which it had no CPU."""
+    if before is None or now is None or not now.ran:  # a kernel that does not count says 0
+        return 0.0
+    if now.state == "R" and now.ran == before.ran:
+        return LOOK_S  # it waits, and how long is told only when that is over
+    # A long stretch that is over now was excused look by look: what counts is capped.
+    return min(LOOK_S, (now.starved - before.starved) / 1e9)
