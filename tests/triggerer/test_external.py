@@ -280,6 +280,22 @@ def test_prune_takes_what_is_over_in_batches(world: World, engine: Engine) -> No
     assert [row["id"] for row in world.rows("SELECT id FROM external_event")] == [kept]
 
 
+@pytest.mark.parametrize("batch", [1, 2, 3])
+def test_prune_in_batches_leaves_no_token_good_again(
+    world: World, engine: Engine, batch: int
+) -> None:
+    """However many expired events there are, a used token stays used until it has expired."""
+    life: dict[str, Any] = {"keep_us": -1, "token_until": now_us() + HOUR_US}
+    for number in range(3):
+        send(engine, "k", nonce=f"n{number}", **life)
+    send(engine, "k", keep_us=-1)
+    while transact(engine, lambda tx: external.prune(tx, batch)):
+        pass
+    assert [send(engine, "k", nonce=f"n{number}", **life) for number in range(3)] == [None] * 3
+    (left,) = world.rows("SELECT count(*) AS n FROM external_event")
+    assert left["n"] == 3
+
+
 def test_a_match_behind_many_keys_that_alternate_is_found(world: World, engine: Engine) -> None:
     """The look gives up in between and says that it may be; a pass goes on to the end."""
     world.defer([waits(f"k{number:05}a") for number in range(2000)])

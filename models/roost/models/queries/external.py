@@ -108,9 +108,11 @@ _BARE_EXPIRED = Sql(
     "SELECT e.id FROM external_event e WHERE e.expires_at <= {now} "
     "ORDER BY e.expires_at LIMIT :batch {skip_locked})"
 )
+# Not what is still to be bared: the oldest are more by now than those that were.
 _DELETE_EXPIRED = Sql(
     "DELETE FROM external_event WHERE id IN ("
     "SELECT e.id FROM external_event e WHERE e.expires_at <= {now} "
+    "AND (e.token_until IS NULL OR e.token_until <= {now}) "
     "ORDER BY e.expires_at LIMIT :batch {skip_locked})"
 )
 _CHOSEN = "(id = :id OR external_key = :key) AND payload <> ''"
