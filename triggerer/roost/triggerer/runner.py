@@ -16,6 +16,7 @@ import resource
 import signal
 import socket
 import sys
+from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -62,7 +63,14 @@ from roost.triggerer.messages import (
 )
 from roost.triggerer.pooled import Pool
 from roost.triggerer.registry import Registry
-from roost.triggerer.steps import Steps, attach, keep, started_by, task_factory
+from roost.triggerer.steps import (
+    Steps,
+    attach,
+    keep,
+    note_callbacks,
+    started_by,
+    task_factory,
+)
 from roost.triggerer.streams import mask_streams, share_streams
 from roost.triggerer.watchdog import Watchdog
 from roost.triggerer.watching import Watch, watch
@@ -77,6 +85,8 @@ _INSIST_TIMES = 5
 _ORPHAN_GRACE_S = 5.0
 _BATCH = 500
 _BATCH_BYTES = 4 << 20
+# So many that have ended can still be named, should it turn out that they have blocked the loop.
+_LATELY = 500
 # What ends a process that has no handler.
 _DEADLY = (
     signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM, signal.SIGVTALRM,
@@ -100,6 +110,7 @@ class Runner(asyncio.Protocol):
         self._ways: Ways | None = None  # for all triggers: each bound method weighs 64 bytes
         self._labels: dict[str, str] = {}  # one copy of each string that many triggers share
         self.cases: dict[int, Case] = {}
+        self._lately: deque[Case] = deque(maxlen=_LATELY)
         self.asking = Asking(loop, lambda ask: self._write(pack(ask)))
         self._pool = Pool(
             self._report, self._forget, lambda told: self._write(pack(told)), self._unmet
@@ -235,6 +246,7 @@ class Runner(asyncio.Protocol):
         if self.cases.get(case.trigger_id) is case:
             self.journal.ended(case)
             del self.cases[case.trigger_id]
+            self._lately.append(case)
             self.asking.ended(case.trigger_id)
 
     def _tidy(self, trigger_id: int) -> None:
@@ -426,8 +438,10 @@ class Runner(asyncio.Protocol):
         return trigger_id, self.name_trigger(trigger_id)
 
     def name_trigger(self, trigger_id: int) -> str:
-        """The label of a trigger, empty when it has ended; called by the watchdog's thread."""
+        """The label of a trigger, empty when it has long ended; called by the watchdog's thread."""
         case = self.cases.get(trigger_id)
+        if case is None:  # it may have been its last step
+            case = next((one for one in tuple(self._lately) if one.trigger_id == trigger_id), None)
         return "" if case is None else case.label
 
 
@@ -494,6 +508,7 @@ def main() -> None:
     line_fd, notes, slot = (int(word) for word in sys.argv[1:4])
     attach(slot)
     os.close(slot)
+    note_callbacks()
     for fd in (line_fd, notes):
         os.set_inheritable(fd, False)
     line = socket.socket(fileno=line_fd)

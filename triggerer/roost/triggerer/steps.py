@@ -7,8 +7,13 @@ memory shared with the supervisor before each step and 0 after it: what stands t
 runner has ended is the culprit (:mod:`roost.triggerer.strikes`). A trigger that sleeps costs
 nothing, a step some hundred nanoseconds.
 
-So is the trigger for which a DAG file is imported. Not seen: callbacks outside of tasks, and
-threads. They leave 0, and 0 accuses nobody.
+So are callbacks outside of tasks, as those of the trigger that registered them, and the trigger
+for which a DAG file is imported. Not seen: threads, and callbacks of another loop than asyncio's.
+They leave 0, and 0 accuses nobody.
+
+What is executing, and since when, is also there for the watchdog's thread. A step that took long
+is noted with its begin and end by the loop's own thread: a call that keeps the interpreter to
+itself stops the watchdog, but not the clock.
 """
 
 from __future__ import annotations
@@ -17,19 +22,52 @@ import asyncio
 import contextlib
 import logging
 import mmap
+import time
+from collections import deque
 from collections.abc import Coroutine, Generator, Iterator
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 from roost.triggerer.case import CURRENT
 from roost.triggerer.commons import Commons
 from roost.triggerer.messages import SLOT_BYTES
 
-__all__ = ["Steps", "attach", "importing", "keep", "started_by", "task_factory"]
+__all__ = [
+    "LONG_S",
+    "Executing",
+    "Long",
+    "Steps",
+    "attach",
+    "executing",
+    "importing",
+    "keep",
+    "note_callbacks",
+    "started_by",
+    "take_long",
+    "task_factory",
+]
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+LONG_S = 0.15
+
+Executing = tuple[object, int, float]
+"""What executes - :class:`Steps`, or asyncio's handle of a callback -, whose it is, since when."""
+
+
+class Long(NamedTuple):
+    """A step that is over and took long by the clock, whatever it waited for.
+
+    Attributes:
+        step: what was executing.
+        ended: when it ended, as ``time.monotonic()`` tells.
+    """
+
+    step: Executing
+    ended: float
+
 
 # Two numbers, or 0: the trigger whose step is executing, and the one whose code is imported in a
 # thread beside it. Private until attach().
@@ -37,6 +75,11 @@ _slot = memoryview(bytearray(SLOT_BYTES)).cast("q")
 
 # What a step must leave as it was; None until keep().
 _commons: Commons | None = None
+
+_executing: Executing | None = None
+_step_ended = 0.0
+_long: deque[Long] = deque(maxlen=1_000)
+_now = time.monotonic  # a trigger may replace the other
 
 # Which trigger started a task; a trigger's own task bears its id as name.
 _STARTED_BY: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()
@@ -46,6 +89,19 @@ def attach(fd: int) -> None:
     """Write into this file's memory from now on; ``fd`` may be closed afterwards."""
     global _slot
     _slot = memoryview(mmap.mmap(fd, SLOT_BYTES)).cast("q")
+
+
+def executing() -> Executing | None:
+    """What the loop's thread executes for a trigger; the same object as long as it goes on."""
+    return _executing
+
+
+def take_long() -> list[Long]:
+    """The long steps that have ended since the last call, oldest first."""
+    found = []
+    while _long:
+        found.append(_long.popleft())
+    return found
 
 
 def keep(commons: Commons) -> None:
@@ -84,11 +140,18 @@ class Steps(Coroutine[Any, Any, T]):
         """One step."""
         if self._abandoned:
             raise StopIteration
+        global _executing, _step_ended
+        outer = _executing
+        _executing = step = (self, self._trigger_id, _now())
         _slot[0] = self._trigger_id
         try:
             return self._coro.send(value)
         finally:
-            _slot[0] = 0
+            _step_ended = now = _now()
+            if now - step[2] >= LONG_S:
+                _long.append(Long(step, now))
+            _executing = outer
+            _slot[0] = 0 if outer is None else outer[1]
             if _commons is not None and not _commons.whole():
                 _commons.put_back(_slot[1] or self._trigger_id)
 
@@ -96,11 +159,18 @@ class Steps(Coroutine[Any, Any, T]):
         """One step that begins with an exception, e.g. with being cancelled."""
         if self._abandoned:
             raise StopIteration
+        global _executing, _step_ended
+        outer = _executing
+        _executing = step = (self, self._trigger_id, _now())
         _slot[0] = self._trigger_id
         try:
             return self._coro.throw(*error)
         finally:
-            _slot[0] = 0
+            _step_ended = now = _now()
+            if now - step[2] >= LONG_S:
+                _long.append(Long(step, now))
+            _executing = outer
+            _slot[0] = 0 if outer is None else outer[1]
             if _commons is not None and not _commons.whole():
                 _commons.put_back(_slot[1] or self._trigger_id)
 
@@ -118,6 +188,33 @@ class Steps(Coroutine[Any, Any, T]):
     def __getattr__(self, name: str) -> Any:
         # cr_frame, cr_running, …: asyncio and anyio look at the coroutine of a task.
         return getattr(self._coro, name)
+
+
+def note_callbacks() -> None:
+    """Note from now on which trigger's callbacks asyncio's loops call in this process.
+
+    Every step of a task is one of these, too; it is noted as that alone, by :class:`Steps`.
+    """
+    call = asyncio.Handle._run
+
+    def _run(self: Any) -> None:
+        global _executing
+        trigger_id = self._context.get(CURRENT)
+        if trigger_id is None or _executing is not None:
+            call(self)
+            return
+        _executing = callback = (self, trigger_id, _now())
+        _slot[0] = trigger_id
+        try:
+            call(self)
+        finally:
+            now = _now()
+            if now - callback[2] >= LONG_S and _step_ended < callback[2]:
+                _long.append(Long(callback, now))
+            _executing = None
+            _slot[0] = 0
+
+    asyncio.Handle._run = _run  # type: ignore[method-assign]
 
 
 class _Own(asyncio.Task[Any]):

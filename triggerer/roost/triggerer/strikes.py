@@ -7,7 +7,7 @@ moves to a runner apart, with the third it has failed; a watcher, which has no t
 for ever longer instead. However many culprits there are, the deaths
 they cause are bounded, and everything else gets on.
 
-Who ends a runner outside of all tasks - in a thread, in C code of a callback - is not seen at it.
+Who ends a runner outside of its loop - in a thread, by a child process - is not seen at it.
 Then it is looked for by halves (:class:`Suspects`).
 """
 

@@ -1,13 +1,17 @@
 """Names the trigger that keeps the runner's loop from turning (D20), from a thread beside it.
 
-Every 50 ms the thread looks which task, or which callback outside of all tasks, the loop is in.
-When it meets one, it posts a probe to the loop; a probe that has not run at a later look means
-that the same step of that task has gone on since, and the probe itself tells when it was over. An
-idle loop is never woken. A call that holds the GIL stops this thread as well: then it is told of
-when it is over, or the supervisor notices the silence.
+Every 50 ms the thread looks what the loop executes for a trigger, and since when
+(:mod:`roost.triggerer.steps`): a step of a task, or a callback. Steps that took long and are over
+are found in a list of the loop's own, so that a block is billed to the step that it was, to the
+millisecond, also where a call has held the GIL and this thread could not look.
 
-What the loop's thread waited for a CPU is not counted, nor what the process was stopped: on a busy
-machine a loop is late, but nobody blocks it.
+For what is not noted there - code of our own, or a callback of a loop that is not asyncio's - it
+posts a probe to the loop when it meets it; a probe that has not run at a later look means
+that the same thing has gone on since, and the probe itself tells when it was over. An idle loop
+is never woken.
+
+What the loop's thread waited for a CPU is not counted, nor what the process was stopped, nor what
+another thread has held the GIL for: then a loop is late, but nobody in it blocks it.
 """
 
 from __future__ import annotations
@@ -22,19 +26,19 @@ import sysconfig
 import threading
 import time
 from collections.abc import Callable
-from types import CodeType, FrameType
+from types import BuiltinFunctionType, CodeType, FrameType
 
 from roost.support.frames import pack
 from roost.triggerer.case import CURRENT
+from roost.triggerer.kept import Kept
 from roost.triggerer.messages import Blocked
+from roost.triggerer.steps import LONG_S, Executing, Long, executing, take_long
 
 __all__ = ["Watchdog"]
 
 LOOK_S = 0.05
-BLOCKED_S = 0.15
+BLOCKED_S = LONG_S
 _ORPHAN_S = 6.0
-# Between two looks, more than this counts only as far as the loop's thread has used a CPU.
-_GAP_S = 0.2
 _UNSEEN = "a call that kept the interpreter to itself"
 
 # asyncio's and our own frames are on every stack; the culprit is what they called.
@@ -64,17 +68,20 @@ class Watchdog:
         self._name_trigger = name_trigger
         self._notes = notes
         self._watched = threading.get_ident()
-        self._schedstat = f"/proc/self/task/{threading.get_native_id()}/schedstat"
         self._parent = os.getppid()
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         self._orphan_since: float | None = None
-        # One suspicion: a step of this task or callback, for so long, probe back yet, told yet.
+        # One suspicion: a step, or what else, for so long, probe back yet, told yet.
         self._suspect: object = None
         self._blocked_s = 0.0
         self._turned = True
         self._told: Blocked | None = None
-        self._seen = self._ran = self._starved = self._turned_at = 0.0
+        self._turned_at = 0.0
+        self._place: tuple[Executing, str] | None = None  # where a step was that has taken long
+        self._over: list[Long] = []  # have ended, but after the last look
+        self._kept = Kept(threading.get_native_id(), LOOK_S)
+        self._seen = self._kept.seen
 
     def start(self) -> None:
         """Begin to watch."""
@@ -87,17 +94,71 @@ class Watchdog:
 
     def _watch(self) -> None:
         while not self._done.wait(LOOK_S):
-            now = time.monotonic()
-            self._look(now)
+            # Before anything that lets go of the GIL: what is executing may be over in no time.
+            step = executing()
+            if step is not None and time.monotonic() - step[2] >= BLOCKED_S:
+                self._place = step, _where(self._frame())
+            self._look()
             if os.getppid() != self._parent:
-                self._orphaned(now)
+                self._orphaned(self._seen)
 
-    def _look(self, now: float) -> None:
+    def _look(self) -> None:
+        before = self._seen
+        self._seen, passed = self._kept.since_last()
+        step = executing()
+        self._over += take_long()  # after the other: what ends in between is in here
+        over = [long for long in self._over if long.ended <= self._seen]
+        del self._over[: len(over)]
+        for long in over:
+            passed -= self._step_over(long, before, passed)
+        if self._over:
+            return
+        if step is None:
+            self._look_elsewhere(before, passed)
+        elif not any(step is long.step for long in over):
+            seconds = max(0.0, self._seen - max(step[2], before))
+            self._step_goes_on(step, min(passed, seconds))
+
+    # -- what the loop executes for a trigger --------------------------------------------------
+
+    def _step_goes_on(self, step: Executing, seconds: float) -> None:
+        if step is not self._suspect:
+            self._elsewhere_over(0.0)
+            self._suspect, self._blocked_s, self._turned = step, 0.0, True
+        self._blocked_s += seconds
+        if self._told is None and self._blocked_s >= BLOCKED_S:
+            self._told = self._note(step, self._blocked_s, _where(self._frame()))
+            self._write(self._told)
+
+    def _step_over(self, long: Long, before: float, left: float) -> float:
+        """A step has ended: tell if it has blocked; gives how much of the time left it took."""
+        took = max(0.0, min(left, long.ended - max(long.step[2], before)))
+        known, told = 0.0, None
+        if long.step is self._suspect:
+            known, told = self._blocked_s, self._told
+            self._suspect = self._told = None
+        if known + took >= BLOCKED_S or told is not None:
+            note = told or self._note(long.step, known + took)
+            if told is None:  # nobody saw it at work: it is told of now
+                self._write(note)
+            note.blocked_us, note.over = int((known + took) * 1e6), True
+            self._write(note)
+        return took
+
+    def _note(self, step: Executing, seconds: float, where: str = "") -> Blocked:
+        if self._place is not None and self._place[0] is step:
+            where = self._place[1]
+        where = where or _code_of(step[0]) or _UNSEEN
+        label = self._name_trigger(step[1])
+        return Blocked(step[1], label[:500], where[:500], int(seconds * 1e6))
+
+    # -- what is not noted ---------------------------------------------------------------------
+
+    def _look_elsewhere(self, before: float, passed: float) -> None:
         task = asyncio.current_task(self._loop)
         suspect = task or _callback(self._frame())
-        before, passed = self._seen, self._passed(now)
         if self._turned and self._suspect is not None:
-            self._over(min(passed, max(0.0, self._turned_at - before)))
+            self._elsewhere_over(min(passed, max(0.0, self._turned_at - before)))
         if suspect is not None and suspect is self._suspect:
             self._blocked_s += passed
             if self._told is None and self._blocked_s >= BLOCKED_S:
@@ -113,24 +174,6 @@ class Watchdog:
             except RuntimeError:  # the loop is closed
                 self._done.set()
 
-    def _passed(self, now: float) -> float:
-        """Seconds since the last look that the loop's thread could have turned in."""
-        ran, starved = self._scheduled()
-        gap = now - self._seen - (starved - self._starved)
-        if gap > _GAP_S:  # this thread did not run either: for the GIL, or because we were stopped
-            gap = max(_GAP_S, ran - self._ran)
-        self._seen, self._ran, self._starved = now, ran, starved
-        return max(0.0, gap)
-
-    def _scheduled(self) -> tuple[float, float]:
-        """Seconds that the loop's thread has run, and has waited for a CPU."""
-        try:
-            with open(self._schedstat, "rb", buffering=0) as file:
-                ran, starved, _ = file.read().split()
-        except (OSError, ValueError):  # a kernel without it
-            return 0.0, 0.0
-        return int(ran) / 1e9, int(starved) / 1e9
-
     def _probe(self, suspect: object) -> None:
         if suspect is self._suspect:
             self._turned_at = time.monotonic()
@@ -139,21 +182,15 @@ class Watchdog:
     def _tell(self, task: asyncio.Task[object] | None) -> None:
         frame = self._frame()
         trigger_id, label = self._name_callback(frame) if task is None else self._name_task(task)
+        where = _where(frame) or "unknown"
         blocked_us = int(self._blocked_s * 1e6)
-        self._told = Blocked(trigger_id, label[:500], _where(frame)[:500], blocked_us)
+        self._told = Blocked(trigger_id, label[:500], where[:500], blocked_us)
         self._write(self._told)
 
-    def _over(self, since_look: float) -> None:
-        """What was suspected is over; tell so, if it was told of or could not be."""
-        suspect, self._suspect = self._suspect, None
+    def _elsewhere_over(self, since_look: float) -> None:
+        """What was suspected is over; tell so, if it was told of."""
+        self._suspect = None
         self._blocked_s += since_look
-        if (
-            self._told is None
-            and self._blocked_s >= BLOCKED_S
-            and isinstance(suspect, asyncio.Task)
-        ):
-            trigger_id, label = self._name_task(suspect)
-            self._told = Blocked(trigger_id, label[:500], _UNSEEN, 0)
         if self._told is not None:
             self._told.blocked_us, self._told.over = int(self._blocked_s * 1e6), True
             self._write(self._told)
@@ -169,6 +206,8 @@ class Watchdog:
                     return trigger_id, self._name_trigger(trigger_id)
             top = top.f_back
         return None, "a callback"
+
+    # -- the process ---------------------------------------------------------------------------
 
     def _write(self, note: Blocked) -> None:
         with contextlib.suppress(OSError):  # pipe full, or nobody reads: a lost note is no harm
@@ -198,18 +237,32 @@ def _callback(top: FrameType | None) -> CodeType | None:
 
 
 def _where(top: FrameType | None) -> str:
-    """``file:line in function`` of the user's code that blocks, not of the library it called."""
+    """``file:line in function`` of the user's code that blocks, not of the library it called;
+    empty when there is none."""
     frames: list[FrameType] = []
     while top is not None:
         if not _library(top.f_code.co_filename):
             frames.append(top)
         top = top.f_back
     if not frames:
-        return "unknown"
+        return ""
     own = (frame for frame in frames if not frame.f_code.co_filename.startswith(_INSTALLED))
     # All of it installed: the outermost is the trigger's own run(), the innermost may be anything.
     found = next(own, frames[-1])
     return f"{found.f_code.co_filename}:{found.f_lineno} in {found.f_code.co_name}"
+
+
+def _code_of(step: object) -> str:
+    """``file:line in function``, where the user's code begins that a step or callback executes."""
+    found = getattr(step, "cr_code", None)  # of a coroutine
+    if found is None:
+        callback = getattr(step, "_callback", None)  # of asyncio's Handle
+        if isinstance(callback, BuiltinFunctionType):
+            return f"{callback.__name__}(), which the loop was to call"
+        found = getattr(callback, "__code__", None)
+    if not isinstance(found, CodeType) or _library(found.co_filename):
+        return ""
+    return f"{found.co_filename}:{found.co_firstlineno} in {found.co_name}"
 
 
 def _library(filename: str) -> bool:
