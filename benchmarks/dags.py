@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["chain", "count_waits", "defer", "fan", "mapped", "moments", "traced_chain"]
+__all__ = ["chain", "count_waits", "defer", "fan", "mapped", "moments", "timeouts", "traced_chain"]
 
 _HEAD = """\
 from roost.dag import DAG, task
@@ -184,6 +184,37 @@ with DAG("{dag_id}", schedule=None, max_active_tasks=100_000, max_active_runs=10
         WaitForOne(task_id=f"t{{number}}", number=number, do_xcom_push=False)
 """
 
+_TIMEOUTS = """\
+import time
+from datetime import UTC, datetime, timedelta
+
+from roost.dag import DAG
+from roost.operators import BaseOperator
+from roost.triggers import DateTimeTrigger
+
+NEVER = datetime(2999, 1, 1, tzinfo=UTC)
+
+
+class WaitInVain(BaseOperator):
+    def __init__(self, number, **kwargs):
+        super().__init__(**kwargs)
+        self.number = number
+
+    def execute(self, context):
+        conf = context["dag_run"].conf
+        left = conf["moment"] + conf["step"] * self.number - time.time()
+        timeout = timedelta(seconds=left)
+        self.defer(trigger=DateTimeTrigger(NEVER), method_name="resume", timeout=timeout)
+
+    def resume(self, context, event=None):
+        return None
+
+
+with DAG("{dag_id}", schedule=None, max_active_tasks=100_000, max_active_runs=100_000):
+    for number in range({size}):
+        WaitInVain(task_id=f"t{{number}}", number=number, do_xcom_push=False)
+"""
+
 
 def chain(dag_id: str, size: int) -> str:
     """``size`` no-op tasks, one after the other."""
@@ -219,3 +250,9 @@ def moments(dag_id: str, size: int, witness: Path) -> str:
     """Tasks that wait one after the other, in the lane ``conf["kind"]``, ``conf["step"]`` seconds
     apart from ``conf["moment"]``; each writes when its event happened and when it was resumed."""
     return _MOMENTS.format(dag_id=dag_id, size=size, witness=str(witness))
+
+
+def timeouts(dag_id: str, size: int) -> str:
+    """Tasks whose waits time out one after the other, ``conf["step"]`` seconds apart from
+    ``conf["moment"]``; they fail."""
+    return _TIMEOUTS.format(dag_id=dag_id, size=size)

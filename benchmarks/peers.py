@@ -75,6 +75,28 @@ FIGURES: dict[str, Figure] = {
         "the same, p99 of the last quarter", "ms", "lower", 1000, None
     ),
     "timers_together_per_s": Figure("10,000 timers due together: fired", "/s", "higher", 5000, 100),
+    "failover_runner_killed_s": Figure(
+        "runner killed -> its 1,000 triggers run again", "s", "lower", 2, None
+    ),
+    "failover_runner_stopped_s": Figure("runner stopped -> the same", "s", "lower", 2, None),
+    "failover_triggerer_killed_s": Figure(
+        "triggerer killed -> its half of 1,000 run at the other", "s", "lower", 15, None
+    ),
+    "failover_host_lost_s": Figure("host lost -> the same", "s", "lower", 15, None),
+    "failover_even_s": Figure(
+        "a second triggerer joins -> 45-55 % of 1,000 are its own", "s", "lower", 5, None
+    ),
+    "failover_larger_part_pct": Figure("the same: larger part", "%", "lower", 55, None),
+    "timeouts_p50_ms": Figure(
+        "wait timed out -> its task has failed, p50", "ms", "lower", None, None
+    ),
+    "timeouts_p99_ms": Figure("the same, p99", "ms", "lower", 1000, None),
+    "timeouts_max_ms": Figure("the same, greatest of 100", "ms", "lower", 1000, None),
+    "timeouts_together_p50_ms": Figure(
+        "1,000 waits time out together -> failed, p50", "ms", "lower", None, None
+    ),
+    "timeouts_together_p99_ms": Figure("the same, p99", "ms", "lower", 1000, None),
+    "timeouts_together_max_ms": Figure("the same, the last", "ms", "lower", 1000, None),
     "idle_mb": Figure("idle: memory of all daemons", "MB", "lower", 100, 909),
     "idle_after_80_mb": Figure("the same after 80 tasks", "MB", "lower", None, 1636),
     "idle_cpu_pct": Figure("idle: CPU of one core", "%", "lower", 0.5, 8),

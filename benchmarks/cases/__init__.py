@@ -7,6 +7,7 @@ from benchmarks.cases import (
     chain,
     defer,
     events,
+    failover,
     fan,
     growth,
     idle,
@@ -32,5 +33,6 @@ CASES: dict[str, Case] = {
     "capacity": capacity.measure,
     "events": events.measure,
     "timers": timers.measure,
+    "failover": failover.measure,
     "idle": idle.measure,
 }

@@ -6,6 +6,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from threading import Event
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from roost.models.engine import Sql, transact
 from roost.support.clock import SECOND, now_us
 from tests.support.waiting import wait_until
 
-__all__ = ["lateness", "measure"]
+__all__ = ["Sample", "lateness", "measure", "sampled"]
 
 _PENDING = {"postgresql": 1_000_000, "sqlite": 100_000}
 _RATE = 2_000  # due in a second
@@ -98,17 +99,11 @@ def _due(bench: Bench, site: Site, run: int, first: int, number: int, step: int)
     if now_us() > start:
         raise RuntimeError("the first were due before all were written")
     end = start + number * step
-    stop = Event()
-    with ThreadPoolExecutor(1) as pool:
-        sampling = pool.submit(_sample, site, stop)
-        try:
-            time.sleep((start - now_us()) / SECOND)
-            span = site.span()
-            time.sleep(max(0, end - now_us()) / SECOND)
-            wait_until(lambda: site.rows(_LEFT, **window)[0].n == 0, 120, "all timers to fire")
-        finally:
-            stop.set()
-        samples = sampling.result()
+    with sampled(site, _SEEN) as samples:
+        time.sleep((start - now_us()) / SECOND)
+        span = site.span()
+        time.sleep(max(0, end - now_us()) / SECOND)
+        wait_until(lambda: site.rows(_LEFT, **window)[0].n == 0, 120, "all timers to fire")
     events = site.rows(_EVENTS, **window)
     if len(events) != number:
         raise RuntimeError(f"{len(events)} events of {number} timers")
@@ -126,19 +121,35 @@ def _due(bench: Bench, site: Site, run: int, first: int, number: int, step: int)
     return bench.record(run, figures, span)
 
 
-def _sample(site: Site, stop: Event) -> list[Sample]:
-    """Which events others can see, again and again: what commits late is not taken for early.
+@contextmanager
+def sampled(site: Site, seen: Sql) -> Iterator[list[Sample]]:
+    """Which rows others can see, again and again: what commits late is not taken for early.
 
-    One look after ``stop`` is the last, which sees every event that was there when it was set.
+    Args:
+        seen: gives the database's clock and the greatest id of a table.
+
+    Yields:
+        A list that is filled, in the order of time, when the block has ended; the last look sees
+        every row that was there at the end of the block.
     """
     samples: list[Sample] = []
-    stopping = False
-    while not stopping:
-        stopping = stop.wait(_SAMPLE_S)
-        (row,) = site.rows(_SEEN)
-        if row.last is not None:
-            samples.append(Sample(row.at, row.last))
-    return samples
+    stop = Event()
+
+    def look_on() -> None:
+        stopping = False
+        while not stopping:
+            stopping = stop.wait(_SAMPLE_S)
+            (row,) = site.rows(seen)
+            if row.last is not None:
+                samples.append(Sample(row.at, row.last))
+
+    with ThreadPoolExecutor(1) as pool:
+        looking = pool.submit(look_on)
+        try:
+            yield samples
+        finally:
+            stop.set()
+        looking.result()
 
 
 def lateness(samples: Sequence[Sample], events: Sequence[tuple[int, int]]) -> list[float]:

@@ -16,6 +16,7 @@ from benchmarks.site import Server
 _EXPECTED = {
     "timers": {name for name in FIGURES if name.startswith("timers_")},
     "events": {name for name in FIGURES if "_resumed_p" in name},
+    "failover": {name for name in FIGURES if name.startswith(("failover_", "timeouts_"))},
 }
 
 
@@ -29,7 +30,13 @@ def server() -> Iterator[Server]:
 @pytest.mark.skipif(os.geteuid() != 0, reason="daemons hide their memory from all but root")
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
-    ("case", "kind"), [("timers", "sqlite"), ("timers", "postgresql"), ("events", "sqlite")]
+    ("case", "kind"),
+    [
+        ("timers", "sqlite"),
+        ("timers", "postgresql"),
+        ("events", "sqlite"),
+        ("failover", "postgresql"),
+    ],
 )
 def test_a_case_in_small(server: Server, case: str, kind: str) -> None:
     """What goes wrong in a case is raised by it; statements that differ run on both databases."""

@@ -52,6 +52,7 @@ def test_every_figure_that_the_table_shows_is_measured() -> None:
     source = "".join(path.read_text() for path in cases)
     written = "".join(source.replace("{what}", what) for what in ("tasks", "runs", "mapped"))
     written += "".join(source.replace("{kind}", kind) for kind in ("external", "poll", "timer"))
+    written += "".join(source.replace("{name}", name) for name in ("killed", "stopped"))
     assert [name for name in FIGURES if f'"{name}"' not in written] == []
 
 
@@ -65,6 +66,7 @@ def test_every_figure_that_the_table_shows_is_measured() -> None:
         dags.defer("a", 2, Path("/x")),
         dags.count_waits("a", Path("/x")),
         dags.moments("a", 2, Path("/x")),
+        dags.timeouts("a", 2),
     ],
 )
 def test_the_dag_files_are_python(source: str) -> None:
