@@ -114,7 +114,8 @@ class RunnerProcess:
     ) -> None:
         """Have the runner call ``on_kill()`` of one trigger."""
         spec = self.spec(trigger_id, cls, epoch, kwargs)
-        self.send(Kill([spec], round(timeout_s * 1e6), self._sources()))
+        self.send(Start([], self._sources()))
+        self.send(Kill([spec], round(timeout_s * 1e6)))
 
     def _sources(self) -> list[Source]:
         sent, self._sent_source = self._sent_source, True

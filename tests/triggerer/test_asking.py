@@ -95,6 +95,22 @@ class Sets(Named):
         yield TriggerEvent()
 
 
+class PullsMuch(Named):
+    async def run(self):
+        yield TriggerEvent(len(await self.xcom_pull(["first"] * 70, key="large")))
+
+
+class Large(BaseTrigger):
+    def __init__(self, text):
+        self.text = text
+
+    def serialize(self):
+        return ("Large", {"text": self.text})
+
+    async def run(self):
+        yield TriggerEvent(len(self.text))
+
+
 class FromThread(Named):
     """Its thread is still waiting for an answer when the trigger ends."""
 
@@ -289,3 +305,19 @@ def test_the_triggerer_answers_from_the_database(
     assert "isn't defined" in events[missing]["error"]
     assert "***" in events[tells]["error"]
     assert "s3cret-pw" not in events[tells]["error"] + triggerer.output
+
+
+def test_what_fits_into_no_message_hurts_nobody(
+    database_url: str, roost_home: Path, daemons: Daemons
+) -> None:
+    """D5: too many XComs at once fail who asks for them; arguments of many come in pieces."""
+    world = World(database_url, roost_home / "dags", CODE)
+    _push(database_url, {"large": "x" * 1_000_000})
+    large = world.defer([{"cls": "Large", "kwargs": {"text": "x" * 1_000_000}}] * 70)
+    (pulls,) = world.defer([{"cls": "PullsMuch"}])
+    triggerer = daemons.start("triggerer")
+    wait_until(lambda: len(world.events()) == 71, timeout=90, what="events of all")
+    events = world.events()
+    assert {events[number]["value"] for number in large} == {1_000_000}
+    assert "pull fewer XComs at once" in events[pulls]["error"]
+    assert triggerer.process.poll() is None

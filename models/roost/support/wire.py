@@ -242,6 +242,15 @@ class TriggerSpec(msgspec.Struct, omit_defaults=True):
     error: str | None = None  # why it cannot be run
     watcher: str = ""
 
+    @property
+    def size(self) -> int:
+        """Its values, in bytes."""
+        size = len(bytes(self.kwargs))
+        if self.start is not None:
+            size += len(bytes(self.start.kwargs))
+            size += 0 if self.start.task is None else len(bytes(self.start.task.conf))
+        return size
+
 
 class TriggerReport(msgspec.Struct, omit_defaults=True):
     """What became of a trigger: it fired with a payload, it failed, or it ended its task (D11).

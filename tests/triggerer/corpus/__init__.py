@@ -97,6 +97,7 @@ FAMILIES: dict[str, dict[str, Kind]] = {
         "PayloadRaises": failed("ZeroDivisionError"),
         "Raw": fired(),
         "MemoryHog": failed("MemoryError", "bytearray"),
+        "ManyXComs": failed("at most 33,554,432 go with one event"),
     },
     "cancels": {
         "Swallows": ended("does not end when cancelled and is dropped"),
@@ -161,6 +162,7 @@ FAMILIES: dict[str, dict[str, Kind]] = {
         "ExitsInThread": fired(),
         "RaisesInThread": failed("SystemExit: 3"),
         "LeaksFiles": fired(),
+        "WritesToAllPipes": Kind("undone", "wrote to a descriptor that is not its own"),
         "ReadsStdin": failed("EOFError", "input()"),
     },
     "patches": {

@@ -3,10 +3,10 @@
 # These files stand in for users' files, which nobody lints or annotates.
 # mypy: ignore-errors
 
-import asyncio, os, sys, threading, time
+import asyncio, contextlib, os, stat, sys, threading, time
 from pathlib import Path
 
-from roost.dag.trigger import BaseTrigger, TriggerEvent
+from roost.dag.trigger import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
 
 class Named(BaseTrigger):

@@ -92,3 +92,9 @@ class Raw(Named):
 class MemoryHog(Named):
     async def run(self):
         yield TriggerEvent(bytearray(1 << 60))
+
+
+class ManyXComs(Named):
+    async def run(self):
+        text = "x" * 1_000_000
+        yield TaskSuccessEvent(xcoms={f"part {number}": text for number in range(70)})

@@ -145,6 +145,17 @@ class LeaksFiles(Named):
         yield TriggerEvent("well")
 
 
+class WritesToAllPipes(Named):
+    """As if it took numbers of descriptors for its own that were closed and given anew."""
+
+    async def run(self):
+        for number in range(3, 100):
+            with contextlib.suppress(OSError):
+                if stat.S_ISFIFO(os.fstat(number).st_mode):
+                    os.write(number, b"a line of text\n")
+        yield TriggerEvent("well")
+
+
 class ReadsStdin(Named):
     async def run(self):
         input()

@@ -23,6 +23,7 @@ from roost.dag.trigger import BaseTaskEndEvent, BaseTrigger, TriggerEvent
 from roost.dag.xcom_value import encode as encode_xcom
 from roost.exceptions import RoostException, ValueNotStorable
 from roost.support import typedjson
+from roost.support.frames import MAX_FRAME
 from roost.support.masking import mask_also, secrets_in
 from roost.support.storable import storable
 from roost.support.wire import TriggerReport, TriggerSpec
@@ -59,6 +60,8 @@ CLEANUP_S = 10.0
 _OURS = os.path.dirname(__file__) + os.sep
 _MAX_ERROR = 64 * 1024
 _MAX_REASON = 1_000
+# Of one event together: it goes in one message, and ends in one row.
+_MAX_XCOMS = MAX_FRAME // 2
 _HOW_TO_YIELD = (
     "run() of {name} is not an async generator: declare it `async def run(self)` and "
     "`yield TriggerEvent(...)` instead of returning it"
@@ -334,7 +337,12 @@ def _end(event: BaseTaskEndEvent, case: Case) -> TriggerReport:
     if event.reason is not None:
         reason = storable(mask_also(str(event.reason), case.secrets))[:_MAX_REASON]
     xcoms = [encode_xcom(case.label, key, value) for key, value in event.xcoms.items()]
-    return TriggerReport(case.trigger_id, case.epoch, event.kind, error=reason, xcoms=xcoms)
+    report = TriggerReport(case.trigger_id, case.epoch, event.kind, error=reason, xcoms=xcoms)
+    if report.size > _MAX_XCOMS:
+        raise ValueNotStorable(
+            f"its XComs have {report.size:,} bytes, at most {_MAX_XCOMS:,} go with one event"
+        )
+    return report
 
 
 async def clean(

@@ -11,6 +11,7 @@ from roost.models.answers import ReadingAnswers
 from roost.models.engine import Tx
 from roost.models.queries import triggers
 from roost.support.crypto import Keyring
+from roost.support.frames import FrameTooLarge
 from roost.support.service import Wake
 from roost.support.wire import Reply, XComPull
 from roost.triggerer.database import Database
@@ -54,7 +55,7 @@ class Inquiries:
                 for (keeper, generation, ask), reply in zip(batch, replies, strict=True):
                     if keeper.generation == generation:  # else its asker died with its runner
                         with contextlib.suppress(RunnerGone):
-                            await keeper.send(Answer(ask.number, reply))
+                            await _answer(keeper, ask, reply)
 
     async def _reply(self, asked: list[Ask]) -> list[Reply]:
         try:
@@ -79,3 +80,12 @@ class Inquiries:
             return self._answers.reply(tx, place, ask.request)
         except RoostException as error:
             return Reply(error=str(error))
+
+
+async def _answer(keeper: Keeper, ask: Ask, reply: Reply) -> None:
+    """Send a reply; what is too large to be sent is told to the trigger instead."""
+    try:
+        await keeper.send(Answer(ask.number, reply))
+    except FrameTooLarge as error:
+        refusal = Reply(error=f"{error}; pull fewer XComs at once, or smaller ones")
+        await keeper.send(Answer(ask.number, refusal))

@@ -59,6 +59,8 @@ _MOST_UNREAD = 8 << 20
 # So many short-lived runners in a row may be killed from outside before triggers are suspected.
 _OUTSIDE = 4
 _CHUNK = 1 << 18
+# Nothing that a watchdog tells is longer.
+_LONGEST_NOTE = 1 << 16
 
 
 class RunnerGone(Exception):
@@ -220,6 +222,7 @@ class Keeper:
 
         Raises:
             RunnerGone: there is no runner, or it ended meanwhile.
+            FrameTooLarge: the message is.
         """
         child = self._child
         while child is not None and child.unread_bytes > _MOST_UNREAD:
@@ -342,14 +345,23 @@ class Keeper:
         group.cancel_scope.cancel()
 
     async def _read_notes(self, child: _Child) -> None:
-        frames = FrameBuffer()
+        frames = FrameBuffer(_LONGEST_NOTE)
         while True:
             await anyio.wait_readable(child.notes)
             data = os.read(child.notes, _CHUNK)
             if not data:
                 return
-            for body in frames.feed(data):
-                self._take(child, decode_from_runner(body))
+            try:
+                for body in frames.feed(data):
+                    self._take(child, decode_from_runner(body))
+            except (FrameTooLarge, msgspec.DecodeError) as error:
+                # Who it blocks is heard of again from the next note on.
+                frames = FrameBuffer(_LONGEST_NOTE)
+                log.warning(
+                    "what trigger runner %d tells of who blocks it is no message, as if a trigger "
+                    "wrote to a descriptor that is not its own: %s",
+                    child.process.pid, error,
+                )  # fmt: skip
 
     def _take(self, child: _Child, message: FromRunner) -> None:
         match message:

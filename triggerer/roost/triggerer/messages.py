@@ -81,7 +81,7 @@ class Setup(msgspec.Struct, tag=True):
 
 
 class Start(msgspec.Struct, tag=True):
-    """Triggers to run, with the DAG file versions they need that were not sent before."""
+    """Triggers to run, and DAG file versions that these or later ones need."""
 
     specs: list[TriggerSpec]
     sources: list[Source] = []
@@ -109,13 +109,11 @@ class Kill(msgspec.Struct, tag=True):
 
     Attributes:
         specs: what they are, should they not run; the epochs are those of the kills.
-        sources: as in :class:`Start`.
         timeout_us: bounds each call.
     """
 
     specs: list[TriggerSpec]
     timeout_us: int
-    sources: list[Source] = []
 
 
 class Killed(msgspec.Struct, tag=True):

@@ -300,8 +300,6 @@ class Runner(asyncio.Protocol):
     def _kill_some(self, kill: Kill) -> None:
         if self._group is None or self._registry is None:
             return  # stopping; the next runner is told
-        for source in kill.sources:
-            self._registry.add(source)
         for spec in kill.specs:
             killing = Killing(spec.epoch, kill.timeout_us / 1e6, self.journal.say, self._killed)
             case = self.cases.get(spec.trigger_id)

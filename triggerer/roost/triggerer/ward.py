@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterator
 
 from roost.support.wire import TriggerSpec
 from roost.triggerer.keeper import Keeper, RunnerGone
@@ -20,6 +20,8 @@ _RUNNER_IDLE_S = 60.0
 # As many versions of DAG files may stay in a runner although no trigger of it needs them.
 _SPARE_SOURCES = 16
 _SLACK = 500
+# Arguments in one message: a megabyte each for hundreds of triggers fits into no frame.
+_MOST_BYTES = 8 << 20
 
 
 class Ward:
@@ -67,8 +69,9 @@ class Ward:
         for spec in specs:  # one string for all: there are thousands
             self._code[spec.trigger_id] = sys.intern(spec.code_hash)
         with contextlib.suppress(RunnerGone):
-            await self.keeper.send(Start(specs, found))
-            self._sent_sources.update((source.code_hash, None) for source in found)
+            await self._send_sources(found)
+            for some in _slices(specs):
+                await self.keeper.send(Start(some))
             await self._forget_sources()
 
     async def kill(self, specs: list[TriggerSpec], timeout_us: int, sources: SourcesFn) -> None:
@@ -80,8 +83,14 @@ class Ward:
             self.running.pop(spec.trigger_id, None)
             self.killing[spec.trigger_id] = spec.epoch
         with contextlib.suppress(RunnerGone):
-            await self.keeper.send(Kill(specs, timeout_us, found))
-            self._sent_sources.update((source.code_hash, None) for source in found)
+            await self._send_sources(found)
+            for some in _slices(specs):
+                await self.keeper.send(Kill(some, timeout_us))
+
+    async def _send_sources(self, sources: list[Source]) -> None:
+        for source in sources:  # one at a time: a zip has megabytes
+            await self.keeper.send(Start([], [source]))
+            self._sent_sources[source.code_hash] = None
 
     async def _missing(self, specs: list[TriggerSpec], sources: SourcesFn) -> list[Source] | None:
         """The code of these that the runner does not have; None: there is no runner to send it
@@ -147,3 +156,17 @@ class Ward:
             self._together.clear()
             self.running.clear()
             self.killing.clear()
+
+
+def _slices(specs: list[TriggerSpec]) -> Iterator[list[TriggerSpec]]:
+    """All of these, as many at once as fit into a message well."""
+    some: list[TriggerSpec] = []
+    size = 0
+    for spec in specs:
+        if some and size + spec.size > _MOST_BYTES:
+            yield some
+            some, size = [], 0
+        some.append(spec)
+        size += spec.size
+    if some:
+        yield some
