@@ -250,6 +250,14 @@ class Triggerer(_Section, frozen=True):
             "third fails its task.",
         ),
     ] = 1.0
+    runner_memory_mb: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="MiB by which a runner may grow above what it takes when it is empty; "
+            "with more it is replaced, and the trigger that does it is looked for. 0: no limit.",
+        ),
+    ] = 4096
     on_kill_timeout: Annotated[
         float,
         Meta(

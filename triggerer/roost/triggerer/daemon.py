@@ -277,6 +277,7 @@ class Triggerer:
                 round(self._config.triggerer.stream_ack_timeout * 1e6),
             ),
             self._runner_env(),
+            memory_mb=self._config.triggerer.runner_memory_mb,
             on_reports=lambda message: outbox().put(message.reports),
             on_blocked=lambda note: self._on_blocked(lanes(), ward, note),
             on_asked=lambda ask: self._inquiries.put(keeper, ask),

@@ -42,7 +42,7 @@ from roost.triggerer.messages import (
     Words,
     decode_from_runner,
 )
-from roost.triggerer.pulse import LOOK_S, Pulse, sample
+from roost.triggerer.pulse import LOOK_S, Pulse, memory_mb, sample
 
 __all__ = ["Death", "Keeper", "RunnerGone"]
 
@@ -120,6 +120,8 @@ class _Child:
         self.less = anyio.Event()  # something was written, or never will be
         self.pulse = Pulse()
         self.fate = ""  # why we killed it
+        self.empty_mb: float | None = None  # its memory before it had a trigger
+        self.swollen = False  # killed for its memory: whose step it is in says nothing
         self.blocking: Blocked | None = None  # the trigger that keeps its loop from turning
 
     def close(self) -> None:
@@ -129,6 +131,8 @@ class _Child:
 
     def culprit(self) -> tuple[int, bool]:
         """Whose step, or else whose import, was executing when the runner ended; 0: nobody's."""
+        if self.swollen:
+            return 0, False
         step, importing = memoryview(self.slot[:SLOT_BYTES]).cast("q")
         blocking = 0 if self.blocking is None else self.blocking.trigger_id or 0
         if not step and self.fate:
@@ -151,6 +155,7 @@ class Keeper:
     Args:
         setup: the first message to every runner.
         env: environment of the runner; holds no secret of ours.
+        memory_mb: MiB that a runner may grow by; 0: as many as there are.
         on_reports: takes what became of triggers.
         on_blocked: takes notes of the runner's watchdog.
         on_asked: takes what triggers ask; it is answered with an ``Answer``.
@@ -168,6 +173,7 @@ class Keeper:
         setup: Setup,
         env: dict[str, str],
         *,
+        memory_mb: int,
         on_reports: Callable[[Reports], None],
         on_blocked: Callable[[Blocked], None],
         on_asked: Callable[[Ask], None],
@@ -181,6 +187,7 @@ class Keeper:
     ) -> None:
         self._setup = setup
         self._env = env
+        self._memory_mb = memory_mb
         self._on_reports = on_reports
         self._on_blocked = on_blocked
         self._on_asked = on_asked
@@ -285,7 +292,7 @@ class Keeper:
         async with anyio.create_task_group() as group:
             group.start_soon(self._write_line, child)
             group.start_soon(self._read_notes, child)
-            group.start_soon(self._watch_silence, child)
+            group.start_soon(self._watch, child)
             await self._read_line(child, group)
 
     def _end(self, child: _Child, by_itself: bool) -> None:
@@ -308,7 +315,8 @@ class Keeper:
             if by_itself:
                 # SIGKILL comes from outside as a rule: for a full memory, or by hand.
                 outside = status == -signal.SIGKILL and self._failures <= _OUTSIDE
-                suspicious = ready and not outside  # before that no trigger runs in it
+                # Before it is ready no trigger runs in it.
+                suspicious = ready and (child.swollen or not outside)
                 self._on_death(Death(what, culprit or None, importing, suspicious))
         self._on_change()
 
@@ -383,12 +391,29 @@ class Keeper:
             case Words():
                 self._on_words(message)
 
-    async def _watch_silence(self, child: _Child) -> None:
-        """Kill a runner that hangs; how that is told from a busy machine: :mod:`.pulse`."""
+    async def _watch(self, child: _Child) -> None:
+        """Kill a runner that hangs, or grows too much.
+
+        How a hang is told from a busy machine: :mod:`roost.triggerer.pulse`.
+        """
         while True:
             await anyio.sleep(LOOK_S)
-            trouble = child.pulse.look(sample(child.process.pid))
+            trouble = child.pulse.look(sample(child.process.pid)) or self._growth(child)
             if trouble is not None:
                 child.fate = f"was killed because {trouble}"
                 child.kill()
                 return
+
+    def _growth(self, child: _Child) -> str | None:
+        """What is wrong with its memory, in words; None while nothing is."""
+        used = memory_mb(child.process.pid) if child.pulse.ready and self._memory_mb else 0.0
+        if child.empty_mb is None:
+            child.empty_mb = used or None
+            return None
+        if used - child.empty_mb <= self._memory_mb:
+            return None
+        child.swollen = True
+        return (
+            f"it had grown to {used:.0f} MiB, {used - child.empty_mb:.0f} more than when it was "
+            f"empty (triggerer.runner_memory_mb = {self._memory_mb})"
+        )

@@ -10,15 +10,26 @@ A process that is stopped (SIGSTOP) is another case: it will not go on by itself
 
 from __future__ import annotations
 
+import os
 from typing import NamedTuple
 
-__all__ = ["LOOK_S", "SILENCE_S", "STARTING_S", "STOPPED_S", "Pulse", "Sample", "sample"]
+__all__ = [
+    "LOOK_S",
+    "SILENCE_S",
+    "STARTING_S",
+    "STOPPED_S",
+    "Pulse",
+    "Sample",
+    "memory_mb",
+    "sample",
+]
 
 LOOK_S = 0.25
 SILENCE_S = 5.0
 # Until the first word a cold disk may have to give all of Python.
 STARTING_S = 10.0
 STOPPED_S = 1.0
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class Sample(NamedTuple):
@@ -46,6 +57,15 @@ def sample(pid: int) -> Sample | None:
     except (OSError, ValueError, IndexError):
         return None
     return Sample(state.decode(), int(ran), int(starved))
+
+
+def memory_mb(pid: int) -> float:
+    """The resident memory of a process in MiB; 0 when there is none."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb", buffering=0) as file:
+            return int(file.read().split()[1]) * _PAGE / (1 << 20)
+    except (OSError, IndexError):
+        return 0.0
 
 
 class Pulse:
