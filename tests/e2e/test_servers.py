@@ -66,6 +66,8 @@ def test_a_notify_wakes_a_task(told: Told, databases: Databases) -> None:
             wait_until(lambda: db.execute(listens).fetchall(), what="it to listen")
             db.execute("NOTIFY jobs, 'now'")
             assert result() == {"channel": "jobs", "payload": "now"}
+            ours = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'roost triggerer'"
+            wait_until(lambda: not db.execute(ours).fetchall(), what="it to hang up")
 
 
 def test_wrong_credentials_fail_the_task_with_one_line(

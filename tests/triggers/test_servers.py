@@ -8,8 +8,19 @@ import logging
 import pytest
 
 from roost.exceptions import RoostException
+from roost.triggerer.case import CURRENT
+from roost.triggerer.steps import task_factory
 from roost.triggers import servers
-from roost.triggers.servers import Hub, Patience, client_library, join, leave, one_line
+from roost.triggers.servers import (
+    Hub,
+    Patience,
+    client_library,
+    end_task,
+    join,
+    leave,
+    one_line,
+    start_task,
+)
 
 
 class Counted(Hub):
@@ -38,6 +49,38 @@ def test_a_hub_lives_from_its_first_user_to_its_last() -> None:
         assert (Counted.made, Counted.closed) == (3, 2)
 
     asyncio.run(main())
+
+
+class Keeping(Hub):
+    """Keeps a task going that is no trigger's, as those with a connection do."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.task: asyncio.Task[None] = start_task(asyncio.sleep(3600), f"keeping-{key}")
+
+    async def close(self) -> None:
+        await end_task(self.task)
+
+
+def test_the_last_trigger_to_leave_ends_what_the_hub_has_started(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """D9: in a runner, where no trigger may cancel tasks that are not its own."""
+
+    async def trigger() -> asyncio.Task[None]:
+        CURRENT.set(7)
+        hub = join(Keeping, "a")
+        await asyncio.sleep(0)
+        await leave(hub)
+        return hub.task
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(task_factory)
+        assert (await loop.create_task(trigger(), name="trigger-7")).cancelled()
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+    assert "not its own" not in caplog.text
 
 
 def test_the_trouble_of_many_is_one_pause(caplog: pytest.LogCaptureFixture) -> None:

@@ -10,7 +10,14 @@ from typing import Any, NamedTuple
 
 from roost.dag.connection import Connection
 from roost.exceptions import RoostException
-from roost.triggers.servers import Hub, Patience, client_library, one_line, start_task
+from roost.triggers.servers import (
+    Hub,
+    Patience,
+    cancel_task,
+    client_library,
+    one_line,
+    start_task,
+)
 
 __all__ = ["Consumers", "Taken", "described"]
 
@@ -149,7 +156,7 @@ class Consumers(Hub):
             self._connection = await self._mended(made, "", arguments["virtualhost"])
             self._connection.close_callbacks.add(self._lost)
         finally:
-            task.cancel()
+            cancel_task(task)
 
     def _lost(self, connection: Any, _reason: BaseException | None) -> None:
         if connection is self._connection:

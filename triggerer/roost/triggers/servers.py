@@ -24,6 +24,7 @@ from roost.exceptions import RoostException
 __all__ = [
     "Hub",
     "Patience",
+    "cancel_task",
     "client_library",
     "end_task",
     "join",
@@ -167,7 +168,8 @@ async def leave(hub: Hub) -> None:
     if not hub.users:
         for place in [place for place, other in _hubs.items() if other is hub]:
             del _hubs[place]
-        await hub.close()
+        # What it cancels is nobody's, and no trigger may cancel what is not its own.
+        await start_task(hub.close(), f"closing-{hub.key}")
 
 
 def start_task(coro: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
@@ -175,8 +177,13 @@ def start_task(coro: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
     return Context().run(asyncio.get_running_loop().create_task, coro, name=name)
 
 
+def cancel_task(task: asyncio.Task[None]) -> None:
+    """Cancel what :func:`start_task` has started, in nobody's name: a trigger may not."""
+    Context().run(task.cancel)
+
+
 async def end_task(task: asyncio.Task[None]) -> None:
     """Cancel a task and wait for its end."""
-    task.cancel()
+    cancel_task(task)
     with suppress(asyncio.CancelledError):
         await asyncio.wait([task])
