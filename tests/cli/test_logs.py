@@ -6,6 +6,8 @@ import socket
 import threading
 from pathlib import Path
 
+import pytest
+
 from roost.support.logfile import log_path
 from tests.cli.seed import MOMENT, Seed, chain
 
@@ -90,6 +92,18 @@ def test_the_log_tells_of_an_end_that_the_task_could_not_write(seed: Seed) -> No
     )
     # What the task wrote itself is not said twice.
     assert seed.cli("tasks", "logs", "a", "r", "x").stdout == "two\nValueError: no\n"
+
+
+@pytest.mark.parametrize("state", ["success", "skipped"])
+def test_an_end_by_a_trigger_or_a_user_is_no_error_where_it_is_none(seed: Seed, state: str) -> None:
+    """D11: what a trigger ended well is told as such, too."""
+    seed.dags(chain("a", "x"))
+    seed.instance(seed.run("a", "r"), "x", state=state, try_number=1, start_date=MOMENT)
+    write(seed, 1, b"one\n")
+    fail(seed, "ended by its trigger", state=state)
+    assert seed.cli("tasks", "logs", "a", "r", "x").stdout == (
+        f"one\n[2026-01-05T06:00:00.000+0000] INFO - {state}: ended by its trigger\n"
+    )
 
 
 def test_how_a_failed_task_ended_is_told_even_without_its_log(seed: Seed) -> None:

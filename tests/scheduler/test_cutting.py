@@ -45,7 +45,9 @@ def test_a_run_that_takes_too_long_fails_h11(world: World) -> None:
     world.turns()
     assert world.run_state(key) == "running"
     world.clock.advance(1)
-    assert world.turn().wished
+    report = world.turn()
+    assert report.wished
+    assert report.deferred
     world.turns()
     assert world.states() == {
         "done": "success",

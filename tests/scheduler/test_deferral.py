@@ -141,6 +141,7 @@ def test_a_time_out_ends_the_deferral_d6(world: World, retries: int) -> None:
     world.turns()
     assert world.states() == {"a": "deferred"}
     world.clock.advance(1)
+    assert world.turn().deferred  # the triggerer shall look: the trigger holds a connection
     world.turns()
     assert world.states() == {"a": "up_for_retry" if retries else "failed"}
     assert world.fetch("SELECT * FROM trigger") == []

@@ -41,8 +41,8 @@ def logs(
     """Print the log of a task instance.
 
     A resume after a deferral appends to the log of its try, and so does the triggerer of this host
-    with what the trigger says, marked [trigger ID]. How a failed try ended comes last,
-    where the task could not write it itself: its process was killed, or its trigger failed.
+    with what the trigger says, marked [trigger ID]. How a try ended comes last, where the task
+    could not write it itself: its process was killed, its trigger or a user ended it.
     """
     names = (dag_id, run_id, task_id, map_index)
     filter_ = masking.Filter()
@@ -86,7 +86,7 @@ def _copy(log: BinaryIO, filter_: masking.Filter) -> bool:
 
 
 def _show_end(engine: Engine, row: Any, number: int, path: Path) -> None:
-    """Print why a try failed, unless the log says so itself."""
+    """Print why a try ended, unless the log says so itself."""
     if row is None:
         return
     with read(engine) as tx:
@@ -95,7 +95,8 @@ def _show_end(engine: Engine, row: Any, number: int, path: Path) -> None:
     if end is None or _last_line(reason) in masking.mask(_tail(path)):
         return
     at = from_us(end.at).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
-    click.echo(f"[{at}+0000] ERROR - {end.to_state}: {reason}")
+    level = "INFO" if end.to_state in (State.SUCCESS, State.SKIPPED) else "ERROR"
+    click.echo(f"[{at}+0000] {level} - {end.to_state}: {reason}")
 
 
 def _show_elsewhere(engine: Engine, row: Any) -> None:

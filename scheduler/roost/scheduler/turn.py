@@ -101,7 +101,7 @@ class Turn:
         more: a step left work behind; the next turn follows at once.
         released: pool slots given back in this turn, by pool, in hundredths.
         let_go_of: ends of dispatches of tasks with ``max_active_tis_per_dag``, by task.
-        deferred: triggers were created: the triggerer shall look.
+        deferred: triggers were created, or are not waited for any more: the triggerer shall look.
         failing: runs with fail_fast in which a task failed for good.
         wished: somebody wants tasks to end that a worker may have: the worker shall look.
         deadlines: how many were created, missed, and not missed (H22).

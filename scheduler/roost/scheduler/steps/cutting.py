@@ -56,9 +56,9 @@ def _cut(turn: Turn, run: ActiveRun, wish: str, spares: Callable[[SerializedTask
             continue  # a mapped task whose instances are on the board, or one that may go on
         if state not in FINISHED:
             (live if run.has_dispatch(index) else idle).append(index)
-    user_edits.delete_triggers_of(
-        turn.tx, [board.ti_ids[i] for i in idle if board.states[i] == State.DEFERRED]
-    )
+    deferred = [board.ti_ids[i] for i in idle if board.states[i] == State.DEFERRED]
+    user_edits.delete_triggers_of(turn.tx, deferred)
+    turn.deferred |= bool(deferred)
     moved = turn.move(
         Event.MARK_SKIPPED,
         [{"id": board.ti_ids[i], "end_date": turn.now, **MARKED} for i in idle],

@@ -203,5 +203,6 @@ def settle_alarms(turn: Turn) -> None:
             run.board.settle(index, State.SCHEDULED)
             schedule(turn, run, index)
     inbox.delete_triggers(turn.tx, timed_out)
+    turn.deferred |= bool(timed_out)  # what they still do, and hold, ends at once
     miss_deadlines(turn, deadlines)
     time_out(turn, late_runs)
