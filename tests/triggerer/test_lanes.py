@@ -7,12 +7,14 @@ from unittest.mock import AsyncMock, MagicMock
 
 import anyio
 
+from roost.models.queries.triggers import Strike, present
+from roost.support.wire import TriggerReport
 from roost.triggerer.lanes import Lanes
 from roost.triggerer.ward import Ward
 
 
-def test_a_trigger_that_ends_while_it_is_taken_back_ends_nobody() -> None:
-    """invariant S15: its claim is another's, and its event comes too late."""
+def lanes_of(**changed: Any) -> tuple[Lanes, AsyncMock]:
+    """Lanes without a database or a runner, and what takes triggers back from the first runner."""
     wards = Ward(MagicMock(), apart=False), Ward(MagicMock(), apart=True)
     for ward in wards:
         vars(ward)["take_back"] = AsyncMock()
@@ -20,7 +22,13 @@ def test_a_trigger_that_ends_while_it_is_taken_back_ends_nobody() -> None:
     arguments |= {"database": MagicMock(), "wards": wards, "queues": (), "capacity": 10}
     arguments.pop("return")
     arguments["strike_after"] = 1.0
-    lanes = Lanes(**arguments)
+    return Lanes(**arguments | changed), vars(wards[0])["take_back"]
+
+
+def test_a_trigger_that_ends_while_it_is_taken_back_ends_nobody() -> None:
+    """invariant S15: its claim is another's, and its event comes too late."""
+    lanes, _ = lanes_of()
+    wards = lanes.wards
     wards[0].running.update({7: 1, 8: 1})
     answers: list[Any] = [{8: 1}, set(), set()]
 
@@ -32,3 +40,26 @@ def test_a_trigger_that_ends_while_it_is_taken_back_ends_nobody() -> None:
     lanes._db.reading = reading  # type: ignore[method-assign,assignment]
     anyio.run(lanes._reconcile)
     assert wards[0].running == {8: 1}
+
+
+def test_the_third_strike_takes_a_trigger_back_whoever_is_faster() -> None:
+    """D20: its failure may be stored before anything else is looked at."""
+    reported: list[TriggerReport] = []
+
+    def fail(report: TriggerReport) -> None:
+        reported.append(report)
+        lanes.ended(report)  # as the outbox does when it is stored
+
+    lanes, take_back = lanes_of(on_failed=fail)
+    lanes.wards[0].running.update({7: 1, 8: 1})
+    spec = MagicMock(trigger_id=7, epoch=1, watcher="", map_index=-1)
+
+    async def reading(step: Any) -> Any:
+        return {7} if step.func is present else [spec]
+
+    lanes._db.reading = reading  # type: ignore[method-assign,assignment]
+    lanes._db.until_done = AsyncMock(return_value={7: 3})  # type: ignore[method-assign]
+    anyio.run(lanes._strike, [Strike(7, 1, 1, "it blocked")])
+    assert [report.trigger_id for report in reported] == [7]
+    take_back.assert_awaited_once_with([7], [])
+    assert lanes.wards[0].running == {8: 1}

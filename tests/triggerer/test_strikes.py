@@ -110,6 +110,26 @@ class Sleeps(BaseTrigger):
         yield TriggerEvent("well")
 
 
+class Insists(BaseTrigger):
+    '''Blocks, and would go on for ever.'''
+
+    def __init__(self, note):
+        self.note = note
+
+    def serialize(self):
+        return ("Insists", {"note": self.note})
+
+    async def run(self):
+        await asyncio.sleep(0.1)
+        time.sleep(0.5)
+        await asyncio.sleep(3600)
+        yield
+
+    async def cleanup(self):
+        with open(self.note, "a") as file:
+            file.write(f"{self.trigger_id}\\n")
+
+
 class Healthy(Named):
     async def run(self):
         for _ in range(3):
@@ -350,3 +370,25 @@ def test_strikes_outlive_the_triggerer(world: World, daemons: Daemons) -> None:
     assert "time 3 of 3" in triggerer.output
     assert "time 1 of 3" not in triggerer.output
     assert "3 times, the last time: it exited" in str(events[failed]["error"])
+
+
+def test_third_strike_ends_a_trigger_at_once(
+    world: World, daemons: Daemons, tmp_path: Path
+) -> None:
+    """D20: it does not go on in its runner until, or after, the scheduler has taken its event."""
+    note = tmp_path / "note"
+    numbers = world.defer(
+        [{"cls": "Insists", "kwargs": {"note": str(note)}, "strikes": 2, "trouble": "it blocked"}]
+        * 5
+    )
+    note.touch()
+    triggerer = daemons.start("triggerer", env={"ROOST__TRIGGERER__STRIKE_AFTER": "0.3"})
+    events = wait_events(world, *numbers)
+    assert {event["kind"] for event in events.values()} == {"failed"}
+    wait_until(
+        lambda: sorted(note.read_text().split()) == [str(number) for number in numbers],
+        what="all to clean up",
+    )
+    assert not world.count("strikes <> 3")
+    assert "trigger runner" in triggerer.output
+    assert "starting another" not in triggerer.output  # nothing was killed for it

@@ -394,6 +394,7 @@ class Lanes:
         struck = {one.trigger_id: one for one in accused if one.strikes and one.trigger_id in found}
         if not struck:
             return
+        await self._end([one for one in struck if found[one] >= STRIKES])
         for spec in await self._db.reading(partial(self._specs, list(struck))):
             count, trouble = found[spec.trigger_id], struck[spec.trigger_id].trouble
             log.error(
@@ -409,6 +410,15 @@ class Lanes:
                 self._strikes.hold(spec.trigger_id, spec.epoch, time.monotonic() + HOLD_S)
         self._ended -= struck.keys()
         self._moved = True
+
+    async def _end(self, trigger_ids: list[int]) -> None:
+        """Have these go on in no runner, before anything else becomes of them.
+
+        Once its failure is stored a trigger is taken for one that has ended by itself.
+        """
+        for ward in self.wards:
+            if its := [one for one in trigger_ids if one in ward.running]:
+                await self._take_back(ward, its)
 
     def _may_run(self, spec: TriggerSpec) -> bool:
         return spec.strikes < STRIKES or self._is_back(spec)
