@@ -57,7 +57,7 @@ def test_the_third_strike_takes_a_trigger_back_whoever_is_faster() -> None:
     async def reading(step: Any) -> Any:
         return {7} if step.func is present else [spec]
 
-    lanes._db.reading = reading  # type: ignore[method-assign,assignment]
+    lanes._db.reading = reading  # type: ignore[method-assign]
     lanes._db.until_done = AsyncMock(return_value={7: 3})  # type: ignore[method-assign]
     anyio.run(lanes._strike, [Strike(7, 1, 1, "it blocked")])
     assert [report.trigger_id for report in reported] == [7]
