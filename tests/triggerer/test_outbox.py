@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import anyio
 import msgspec
@@ -53,3 +54,48 @@ def test_unstorable_report_fails_its_own_trigger(
     assert {n for n in numbers if events[n]["kind"] == "failed"} == {poison}
     assert "cannot be stored" in events[poison]["error"]
     assert [report.trigger_id for report in done] == numbers
+
+
+class Slow:
+    """A database that takes a batch when it is let."""
+
+    def __init__(self) -> None:
+        self.taken: list[int] = []
+        self.asked = anyio.Semaphore(0)
+        self.may = anyio.Semaphore(0)
+
+    async def until_done(self, step: Any) -> list[int]:
+        self.asked.release()
+        await self.may.acquire()
+        fresh = [one.trigger_id for one in step.keywords["reports"]]
+        fresh = [number for number in fresh if number not in self.taken]
+        self.taken += fresh
+        return fresh
+
+
+def test_a_last_flush_beside_another_loses_nothing_and_tells_nothing_twice() -> None:
+    """S3: at a stop one batch may be on its way; each report is stored and told of once."""
+    told: list[tuple[int, bool]] = []
+
+    def on_stored(batch: list[TriggerReport], stored: set[int]) -> None:
+        told.extend((one.trigger_id, one.trigger_id in stored) for one in batch)
+
+    async def stop() -> None:
+        database = Slow()
+        outbox = Outbox(cast(Database, database), 1, NullStats(), on_stored)
+        outbox.put([TriggerReport(1, 1, "fired")])
+        async with anyio.create_task_group() as group:
+            group.start_soon(outbox.run)
+            await database.asked.acquire()
+            outbox.put([TriggerReport(2, 1, "fired")])
+            group.start_soon(outbox.flush)
+            await anyio.wait_all_tasks_blocked()
+            outbox.put([TriggerReport(3, 1, "fired")])
+            for _ in range(5):
+                database.may.release()
+                await anyio.wait_all_tasks_blocked()
+            group.cancel_scope.cancel()
+        assert sorted(database.taken) == [1, 2, 3]
+
+    anyio.run(stop)
+    assert told == [(1, True), (2, True), (3, True)]

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
+import anyio
 import msgspec
 from sqlalchemy.exc import DBAPIError
 
@@ -50,6 +51,7 @@ class Outbox:
         self._seal = seal
         self._pending: list[TriggerReport] = []
         self._wake = Wake()
+        self._flushing = anyio.Lock()  # the last flush of all comes while another may be at it
 
     def put(self, reports: list[TriggerReport]) -> None:
         """Take reports; they are stored soon."""
@@ -64,22 +66,27 @@ class Outbox:
 
     async def flush(self) -> None:
         """Store everything that is pending."""
-        while self._pending:
-            batch = self._next_batch()
-            stored = await self._store(batch)
-            del self._pending[: len(batch)]
-            for report in batch:
-                if report.trigger_id not in stored:
-                    log.info("the event of trigger %d came too late", report.trigger_id)
-                elif report.kind == "row":
-                    log.debug("trigger %d waits as a row", report.trigger_id)
-                elif report.kind != "failed":
-                    self._stats.incr("triggers.succeeded")
-                else:
-                    self._stats.incr("triggers.failed")
-                    line = (report.error or "").rstrip().rpartition("\n")[2]
-                    log.warning("trigger %d failed: %s", report.trigger_id, line)
-            self._on_stored(batch, stored)
+        async with self._flushing:
+            while self._pending:
+                batch = self._next_batch()
+                stored = await self._store(batch)
+                del self._pending[: len(batch)]
+                for report in batch:
+                    self._tell(report, report.trigger_id in stored)
+                self._on_stored(batch, stored)
+
+    def _tell(self, report: TriggerReport, stored: bool) -> None:
+        """Count and log what became of a report."""
+        if not stored:
+            log.info("the event of trigger %d came too late", report.trigger_id)
+        elif report.kind == "row":
+            log.debug("trigger %d waits as a row", report.trigger_id)
+        elif report.kind != "failed":
+            self._stats.incr("triggers.succeeded")
+        else:
+            self._stats.incr("triggers.failed")
+            line = (report.error or "").rstrip().rpartition("\n")[2]
+            log.warning("trigger %d failed: %s", report.trigger_id, line)
 
     async def _store(self, batch: list[TriggerReport]) -> set[int]:
         """Store a batch; a report that cannot be stored fails its own trigger only."""

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 
+import anyio
 from sqlalchemy.exc import DBAPIError
 
 from roost.models.queries import watchers
@@ -49,6 +50,7 @@ class Sightings:
         self._on_stored = on_stored
         self._pending: list[Sighting] = []
         self._wake = Wake()
+        self._flushing = anyio.Lock()  # the last flush of all comes while another may be at it
 
     def put(self, seen: Seen) -> None:
         """Take what watchers saw; it is stored soon."""
@@ -63,19 +65,23 @@ class Sightings:
 
     async def flush(self) -> None:
         """Store everything that is pending."""
-        while self._pending:
-            batch = self._pending[:_BATCH]
-            stored = await self._store(batch)
-            del self._pending[: len(batch)]
-            self._count(batch, stored)
-            receipts = [
-                (one.trigger_id, one.epoch, one.number, (one.trigger_id, one.number) in stored)
-                for one in batch
-                if one.trouble is None
-            ]
-            for keeper in self._keepers if receipts else ():
-                with contextlib.suppress(RunnerGone):
-                    await keeper.send(Kept(receipts))
+        async with self._flushing:
+            while self._pending:
+                await self._flush_some()
+
+    async def _flush_some(self) -> None:
+        batch = self._pending[:_BATCH]
+        stored = await self._store(batch)
+        del self._pending[: len(batch)]
+        self._count(batch, stored)
+        receipts = [
+            (one.trigger_id, one.epoch, one.number, (one.trigger_id, one.number) in stored)
+            for one in batch
+            if one.trouble is None
+        ]
+        for keeper in self._keepers if receipts else ():
+            with contextlib.suppress(RunnerGone):
+                await keeper.send(Kept(receipts))
 
     def _count(self, batch: list[Sighting], stored: set[_Key]) -> None:
         events = 0
