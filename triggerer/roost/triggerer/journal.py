@@ -29,6 +29,8 @@ LINES_PER_S = 200
 MOST_BYTES = 16 << 20
 _LINE_BYTES = 64 << 10
 _PENDING_BYTES = 4 << 20
+# Of one message, which has its limit: ten thousand that fail at once have much to say.
+_SENT_BYTES = 2 << 20
 _PAUSE_S = 0.05
 _SPEAKERS = 1_000
 _OWN = "roost.triggerer."
@@ -75,6 +77,7 @@ class Journal:
         self._thread = threading.get_ident()
         self._lock = threading.RLock()
         self._speakers: dict[int, _Speaker] = {}
+        self._most_speakers = _SPEAKERS
         self._pending: dict[int, list[str]] = {}
         self._size = 0
         self._timer = False  # a flush is on its way
@@ -120,7 +123,7 @@ class Journal:
             return
         record = logging.LogRecord("roost", logging.INFO, "", 0, text, None, None)
         with self._lock:
-            speaker = self._speakers.setdefault(case.trigger_id, _Speaker(case))
+            speaker = self._added(case)
             lines = _marked(self._own_formatter, record, speaker.mark)
             self._keep(case.trigger_id, [mask_also(line, speaker.secrets) for line in lines])
 
@@ -132,10 +135,10 @@ class Journal:
 
     def ended(self, case: Case) -> None:
         """A trigger is over: its last line may have no end, and something may have been dropped."""
-        speaker = self._speakers.get(case.trigger_id)
-        if speaker is None:
-            return
         with self._lock:
+            speaker = self._speakers.get(case.trigger_id)
+            if speaker is None:
+                return
             rest, speaker.open = speaker.open, ""
             if rest:
                 self._add(case.trigger_id, speaker, [speaker.mark + rest])
@@ -156,21 +159,31 @@ class Journal:
             if case is None or not case.of_task:
                 return None
             with self._lock:
-                speaker = self._speakers.setdefault(trigger_id, _Speaker(case))
+                speaker = self._added(case)
+        return speaker
+
+    def _added(self, case: Case) -> _Speaker:
+        """Who speaks; the lock is held.
+
+        Triggers that ended are kept for what their threads still say, but not for ever.
+        """
+        speaker = self._speakers.get(case.trigger_id)
+        if speaker is None:
+            if len(self._speakers) >= self._most_speakers:
                 self._forget_some()
+            speaker = self._speakers[case.trigger_id] = _Speaker(case)
         return speaker
 
     def _forget_some(self) -> None:
-        """Triggers that ended are kept for what their threads still say, but not for ever."""
-        if len(self._speakers) % _SPEAKERS:
-            return
         over = [
             key for key in self._speakers if self._find(key) is None and key not in self._pending
         ]
         for key in over:
             del self._speakers[key]
+        self._most_speakers = max(_SPEAKERS, 2 * len(self._speakers))
 
     def _add(self, trigger_id: int, speaker: _Speaker, lines: list[str]) -> None:
+        self._speakers.setdefault(trigger_id, speaker)  # or it was forgotten since
         second = int(time.monotonic())
         if second != speaker.second:
             self._tell_dropped(trigger_id, speaker)
@@ -196,8 +209,9 @@ class Journal:
     def _keep(self, trigger_id: int, lines: list[str]) -> None:
         if not lines:
             return
-        self._pending.setdefault(trigger_id, []).extend(map(_sendable, lines))
-        self._size += sum(map(len, lines))
+        sendable = [_sendable(line) for line in lines]
+        self._pending.setdefault(trigger_id, []).extend(sendable)
+        self._size += sum(map(len, sendable))
         if threading.get_ident() != self._thread:
             self._plan()
         elif time.monotonic() - self._sent_at >= _PAUSE_S:
@@ -214,22 +228,29 @@ class Journal:
         self._timer = False
         self.flush()
 
-    def flush(self) -> None:
-        """Send what there is; in the loop's thread."""
+    def flush(self) -> bool:
+        """Send what there is; in the loop's thread. False: there is no room for all of it now."""
         with self._lock:
-            if not self._pending:
-                return
-            batch = [
-                Said(trigger_id, *self._speakers[trigger_id].said, "\n".join(lines) + "\n")
-                for trigger_id, lines in self._pending.items()
-                if trigger_id in self._speakers
-            ]
-            self._sent_at = time.monotonic()
-            if self._send(batch):
-                self._pending.clear()
-                self._size = 0
-            else:
-                self._plan()
+            while self._pending:
+                batch = self._next_batch()
+                self._sent_at = time.monotonic()
+                if not self._send(batch):
+                    self._plan()
+                    return False
+                for said in batch:
+                    self._size -= sum(map(len, self._pending.pop(said.trigger_id)))
+        return True
+
+    def _next_batch(self) -> list[Said]:
+        batch: list[Said] = []
+        size = 0
+        for trigger_id, lines in self._pending.items():
+            text = "\n".join(lines) + "\n"
+            size += len(text)
+            if batch and size > _SENT_BYTES:
+                break
+            batch.append(Said(trigger_id, *self._speakers[trigger_id].said, text))
+        return batch
 
 
 class Handler(logging.Handler):

@@ -10,6 +10,7 @@ takes. Every trigger lives in one ``asyncio.TaskGroup`` and ends as a report
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import resource
@@ -85,6 +86,9 @@ _INSIST_TIMES = 5
 _ORPHAN_GRACE_S = 5.0
 _BATCH = 500
 _BATCH_BYTES = 4 << 20
+# Strings that triggers share, for each trigger: every run has an id of its own.
+_LABELS = 5
+_SPARE_LABELS = 1_000
 # So many that have ended can still be named, should it turn out that they have blocked the loop.
 _LATELY = 500
 # What ends a process that has no handler.
@@ -207,6 +211,8 @@ class Runner(asyncio.Protocol):
             return  # stopping; the rows are claimed anew later
         for source in start.sources:
             self._registry.add(source)
+        if len(self._labels) > _LABELS * len(self.cases) + _SPARE_LABELS:
+            self._labels.clear()  # of triggers that ended; the others have their strings
         for spec in start.specs:
             old = self.cases.get(spec.trigger_id)
             if old is not None:
@@ -405,7 +411,10 @@ class Runner(asyncio.Protocol):
         self._reported.clear()
 
     async def _hang_up(self) -> None:
-        self.journal.flush()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_ORPHAN_GRACE_S):
+                while self._transport is not None and not self.journal.flush():
+                    await self._writable.wait()
         if self._transport is not None:
             self._transport.close()  # sends what is buffered first
             await asyncio.wait_for(self._gone.wait(), _ORPHAN_GRACE_S)

@@ -117,6 +117,8 @@ class Ward:
     def together(self, told: Together) -> None:
         """These triggers are polled as one: what one does, all do."""
         self._together[told.trigger_id] = told.trigger_ids
+        if len(self._together) > 2 * len(self.running) + _SLACK:
+            self._together = {k: ids for k, ids in self._together.items() if k in self.running}
 
     def all_with(self, trigger_id: int) -> dict[int, int]:
         """Epoch by id of a trigger and of those that are polled with it, as far as they run."""
