@@ -91,6 +91,7 @@ PANELS = (
             Query("triggers.succeeded", "succeeded", show="per minute"),
             Query("triggers.failed", "failed", show="per minute"),
             Query("triggers.blocked_main_thread", "blocked", show="per minute"),
+            Query("triggers.blocked", "blocked by", by="task", show="per minute"),
             Query("triggers.killed", "on_kill() called", show="per minute"),
             Query("triggers.kill_errors", "on_kill() that failed", show="per minute"),
             Query("events.taken", "events from outside", show="per minute"),

@@ -208,6 +208,12 @@ METRICS: tuple[Metric, ...] = (
         "Times a trigger kept the others waiting.",
     ),
     _counter(
+        "triggers.blocked.{dag}.{task}",
+        "blocks",
+        _TRIGGERER,
+        "The same, by whose trigger it was: the task's; a watcher's under _watchers, _unknown.",
+    ),
+    _counter(
         "triggers.watcher_events", "triggers", _TRIGGERER, "Asset events that watchers brought."
     ),
     _counter(

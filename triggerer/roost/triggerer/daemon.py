@@ -390,6 +390,11 @@ class Triggerer:
             )
             return
         self._stats.incr("triggers.blocked_main_thread")
+        dag, task = note.dag_id, note.task_id
+        if not dag:
+            known = note.trigger_id is not None and note.label  # of no task: a watcher's
+            dag, task = ("_watchers", note.label) if known else ("_unknown", "_unknown")
+        self._stats.incr("triggers.blocked", dag=dag, task=task)
         log.warning(
             "%s (%s) blocks every trigger of this runner for %.2f s at %s: "
             "await there, or move the work to asyncio.to_thread",

@@ -254,6 +254,8 @@ class Blocked(msgspec.Struct, tag=True):
         where: ``file:line in function``, the innermost frame of the user's code.
         blocked_us: for how long it was seen so far, without what the loop waited for a CPU.
         over: the loop turns again: that was all of it.
+        dag_id: of the trigger's task; empty where it has none, or is not known.
+        task_id: of the same.
     """
 
     trigger_id: int | None
@@ -261,6 +263,8 @@ class Blocked(msgspec.Struct, tag=True):
     where: str
     blocked_us: int
     over: bool = False
+    dag_id: str = ""
+    task_id: str = ""
 
 
 ToRunner = Setup | Start | Forget | Cancel | Kill | Answer | Stop | Stored | Kept

@@ -73,7 +73,7 @@ from roost.triggerer.steps import (
     task_factory,
 )
 from roost.triggerer.streams import mask_streams, share_streams
-from roost.triggerer.watchdog import Watchdog
+from roost.triggerer.watchdog import Watchdog, Who
 from roost.triggerer.watching import Watch, watch
 
 __all__ = ["Runner", "main"]
@@ -434,22 +434,22 @@ class Runner(asyncio.Protocol):
 
     # -- names ---------------------------------------------------------------------------------
 
-    def name_task(self, task: asyncio.Task[object]) -> tuple[int | None, str]:
+    def name_task(self, task: asyncio.Task[object]) -> tuple[int | None, Who]:
         """Which trigger a task belongs to; called by the watchdog's thread."""
         trigger_id = started_by(task)
         if trigger_id is None:
             kind, _, number = task.get_name().partition("-")
             if kind != "trigger" or not number.isdigit():
-                return None, task.get_name()
+                return None, Who(task.get_name())
             trigger_id = int(number)
         return trigger_id, self.name_trigger(trigger_id)
 
-    def name_trigger(self, trigger_id: int) -> str:
-        """The label of a trigger, empty when it has long ended; called by the watchdog's thread."""
+    def name_trigger(self, trigger_id: int) -> Who:
+        """Whose a trigger is; nobody's when it has long ended. Called by the watchdog's thread."""
         case = self.cases.get(trigger_id)
         if case is None:  # it may have been its last step
             case = next((one for one in tuple(self._lately) if one.trigger_id == trigger_id), None)
-        return "" if case is None else case.label
+        return Who("") if case is None else Who(case.label, case.dag_id, case.task_id)
 
 
 def _stop_reading(case: Case) -> None:

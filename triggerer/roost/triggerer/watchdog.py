@@ -27,6 +27,7 @@ import threading
 import time
 from collections.abc import Callable
 from types import BuiltinFunctionType, CodeType, FrameType
+from typing import NamedTuple
 
 from roost.support.frames import pack
 from roost.triggerer.case import CURRENT
@@ -34,7 +35,7 @@ from roost.triggerer.kept import Kept
 from roost.triggerer.messages import Blocked
 from roost.triggerer.steps import LONG_S, Executing, Long, executing, take_long
 
-__all__ = ["Watchdog"]
+__all__ = ["Watchdog", "Who"]
 
 LOOK_S = 0.05
 BLOCKED_S = LONG_S
@@ -46,21 +47,35 @@ _INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "p
 _OURS = (os.path.dirname(asyncio.__file__), os.path.dirname(__file__), selectors.__file__)
 
 
+class Who(NamedTuple):
+    """Whose a trigger is.
+
+    Attributes:
+        label: in words; empty when it is not known any more.
+        dag_id: of its task; empty where it has none.
+        task_id: of the same.
+    """
+
+    label: str
+    dag_id: str = ""
+    task_id: str = ""
+
+
 class Watchdog:
     """Watches one loop from a daemon thread, and ends the process if its supervisor is gone.
 
     Args:
         loop: the loop to watch; it runs in the thread that makes the watchdog.
-        name_task: gives ``(trigger id, label)`` of a task, or ``(None, …)``.
-        name_trigger: gives the label of a trigger.
+        name_task: gives the trigger of a task, or None, and whose that is.
+        name_trigger: gives whose a trigger is.
         notes: file descriptor that ``Blocked`` frames are written to.
     """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        name_task: Callable[[asyncio.Task[object]], tuple[int | None, str]],
-        name_trigger: Callable[[int], str],
+        name_task: Callable[[asyncio.Task[object]], tuple[int | None, Who]],
+        name_trigger: Callable[[int], Who],
         notes: int,
     ) -> None:
         self._loop = loop
@@ -149,8 +164,7 @@ class Watchdog:
         if self._place is not None and self._place[0] is step:
             where = self._place[1]
         where = where or _code_of(step[0]) or _UNSEEN
-        label = self._name_trigger(step[1])
-        return Blocked(step[1], label[:500], where[:500], int(seconds * 1e6))
+        return _blocked(step[1], self._name_trigger(step[1]), where, seconds)
 
     # -- what is not noted ---------------------------------------------------------------------
 
@@ -181,10 +195,8 @@ class Watchdog:
 
     def _tell(self, task: asyncio.Task[object] | None) -> None:
         frame = self._frame()
-        trigger_id, label = self._name_callback(frame) if task is None else self._name_task(task)
-        where = _where(frame) or "unknown"
-        blocked_us = int(self._blocked_s * 1e6)
-        self._told = Blocked(trigger_id, label[:500], where[:500], blocked_us)
+        trigger_id, who = self._name_callback(frame) if task is None else self._name_task(task)
+        self._told = _blocked(trigger_id, who, _where(frame) or "unknown", self._blocked_s)
         self._write(self._told)
 
     def _elsewhere_over(self, since_look: float) -> None:
@@ -196,7 +208,7 @@ class Watchdog:
             self._write(self._told)
             self._told = None
 
-    def _name_callback(self, top: FrameType | None) -> tuple[int | None, str]:
+    def _name_callback(self, top: FrameType | None) -> tuple[int | None, Who]:
         """Whose context the callback runs in: that of the trigger that registered it."""
         while top is not None:
             context = getattr(top.f_locals.get("self"), "_context", None)  # of asyncio's Handle
@@ -205,7 +217,7 @@ class Watchdog:
                 if trigger_id is not None:
                     return trigger_id, self._name_trigger(trigger_id)
             top = top.f_back
-        return None, "a callback"
+        return None, Who("a callback")
 
     # -- the process ---------------------------------------------------------------------------
 
@@ -222,6 +234,17 @@ class Watchdog:
             self._orphan_since = now
         elif now - self._orphan_since >= _ORPHAN_S:
             os._exit(1)
+
+
+def _blocked(trigger_id: int | None, who: Who, where: str, seconds: float) -> Blocked:
+    return Blocked(
+        trigger_id,
+        who.label[:500],
+        where[:500],
+        int(seconds * 1e6),
+        dag_id=who.dag_id[:250],
+        task_id=who.task_id[:250],
+    )
 
 
 def _callback(top: FrameType | None) -> CodeType | None:
