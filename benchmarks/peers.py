@@ -82,7 +82,10 @@ FIGURES: dict[str, Figure] = {
     "failover_triggerer_killed_s": Figure(
         "triggerer killed -> its half of 1,000 run at the other", "s", "lower", 15, None
     ),
-    "failover_host_lost_s": Figure("host lost -> the same", "s", "lower", 15, None),
+    "failover_beside_scheduler_s": Figure(
+        "the same, where a scheduler of that host lives", "s", "lower", 15, None
+    ),
+    "failover_host_lost_s": Figure("host lost -> the same at the other's", "s", "lower", 15, None),
     "failover_even_s": Figure(
         "a second triggerer joins -> 45-55 % of 1,000 are its own", "s", "lower", 5, None
     ),

@@ -79,9 +79,16 @@ def _triggerers(bench: Bench, site: Site, run: int, number: int) -> Iterator[Rec
     yield bench.record(run, _join(site, first, number, "second"))
     after = _until_started(site, _held(site, first), lambda: _lose(site, "triggerer"))
     yield bench.record(run, {"failover_triggerer_killed_s": after})
+    second = site.running["second"]
+    site.start("scheduler")
+    _join(site, second, number, "third")
+    third = _held(site, site.running["third"])
+    after = _until_started(site, third, lambda: _lose(site, "third"))
+    yield bench.record(run, {"failover_beside_scheduler_s": after})
+    site.stop("scheduler")
     if bench.kind == "sqlite":
         return
-    _join(site, site.running["second"], number, "far", "ROOST_CHAOS_HOST")
+    _join(site, second, number, "far", "far")
     far = _held(site, site.running["far"])
     after = _until_started(site, far, lambda: _lose(site, "far"))
     yield bench.record(run, {"failover_host_lost_s": after})

@@ -18,6 +18,22 @@ from tests.triggerer.world import World
 
 pytestmark = pytest.mark.timeout(180)
 
+_CODE = (
+    CODE
+    + """
+
+class Stops(BaseTrigger):
+    def serialize(self):
+        return ("Stops", {})
+
+    async def run(self):
+        import signal
+        os.kill(os.getpid(), signal.SIGSTOP)
+        await asyncio.sleep(60)
+        yield
+"""
+)
+
 # At its start, while a file is there, a runner notes its pid and ends or hangs.
 _AT_START = """
 import os, signal, sys, time
@@ -31,7 +47,7 @@ if "roost.triggerer.runner" in sys.orig_argv:
 
 @pytest.fixture
 def world(database_url: str, roost_home: Path) -> World:
-    return World(database_url, roost_home / "dags", CODE)
+    return World(database_url, roost_home / "dags", _CODE)
 
 
 class Starts:
@@ -85,6 +101,23 @@ def test_stopped_runner_is_replaced_and_nobody_is_struck(
     assert old not in {event["value"]["pid"] for event in events}
     assert f"runner {old} was killed because it was stopped for 1 s" in triggerer.output
     assert_nobody_struck(world, triggerer)
+
+
+@pytest.mark.parametrize("database_kind", ["sqlite"])
+def test_trigger_that_stops_its_runner_fails_and_its_neighbours_fire(
+    world: World, daemons: Daemons, tmp_path: Path
+) -> None:
+    """D20: it is in its step that the runner was stopped, again and again."""
+    stops, *well = world.defer([{"cls": "Stops"}, *[appears(tmp_path / "file")] * 5])
+    triggerer = daemons.start("triggerer")
+    wait_until(lambda: stops in world.events(), 60, "it to be failed")
+    error = world.events()[stops]["error"]
+    assert "3 times, the last time: the runner was killed because it was stopped for 1 s" in error
+    (tmp_path / "file").touch()
+    wait_events(world, *well)
+    assert {world.events()[number]["kind"] for number in well} == {"fired"}
+    assert world.count("strikes > 0") == 1
+    assert f"trigger {stops} (Stops of" in triggerer.output
 
 
 @pytest.mark.parametrize("database_kind", ["sqlite"])
