@@ -6,23 +6,27 @@ import http.client
 import json
 import random
 import socket
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
+from unittest.mock import MagicMock
 
+import anyio
 import pytest
 
 from roost.exceptions import ConfigError
 from roost.support.clock import SECOND, now_us
-from roost.support.config import Config
+from roost.support.config import Config, load_config
 from roost.support.crypto import KEY_FILE, Keyring
 from roost.support.event_tokens import make_token
 from roost.support.settings import Triggerer
+from roost.support.stats import NullStats
 from roost.triggerer.callback_limits import Rates
-from roost.triggerer.callbacks import check_host
+from roost.triggerer.callbacks import CallbackServer, check_host
 from tests.support.daemons import Daemon, Daemons
 from tests.support.waiting import wait_until
 from tests.triggerer.test_external import waits
@@ -318,6 +322,35 @@ def test_a_database_that_is_away_costs_the_triggerer_nothing(
     wait_until(lambda: world.rows(blocked)[0]["n"] == 0, what="the lock to be gone")
     assert {port.post(token).status for token in tokens} <= {202, 409}
     wait_until(lambda: port.events() == 60, what="each event, once")
+
+
+def test_whoever_is_given_up_leaves_no_thread_beside_another(roost_home: Path) -> None:
+    """A database that hangs costs one thread, however many requests have run out of time."""
+    may_go, hanging = threading.Event(), threading.Event()
+    begun: list[int] = []
+
+    def hangs() -> bool:
+        begun.append(threading.get_ident())
+        hanging.set()
+        return may_go.wait()
+
+    async def run() -> None:
+        config = load_config({"ROOST_HOME": str(roost_home)})
+        server = CallbackServer(
+            config, MagicMock(), NullStats(), lambda: None, port=0, host="127.0.0.1"
+        )
+        async with anyio.create_task_group() as server._group:
+            for _ in range(5):
+                with anyio.move_on_after(0.01) as scope:
+                    await server._in_turn(hangs)
+                assert scope.cancelled_caught
+            await anyio.to_thread.run_sync(hanging.wait)
+            assert len(begun) == 1
+            may_go.set()
+            assert await server._in_turn(hangs)
+        assert len(begun) == 2
+
+    anyio.run(run)
 
 
 def test_an_address_that_others_reach_is_refused() -> None:

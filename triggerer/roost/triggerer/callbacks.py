@@ -20,7 +20,7 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
-from anyio.abc import SocketAttribute, SocketStream
+from anyio.abc import SocketAttribute, SocketStream, TaskGroup
 from sqlalchemy import Engine
 
 from roost.exceptions import ConfigError, ValueNotStorable, ValueTooLarge
@@ -95,8 +95,11 @@ class CallbackServer:
         self._keys: Keyring = keyring_of(config)
         self._keep_us = round(config.triggerer.event_retention * SECOND)
         self._rates = Rates(config.triggerer.callback_rate, time.monotonic())
-        # A database that hangs shall cost one thread, not all that the lanes have.
-        self._limiter = anyio.CapacityLimiter(1)
+        # A database that hangs shall cost one thread, not all that the lanes have. Whose request
+        # has been given up keeps its turn until its thread is through.
+        self._turn = anyio.CapacityLimiter(1)
+        self._threads = anyio.CapacityLimiter(1)
+        self._group: TaskGroup | None = None
         self._open: dict[int, anyio.CancelScope] = {}  # a connection each, oldest first
 
     async def run(self) -> None:
@@ -108,7 +111,7 @@ class CallbackServer:
                 )
                 where = f"[{self._host}]" if ":" in self._host else self._host
                 log.info("taking events at http://%s:%d%sTOKEN", where, self._port, EVENTS_PATH)
-                async with listener:
+                async with listener, anyio.create_task_group() as self._group:
                     await listener.serve(self._connection)
             except OSError as error:
                 log.error(
@@ -171,9 +174,7 @@ class CallbackServer:
         body = await line.body(request)
         step = partial(self._store, claim, body, client)
         try:
-            stored = await anyio.to_thread.run_sync(
-                step, limiter=self._limiter, abandon_on_cancel=True
-            )
+            stored = await self._in_turn(step)
         except ValueTooLarge as error:
             raise Refused(413, str(error)) from None
         except ValueNotStorable as error:
@@ -188,6 +189,28 @@ class CallbackServer:
         log.info("event of key %r from %s", claim.key, client)
         self._on_event()
         return {"status": "accepted"}
+
+    async def _in_turn(self, step: Callable[[], bool]) -> bool:
+        """The result of a step in a thread, one at a time."""
+        assert self._group is not None, "it serves"  # noqa: S101
+        job = _Job(step)
+        await self._turn.acquire_on_behalf_of(job)
+        self._group.start_soon(self._work, job, name="storing an event")
+        await job.over.wait()
+        if job.error is not None:
+            raise job.error
+        return job.result
+
+    async def _work(self, job: _Job) -> None:
+        try:
+            job.result = await anyio.to_thread.run_sync(
+                job.step, limiter=self._threads, abandon_on_cancel=True
+            )
+        except Exception as error:  # whoever waits is told
+            job.error = error
+        finally:
+            self._turn.release_on_behalf_of(job)
+            job.over.set()
 
     def _claim(self, request: Request) -> Claim:
         """What the request's token says; the body has not been read yet."""
@@ -221,6 +244,16 @@ class CallbackServer:
             claim.expires_at,
         )
         return transact(self._engine, lambda tx: external.send(tx, event)) is not None
+
+
+class _Job:
+    """A step on its way through a thread."""
+
+    def __init__(self, step: Callable[[], bool]) -> None:
+        self.step = step
+        self.over = anyio.Event()
+        self.result = False
+        self.error: Exception | None = None
 
 
 class _Healthy(Exception):
