@@ -33,6 +33,10 @@ _EVENT_ROW = (
     "CASE WHEN t.job_id IS NULL OR EXISTS (SELECT 1 FROM job WHERE job.id = t.job_id "
     "AND job.ended_at IS NULL) THEN 1 ELSE 0 END FROM trigger t WHERE t.id = {row}.trigger_id"
 )
+_KILL_ROW = (
+    "INSERT INTO chaos_audit ({columns}) VALUES ({{now}}, '{what}', {row}.id, NULL, "
+    "{row}.dispatch_id, NULL, {row}.epoch, {row}.job_id, NULL, {row}.classpath, NULL)"
+)
 _JOB_ROW = (
     "INSERT INTO chaos_audit ({columns}) VALUES ({{now}}, '{what}', NULL, NULL, NULL, "
     "{row}.kind, {row}.pid, {row}.id, NULL, {row}.host_id, "
@@ -43,6 +47,7 @@ _WATCHED = (
     ("trigger", "UPDATE", "", "changed", "NEW", _TRIGGER_ROW),
     ("trigger", "DELETE", "", "gone", "OLD", _TRIGGER_ROW),
     ("trigger_event", "INSERT", "", "event", "NEW", _EVENT_ROW),
+    ("trigger_kill", "INSERT", "", "killed", "NEW", _KILL_ROW),
     ("job", "INSERT", "", "joined", "NEW", _JOB_ROW),
     ("job", "UPDATE", "NEW.ended_at IS NOT NULL AND OLD.ended_at IS NULL", "left", "NEW", _JOB_ROW),
 )

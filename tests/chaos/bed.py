@@ -271,7 +271,7 @@ class Bed:
             raise
 
     def _make(self, folder: Path, kind: str, mutant: str) -> None:
-        for name in ("dags", "alive", "files", "a", "b"):
+        for name in ("dags", "alive", "files", "beach", "a", "b"):
             (folder / name).mkdir()
         (folder / "dags" / "chaos.py").write_text(Path(dagfile.__file__).read_text())
         self.database = Database(kind, folder, self._stack)

@@ -11,18 +11,21 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from roost.dag import DAG
+from roost.dag import DAG, Asset, AssetWatcher
+from roost.exceptions import RoostException
 from roost.operators import BaseOperator, PythonOperator
 from roost.support.processes import start_ticks
 from roost.triggers import (
+    BaseEventTrigger,
     BaseTrigger,
     ExternalTrigger,
     FileTrigger,
+    PooledTrigger,
     StartTriggerArgs,
     TaskFailedEvent,
     TaskSkippedEvent,
@@ -33,7 +36,8 @@ from roost.triggers import (
 
 Script = list[list[str]]
 
-# By DAG and task: the steps of each try. A step is WHAT:HOW; see Actor._wait and Beacon.run.
+# By DAG and task: the steps of each try. A step is WHAT:HOW; see Actor._wait and Beacon.run. A try
+# after a user's clear goes on with the next of them, or with the last one again.
 SCRIPTS: dict[str, dict[str, Script]] = {
     "hops": {
         "timer": [["timer:1"]],
@@ -48,6 +52,7 @@ SCRIPTS: dict[str, dict[str, Script]] = {
         "before": [["event:before"]],
         "during": [["event:during", "poll:0.3", "event:during"]],
         "after": [["event:after", "now", "event:after"]],
+        "asked": [["event:asked", "event:asked"]],
     },
     "ends": {
         "late": [["timeout:2"], ["timer:0.2"]],
@@ -70,11 +75,27 @@ SCRIPTS: dict[str, dict[str, Script]] = {
         "second": [["timer:0.5", "poll:0.5"]],
         "third": [["poll:1"]],
     },
+    "seats": {
+        "one": [["seat:0.5", "timer:0.2", "seat:0.2"]],
+        "two": [["seat:2"]],
+        "twin": [["twin:1"]],
+        "other": [["twin:1"]],
+        "broken": [["seatfail"], ["seat:0.2"]],
+    },
+    "held": {  # long enough for a user to come
+        "poll": [["poll:12"], ["poll:0.3"]],
+        "seat": [["seat:12"], ["seat:0.3"]],
+        "timer": [["timer:12"], ["timer:0.3"]],
+        "key": [["event:asked", "poll:6"], ["now"]],
+    },
+    "tide": {"catch": [["poll:0.2"]]},
 }
+WATCHED = "tide"  # runs of this DAG are made by what a watcher sees
+SEA = "chaos://sea"
 MAPPED = 4
 STARTED = -1  # in the place of the dispatch that deferred, where none did
 POOLS = {"narrow": (2, 50)}  # slots and deferred_percent
-_FAILING = {"timeout", "fail", "raise"}
+FAILING = {"timeout", "fail", "raise", "seatfail"}
 
 
 def outcomes(script: Script) -> set[str]:
@@ -84,7 +105,7 @@ def outcomes(script: Script) -> set[str]:
         what, _, how = steps[-1].partition(":")
         if what == "race":
             found.add("success")
-        fails = what in _FAILING or what == "race" or (what == "end" and how == "failed")
+        fails = what in FAILING or what == "race" or (what == "end" and how == "failed")
         if not fails:
             return found | {{"skipped": "skipped"}.get(how, "success")}
         if number == len(script) - 1:
@@ -98,10 +119,15 @@ def folder() -> Path:
 
 
 def note(what: str, **fields: Any) -> None:
-    """One line in the witness: one write to a file opened to append."""
+    """One line in the witness, of a task, a trigger or a user."""
+    testify(folder(), what, **fields)
+
+
+def testify(place: Path, what: str, **fields: Any) -> None:
+    """One line in the witness below a folder: one write to a file opened to append."""
     line = {"w": what, "t": time.clock_gettime_ns(time.CLOCK_BOOTTIME), "pid": os.getpid()}
     data = json.dumps(line | fields).encode() + b"\n"
-    file = os.open(folder() / "witness", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    file = os.open(place / "witness", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         os.write(file, data)
     finally:
@@ -137,6 +163,50 @@ class Beacon(BaseTrigger):
         note("on_kill", nonce=self.nonce, trigger=self.trigger_id)
 
 
+class Seat(PooledTrigger):
+    """Shines from a moment on, for all that ask for the same: one poll for everybody."""
+
+    poll_interval = 0.3
+
+    def __init__(self, nonce: int | str, step: str, ready: float) -> None:
+        self.nonce, self.step, self.ready = nonce, step, ready
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return ("Seat", {"nonce": self.nonce, "step": self.step, "ready": self.ready})
+
+    def poll_key(self) -> str:
+        return str(self.nonce)
+
+    @classmethod
+    async def poll_many(
+        cls, triggers: Mapping[str, Seat]
+    ) -> Mapping[str, TriggerEvent | BaseException]:
+        found: dict[str, TriggerEvent | BaseException] = {}
+        for key, seat in triggers.items():
+            if seat.step == "seatfail":
+                found[key] = RoostException(f"the seat of {key} is broken")
+            elif time.time() >= seat.ready:
+                found[key] = TriggerEvent(seat.nonce)
+        return found
+
+    async def on_kill(self) -> None:
+        note("on_kill", nonce=self.nonce, trigger=self.trigger_id)
+
+
+class Tide(BaseEventTrigger):
+    """Brings what lies on the beach, and takes it away when its event is stored."""
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return ("Tide", {})
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        while True:
+            for file in sorted((folder() / "beach").iterdir()):
+                yield TriggerEvent({"thing": file.name}, key=file.name)
+                file.unlink(missing_ok=True)
+            await asyncio.sleep(0.2)
+
+
 class Actor(BaseOperator):
     """Plays its script, one step a dispatch."""
 
@@ -148,7 +218,13 @@ class Actor(BaseOperator):
         return self._play(context, 0)
 
     def go_on(
-        self, context: Any, event: Any, nonce: int, hop: int, expects: Any = None, due: int = 0
+        self,
+        context: Any,
+        event: Any = None,
+        nonce: int = 0,
+        hop: int = 0,
+        expects: Any = None,
+        due: int = 0,
     ) -> Any:
         """After a wait: ``nonce`` is the dispatch that deferred; what came must be its event."""
         if nonce == STARTED:
@@ -197,11 +273,11 @@ class Actor(BaseOperator):
 
     def _wait(self, me: dict[str, Any], key: list[Any], step: str) -> None:
         what, _, how = step.partition(":")
-        nonce = me["d"]
+        nonce: int | str = me["d"]
         place = "%".join(map(str, [*key, me["try"], me["hop"], how]))
         timeout: float | None = None
         ends = what in ("end", "endtimer")
-        kwargs: dict[str, Any] = {"nonce": nonce, "hop": me["hop"] + 1}
+        kwargs: dict[str, Any] = {"nonce": me["d"], "hop": me["hop"] + 1}
         trigger: BaseTrigger
         match what:
             case "timer" | "endtimer":
@@ -211,7 +287,15 @@ class Actor(BaseOperator):
                 trigger = ExternalTrigger(place)
                 kwargs["expects"] = place
             case "file":
-                trigger = FileTrigger(str(folder() / "files" / place), poke_interval=0.5)
+                file = folder() / "files" / place
+                if me["try"] > 1:  # nobody else knows of it
+                    file.touch()
+                trigger = FileTrigger(str(file), poke_interval=0.5)
+            case "seat" | "seatfail" | "twin":
+                if what == "twin":
+                    nonce = key[1]  # others of this run wait for the same
+                trigger = Seat(nonce, step, time.time() + float(how or 0))
+                kwargs["expects"] = nonce
             case _:
                 trigger = Beacon(nonce, step)
                 kwargs["expects"] = nonce
@@ -237,6 +321,19 @@ class Starter(Actor):
     )
 
 
+class Catch(Actor):
+    """Notes for which events its run was made."""
+
+    def execute(self, context: Any) -> Any:
+        events = context["triggering_asset_events"][SEA]
+        things = sorted(event.extra["thing"] for event in events)
+        note("caught", run=context["run_id"], things=things)
+        return super().execute(context)
+
+
+_KINDS: dict[str, type[Actor]] = {"begun": Starter, WATCHED: Catch}
+
+
 def total(ti: Any) -> int:
     """The sum of what the mapped instances came to."""
     return sum(ti.xcom_pull(task_ids="each"))
@@ -247,7 +344,7 @@ def build(dag_id: str) -> DAG:
     scripts = SCRIPTS[dag_id]
     with DAG(
         dag_id,
-        schedule=None,
+        schedule=[Asset(SEA, watchers=AssetWatcher("tide", Tide()))] if dag_id == WATCHED else None,
         start_date=datetime(2026, 1, 1, tzinfo=UTC),
         max_active_runs=1000,
         max_active_tasks=1000,
@@ -259,7 +356,7 @@ def build(dag_id: str) -> DAG:
             return dag
         for task_id, script in scripts.items():
             pool = "narrow" if dag_id == "pooled" else "default_pool"
-            operator = Starter if dag_id == "begun" else Actor
+            operator = _KINDS.get(dag_id, Actor)
             operator(task_id=task_id, script=script, pool=pool)
     return dag
 

@@ -14,8 +14,15 @@ from sqlalchemy import Engine, text
 from roost.models.states import Event
 from tests.chaos.dagfile import STARTED
 
-__all__ = ["Body", "Entry", "Evidence", "Key", "read"]
+__all__ = ["BY_USER", "Body", "Entry", "Evidence", "Key", "Sighting", "read"]
 
+BY_USER = frozenset({Event.CLEAR, Event.MARK_SUCCESS, Event.MARK_FAILED, Event.MARK_SKIPPED})
+
+_SIGHTINGS = (
+    "SELECT e.extra, (SELECT {list} FROM asset_use u JOIN dag_run r ON r.id = u.dag_run_id "
+    "WHERE u.event_id = e.id) AS runs FROM asset_event e ORDER BY e.id"
+)
+_LISTS = {"postgresql": "CAST(json_agg(r.run_id) AS text)", "sqlite": "json_group_array(r.run_id)"}
 Key = tuple[str, str, str, int]  # dag, run, task, map_index
 
 
@@ -47,8 +54,25 @@ class Body:
 
 
 @dataclass
+class Sighting:
+    """What a watcher saw as the database has it, and the runs that were made for it."""
+
+    thing: str
+    runs: list[str]
+
+
+@dataclass
 class Evidence:
-    """Everything in order of time, by whom it is about."""
+    """Everything in order of time, by whom it is about.
+
+    Attributes:
+        left: what each trigger was left by.
+        resumed: the dispatches that went on after each trigger.
+        dropped: triggers after which a user was faster than the dispatch that was to go on.
+        edits: moves that users made, or had made.
+    """
+
+    started = STARTED
 
     states: dict[Key, str] = field(default_factory=dict)
     runs: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -58,6 +82,9 @@ class Evidence:
     audit: list[Any] = field(default_factory=list)
     witness: list[dict[str, Any]] = field(default_factory=list)
     totals: list[str] = field(default_factory=list)
+    dropped: set[int] = field(default_factory=set)
+    edits: list[tuple[Key, Any]] = field(default_factory=list)
+    sightings: list[Sighting] = field(default_factory=list)
 
     @cached_property
     def bodies(self) -> dict[int, list[Body]]:
@@ -85,9 +112,11 @@ class Evidence:
         """The log of one task instance, in order of its versions."""
         came: int | None = None
         trigger: int | None = None
+        waits = 0
         for row in rows:
             event = row.event
-            if event == Event.SCHEDULE:
+            if event == Event.SCHEDULE or event in BY_USER:
+                self._add_edit(key, row, trigger)
                 came = trigger = None
             elif event == Event.RESUME:
                 trigger, came = row.trigger_id, self._makers.get(row.trigger_id)
@@ -98,15 +127,26 @@ class Evidence:
             elif event == Event.START_DEFERRED:
                 self._makers[row.trigger_id] = STARTED
                 self.left.setdefault(row.trigger_id, [])
-            entry = self.entries.get(row.dispatch_id)
-            if row.from_state == "deferred":
-                self.left[row.trigger_id].append(row)
-            elif row.from_state == "running" and entry is not None:
-                entry.ended, entry.reason = event, row.reason
-                if event == Event.DEFER:
-                    entry.made = row.trigger_id
-                    self._makers[row.trigger_id] = row.dispatch_id
-                    self.left.setdefault(row.trigger_id, [])  # it has to be left
+            if row.to_state == "deferred":
+                waits = row.trigger_id
+            if row.from_state == "deferred":  # an edit has forgotten what was awaited
+                self.left[waits if event in BY_USER else row.trigger_id].append(row)
+            elif row.from_state == "running" and row.dispatch_id in self.entries:
+                self._add_end(self.entries[row.dispatch_id], row)
+
+    def _add_edit(self, key: Key, row: Any, trigger: int | None) -> None:
+        if row.event not in BY_USER:
+            return
+        self.edits.append((key, row))
+        if trigger is not None and row.from_state in ("scheduled", "queued"):
+            self.dropped.add(trigger)
+
+    def _add_end(self, entry: Entry, row: Any) -> None:
+        entry.ended, entry.reason = row.event, row.reason
+        if row.event == Event.DEFER:
+            entry.made = row.trigger_id
+            self._makers[row.trigger_id] = row.dispatch_id
+            self.left.setdefault(row.trigger_id, [])  # it has to be left
 
 
 def read(engine: Engine, folder: Path) -> Evidence:
@@ -140,6 +180,10 @@ def read(engine: Engine, folder: Path) -> Evidence:
                 "SELECT x.value FROM xcom x JOIN task_instance t ON t.id = x.ti_id "
                 "WHERE t.task_id = 'total' AND x.key = 'return_value'"
             )
+        ]
+        found.sightings = [
+            Sighting(json.loads(row.extra)["thing"], json.loads(row.runs or "[]"))
+            for row in rows(_SIGHTINGS.format(list=_LISTS[engine.dialect.name]))
         ]
     lines = (folder / "witness").read_text().splitlines() if (folder / "witness").exists() else []
     found.witness = [json.loads(line) for line in lines]

@@ -19,6 +19,7 @@ def figures(found: Evidence, blows: Sequence[Blow], logs: str) -> dict[str, Any]
     ended = Counter(entry.ended for entry in found.entries.values())
     left = Counter(row.event for rows in found.left.values() for row in rows)
     events = [row for row in found.audit if row.what == "event"]
+    edits = Counter(row.event for _, row in found.edits)
     fires = Counter(line["trigger"] for line in found.witness if line["w"] == "fire")
     return {
         "task_instances": len(found.states),
@@ -28,6 +29,12 @@ def figures(found: Evidence, blows: Sequence[Blow], logs: str) -> dict[str, Any]
         "left": dict(left),
         "resumed": left["resume"],
         "events": dict(Counter(f"{row.lane} {row.kind}" for row in events)),
+        "edits": dict(edits),
+        "edits_wished": sum(row.reason == "as a user wished" for _, row in found.edits),
+        "events_sent_by_users": sum(line["w"] == "sent" for line in found.witness),
+        "kills_asked": sum(row.what == "killed" for row in found.audit),
+        "kills_called": sum(line["w"] == "on_kill" for line in found.witness),
+        "things_seen": len(found.sightings),
         "claims_after_the_first": sum(row.epoch > 1 for row in events if row.lane == "poll"),
         "fired_twice": sum(count > 1 for count in fires.values()),
         "events_refused": logs.count("came too late"),

@@ -13,7 +13,9 @@ from itertools import pairwise
 from typing import Any
 
 from tests.chaos import dagfile
-from tests.chaos.evidence import Evidence, Key
+from tests.chaos.evidence import BY_USER, Evidence, Key
+from tests.chaos.judge_tide import tide
+from tests.chaos.judge_users import edits, kills, marked
 from tests.chaos.nemesis import Blow
 
 __all__ = ["leases", "verdict"]
@@ -32,8 +34,7 @@ _KINDS = {
 
 def verdict(found: Evidence) -> list[str]:
     """Every violation, one line each; empty when all is well."""
-    rules = (_bodies, _lives, _entries, _triggers, _claims, _events, _endings, _steps)
-    return [line for rule in rules for line in rule(found)]
+    return [line for rule in _RULES for line in rule(found)]
 
 
 def leases(found: Evidence, blows: Sequence[Blow], doomed: Mapping[int, float]) -> Iterator[str]:
@@ -97,7 +98,7 @@ def _entries(found: Evidence) -> Iterator[str]:
     """How a dispatch ended is what its body says, and no try is lost to what was killed (S11)."""
     says = {"succeed": "return", "defer": "defer", "fail": "raise", "retry": "raise"}
     for dispatch, entry in found.entries.items():
-        if entry.ti[2] == "total" or entry.ended == "lose":
+        if entry.ti[2] == "total" or entry.ended == "lose" or entry.ended in BY_USER:
             continue
         bodies = found.bodies_of(dispatch)
         end = bodies[-1].end if bodies else None
@@ -118,7 +119,9 @@ def _triggers(found: Evidence) -> Iterator[str]:
         for row in rows:
             starts = found.resumed.get(trigger, [])
             kept = [d for d in starts if found.entries[d].ended != "lose"]
-            if len(kept) != (row.event == "resume"):
+            number = int(row.event == "resume")
+            allowed = {0, number} if trigger in found.dropped else {number}
+            if len(kept) not in allowed:
                 yield f"S3: trigger {trigger} was left by {row.event} and began {kept} of {starts}"
 
 
@@ -162,7 +165,7 @@ def _applied(found: Evidence, events: dict[int, list[Any]]) -> Iterator[str]:
         kinds = [event.kind for event in events.get(trigger, [])]
         for row in rows:
             late = (row.reason or "").startswith(_TIMED_OUT)
-            if late and not kinds:
+            if (late and not kinds) or row.event in BY_USER:
                 continue
             if not kinds:
                 yield f"S3: trigger {trigger} was left by {row.event} without an event: {row}"
@@ -175,8 +178,11 @@ def _endings(found: Evidence) -> Iterator[str]:
     for run, state in found.runs.items():
         if state not in ("success", "failed"):
             yield f"L5: run {run} is {state}"
+    by_users = marked(found)
     for key, state in found.states.items():
-        if key[2] == "total":
+        if key in by_users:
+            allowed = {by_users[key]}
+        elif key[2] == "total":
             allowed = {"success"}
         else:
             allowed = dagfile.outcomes(dagfile.SCRIPTS[key[0]][key[2]])
@@ -212,6 +218,12 @@ def _failure(found: Evidence, trigger: int, rows: list[Any]) -> Iterator[str]:
         late = (row.reason or "").startswith(_TIMED_OUT)
         if late and what not in _TIMELY:
             yield f"D6: {end} was timed out: {row}"
-        fails = what in _TIMELY or what == "fail" or (what == "end" and how == "failed")
+        fails = what in _TIMELY or what in dagfile.FAILING or (what == "end" and how == "failed")
         if row.event in ("fail", "retry") and not fails:
             yield f"S11: {end} failed: {row}"
+
+
+_RULES = (
+    *(_bodies, _lives, _entries, _triggers, _claims, _events, _endings, _steps),
+    *(edits, kills, tide),
+)

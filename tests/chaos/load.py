@@ -1,4 +1,7 @@
-"""The load: runs started at a steady pace, and the events and files that their tasks wait for."""
+"""The load: runs started at a steady pace, and the events and files that their tasks wait for.
+
+What users do beside it, edits and ``roost events send``, is in :mod:`tests.chaos.users`.
+"""
 
 from __future__ import annotations
 
@@ -57,13 +60,15 @@ class Load:
         self._later: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = count(1)
         self._next_run = 0.0
+        self._next_thing = 0.0
+        self._things = 0
         self._next_look = 0.0
         self._order: list[str] = []
 
     @property
     def waiting(self) -> int:
         """How much is yet to be done later."""
-        return len(self._later)
+        return len(self._later) + len(list((self.bed.folder / "beach").iterdir()))
 
     def known(self) -> bool:
         """Whether all DAGs have been parsed."""
@@ -84,6 +89,9 @@ class Load:
                 self._next_run = now + self.every_s
                 if self._count() < self.active:
                     self._start_run()
+            if more and now >= self._next_thing:
+                self._next_thing = now + self.rng.uniform(0.2, 3)
+                self._wash_up()
         except Exception as error:
             if not is_passing(error):
                 raise
@@ -98,7 +106,7 @@ class Load:
 
     def _start_run(self) -> None:
         if not self._order:
-            self._order = list(dagfile.SCRIPTS)
+            self._order = [dag_id for dag_id in dagfile.SCRIPTS if dag_id != dagfile.WATCHED]
             self.rng.shuffle(self._order)
         dag_id = self._order[-1]
         number = self.started.get(dag_id, 0) + 1
@@ -117,6 +125,13 @@ class Load:
         self.started[dag_id] = number
         self._order.pop()
         self._ring("scheduler")
+
+    def _wash_up(self) -> None:
+        """Something for the watcher to see, named for good."""
+        self._things += 1
+        thing = f"{self._things:06}"
+        dagfile.testify(self.bed.folder, "thing", thing=thing)
+        (self.bed.folder / "beach" / thing).touch()
 
     def _create(self, dag_id: str, run_id: str) -> None:
         def step(tx):  # type: ignore[no-untyped-def]
@@ -137,7 +152,8 @@ class Load:
         with self._engine.connect() as db:
             waiting = {str(row[0]) for row in db.execute(text(_KEYS))}
         for key in sorted(waiting - self.sent):
-            if key.endswith("%after"):
+            again = key.split("%")[4] != "1"  # a try after a user's clear: nobody has sent it yet
+            if key.endswith("%after") or (again and not key.endswith("%asked")):
                 self.sent.add(key)
                 self._at(self.rng.uniform(0, 2), lambda key=key: self._send(key))  # type: ignore[misc]
 

@@ -6,9 +6,16 @@ Applied in the daemons by ``inject/sitecustomize.py``, and only there.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
-__all__ = ["MUTANTS", "apply"]
+__all__ = ["MUTANTS", "Mutant", "apply"]
+
+
+class Mutant(NamedTuple):
+    """How a guard is lost, and the rule that must find it out."""
+
+    apply: Callable[[], None]
+    rule: str
 
 
 def _cut(module: Any, name: str, old: str, new: str = "") -> None:
@@ -155,20 +162,103 @@ def _forgotten_loss() -> None:
     vars(settle)["_read_outcome"] = failed
 
 
-MUTANTS: dict[str, Callable[[], None]] = {
-    "stale-owner": _stale_owner,
-    "same-epoch": _same_epoch,
-    "second-event": _second_event,
-    "lost-event": _lost_event,
-    "early-timer": _early_timer,
-    "foreign-event": _foreign_event,
-    "kept-trigger": _kept_trigger,
-    "silent-move": _silent_move,
-    "every-lease-lapsed": _every_lease_lapsed,
-    "forgotten-loss": _forgotten_loss,
+def _resumed_edit() -> None:
+    """What a user cleared goes on as it would have after the wait that he ended."""
+    from roost.models.engine import Sql
+    from roost.models.state_edits import CLEARED
+
+    del CLEARED["next_method"], CLEARED["next_kwargs"]
+    keep = Sql(
+        "UPDATE task_instance AS t SET next_method = w.next_method, next_kwargs = w.next_kwargs "
+        "FROM trigger w WHERE w.ti_id = t.id AND t.id IN (SELECT r.id FROM {rows:r | id bigint})"
+    )
+    kills = _queries("kills")
+    kill = kills.kill_triggers_of
+
+    def kill_and_keep(tx: Any, ti_ids: Any) -> None:
+        rows = tx.rows([{"id": ti_id} for ti_id in ti_ids])
+        tx.run(keep, rows=rows)
+        kill(tx, ti_ids)
+
+    kills.kill_triggers_of = kill_and_keep
+
+
+def _forgotten_kill() -> None:
+    """A user's edit deletes what was awaited, and nobody is told to end it."""
+    _queries("kills").kill_triggers_of = _queries("user_edits").delete_triggers_of
+
+
+def _idle_kill() -> None:
+    """A runner says that it has called on_kill(), and has not."""
+    from roost.triggerer import killing
+
+    vars(killing)["has_on_kill"] = lambda _cls: False
+
+
+def _lost_wish() -> None:
+    """Who edits what runs is told that it will be done."""
+    _queries("user_edits").wish_for = lambda *_args: None
+
+
+def _crossed_pool() -> None:
+    """A poll for many gives all of them the answer of the first."""
+    from roost.triggerer import pooled
+
+    answer: Any = vars(pooled)["answer_for"]
+
+    def crossed(found: Any, key: str, cls: Any) -> Any:
+        return answer(found, next(iter(found), key), cls)
+
+    vars(pooled)["answer_for"] = crossed
+
+
+def _lost_sighting() -> None:
+    """Some of what a watcher sees counts as stored, and is not."""
+    watchers = _queries("watchers")
+    store = watchers.store
+
+    def lossy(tx: Any, job_id: int, seen: Any) -> Any:
+        stored = store(tx, job_id, [one for one in seen if one.number % 4 != 3])
+        return stored | {(one.trigger_id, one.number) for one in seen}
+
+    watchers.store = lossy
+
+
+def _second_sighting() -> None:
+    """The key of what a watcher sees counts for nothing: brought again, it is stored again."""
+    watchers = _queries("watchers")
+    store = watchers.store
+
+    def twice(tx: Any, job_id: int, seen: Any) -> Any:
+        keyless = [one._replace(key=None) for one in seen]
+        again = [one._replace(number=one.number + 1_000_000) for one in keyless]
+        store(tx, job_id, again)
+        return store(tx, job_id, keyless)
+
+    watchers.store = twice
+
+
+MUTANTS: dict[str, Mutant] = {
+    "stale-owner": Mutant(_stale_owner, "S15"),
+    "same-epoch": Mutant(_same_epoch, "epoch"),
+    "second-event": Mutant(_second_event, "S3"),
+    "lost-event": Mutant(_lost_event, "L5"),
+    "early-timer": Mutant(_early_timer, "N1"),
+    "foreign-event": Mutant(_foreign_event, "S3"),
+    "kept-trigger": Mutant(_kept_trigger, "S6"),
+    "silent-move": Mutant(_silent_move, "S4"),
+    "every-lease-lapsed": Mutant(_every_lease_lapsed, "S15"),
+    "forgotten-loss": Mutant(_forgotten_loss, "S11"),
+    "resumed-edit": Mutant(_resumed_edit, "S3"),
+    "forgotten-kill": Mutant(_forgotten_kill, "D10"),
+    "idle-kill": Mutant(_idle_kill, "D10"),
+    "lost-wish": Mutant(_lost_wish, "D10"),
+    "crossed-pool": Mutant(_crossed_pool, "S3"),
+    "lost-sighting": Mutant(_lost_sighting, "D13"),
+    "second-sighting": Mutant(_second_sighting, "D13"),
 }
 
 
 def apply(name: str) -> None:
     """Make this process a mutant."""
-    MUTANTS[name]()
+    MUTANTS[name].apply()

@@ -15,14 +15,14 @@ KEY: Key = ("hops", "hops-1", "timer", -1)
 
 
 def log(event: str, came_from: str, **fields: Any) -> Any:
-    row = {"event": event, "from_state": came_from, "try_number": 1, "dispatch_id": None}
-    row |= {"trigger_id": None, "reason": None, "at": 0, "actor": "a"}
+    row = {"event": event, "from_state": came_from, "to_state": "", "try_number": 1}
+    row |= {"dispatch_id": None, "trigger_id": None, "reason": None, "at": 0, "actor": "a"}
     return SimpleNamespace(**row | fields)
 
 
 def audit(what: str, **fields: Any) -> Any:
     row = {"what": what, "trigger_id": 7, "lane": "poll", "epoch": 1, "job_id": 3, "fired": 0}
-    row |= {"kind": None, "owner_ok": 1, "at": 0}
+    row |= {"kind": None, "owner_ok": 1, "at": 0, "dispatch_id": 1}
     return SimpleNamespace(**row | fields)
 
 

@@ -17,6 +17,7 @@ from tests.chaos.bed import Bed
 from tests.chaos.judge import leases, verdict
 from tests.chaos.load import Load
 from tests.chaos.nemesis import KINDS, Nemesis
+from tests.chaos.users import Users
 from tests.support.checker import violations
 
 __all__ = ["Plan", "Result", "run"]
@@ -28,7 +29,9 @@ _BACK_AFTER_S = (0.2, 2.0)
 _STATES = "SELECT state, count(*) AS n FROM task_instance GROUP BY state"
 _OPEN = (
     "SELECT (SELECT count(*) FROM dag_run WHERE state IN ('queued', 'running')) "
-    "+ (SELECT count(*) FROM dispatch WHERE NOT settled)"
+    "+ (SELECT count(*) FROM dispatch WHERE NOT settled) "
+    "+ (SELECT count(*) FROM asset_event WHERE NOT settled) "
+    "+ (SELECT count(*) FROM asset_pending) + (SELECT count(*) FROM trigger_kill)"
 )
 
 
@@ -77,7 +80,7 @@ def run(plan: Plan, folder: Path, tell: Callable[[str], None]) -> Result:
             if not trial.drain():
                 result.violations.append(f"L5: not all ended {plan.drain_s:g} s after the healing")
         finally:
-            trial.close()
+            result.violations += trial.close()
         for member in bed.members.values():
             member.close()
             result.violations += member.unexpected
@@ -108,6 +111,7 @@ class _Trial:
         self.nemesis = Nemesis(bed, rng, set(plan.kinds), plan.pause_s, plan.stop_s)
         self._rng = random.Random(plan.seed + 2)  # noqa: S311
         self._tell = tell
+        self.users: Users | None = None
         self._began = time.monotonic()
         self._told = 0.0
 
@@ -120,6 +124,7 @@ class _Trial:
                 raise TimeoutError(f"the DAGs were not parsed:\n{self.bed.logs()}")
             self._supervise()
             time.sleep(_STEP_S)
+        self.users = Users(self.bed.folder, self.bed.environments["a"], self.plan.seed + 3)
         self._began = time.monotonic()
 
     def rage(self) -> None:
@@ -133,6 +138,8 @@ class _Trial:
     def drain(self) -> bool:
         """Mend everything; whether what was started then ends."""
         self._say("healing")
+        if self.users is not None:
+            self.users.calm()
         self.nemesis.let_go()
         self.bed.database.up_at = min(self.bed.database.up_at, time.monotonic())
         for member in self.bed.members.values():
@@ -148,10 +155,11 @@ class _Trial:
         self._say("not drained")
         return False
 
-    def close(self) -> None:
-        """Of what this process holds."""
+    def close(self) -> list[str]:
+        """Of what this process holds; what is wrong with the trial itself."""
         self.nemesis.let_go()
         self.load.close()
+        return [] if self.users is None else self.users.close()
 
     def _supervise(self) -> None:
         self.bed.database.tick()
