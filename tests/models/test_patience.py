@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import anyio
@@ -11,7 +12,9 @@ from sqlalchemy import Engine
 
 from roost.models.engine import open_engine, transact
 from roost.models.queries import jobs
-from roost.support.service import LONGEST_ATTEMPT_S, LONGEST_WAIT_S, Patience
+from roost.scheduler import daemon
+from roost.scheduler.chores.rescue import Rescued, Survey
+from roost.support.service import LONGEST_ATTEMPT_S, LONGEST_WAIT_S, Calm, Patience
 from roost.triggerer.database import Database
 
 
@@ -63,11 +66,11 @@ def test_a_lease_outlives_the_longest_wait_invariant_s15(clock: Clock) -> None:
 
 
 def test_a_failure_is_remembered(clock: Clock) -> None:
-    calm = patience()
-    run(clock.step(0.01), calm)
-    assert calm.failed_at == float("-inf")
-    run(clock.step(0.01, until=clock.now + 1), calm)
-    assert calm.failed_at > 1000
+    with_ = patience()
+    run(clock.step(0.01), with_)
+    assert with_.failed_at == float("-inf")
+    run(clock.step(0.01, until=clock.now + 1), with_)
+    assert with_.failed_at > 1000
 
 
 def newcomer(engine: Engine) -> Database:
@@ -102,3 +105,73 @@ def test_a_newcomer_gives_as_long_as_others_after_a_start_of_the_server(
     clock.now += 0.2
     assert clock.now - database.failed_at > jobs.LEASE_TTL_S
     engine.dispose()
+
+
+def calm(clock: Clock, with_: Patience) -> Calm:
+    """That of a daemon which has lived for long."""
+    found = Calm(with_, grace_s=16, slow_s=4)
+    clock.now += 3600
+    assert found.left_s() == 0
+    return found
+
+
+def test_leases_are_judged_some_time_after_an_outage(clock: Clock) -> None:
+    """invariant S15."""
+    with_ = patience()
+    judge = calm(clock, with_)
+    run(clock.step(0.01, until=clock.now + 60), with_)
+    assert 10 < judge.left_s() <= 16
+    clock.now += 16
+    assert judge.left_s() == 0
+
+
+def test_a_renewal_of_our_own_that_waits_says_that_others_wait(clock: Clock) -> None:
+    """invariant S15: as for SQLite's one writer, or a connection that hangs."""
+    judge = calm(clock, patience())
+    with judge.renewal():
+        clock.now += 5
+        assert judge.left_s() == 16
+    assert judge.left_s() == 16
+    clock.now += 17
+    with judge.renewal():
+        clock.now += 1
+        assert judge.left_s() == 0
+    assert judge.left_s() == 0
+
+
+def test_a_rescue_that_an_outage_interrupts_judges_nobody_when_it_is_over(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """invariant S15: each attempt asks whether it may; all leases are over by then."""
+
+    class Enough(Exception):
+        pass
+
+    asked: list[bool] = []
+
+    def look(_tx: Any, _me: Any, *, judge_leases: bool) -> Survey:
+        asked.append(judge_leases)
+        match len(asked):
+            case 1:
+                clock.now += 30
+                raise ConnectionError("away")
+            case 2:
+                return Survey([], True, 0.0)
+            case _:
+                raise Enough
+
+    def save(_tx: Any, _me: Any, *, judge_leases: bool) -> Rescued:
+        asked.append(judge_leases)
+        raise Enough
+
+    monkeypatch.setattr(daemon, "read", lambda _engine: nullcontext())
+    monkeypatch.setattr(daemon, "transact", lambda _engine, step: step(None))
+    monkeypatch.setattr(daemon, "survey", look)
+    monkeypatch.setattr(daemon, "rescue", save)
+    scheduler = daemon.SchedulerDaemon.__new__(daemon.SchedulerDaemon)
+    with_ = patience()
+    vars(scheduler).update(_patience=with_, _calm=calm(clock, with_), _engine=None, _me=None)
+    group: Any = None  # it watches nobody here
+    with pytest.raises(Enough):
+        anyio.run(scheduler._rescue, group)
+    assert asked == [True, False, False]

@@ -12,7 +12,8 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import anyio
@@ -25,6 +26,7 @@ __all__ = [
     "LONGEST_ATTEMPT_S",
     "LONGEST_WAIT_S",
     "NEWCOMER_S",
+    "Calm",
     "Patience",
     "Stop",
     "Wake",
@@ -138,6 +140,50 @@ def outage_before(server_up_s: float, grace_s: float) -> float:
     """
     unknown = grace_s - NEWCOMER_S  # there may have been one that the server knows nothing of
     return time.monotonic() - min(server_up_s, unknown)
+
+
+class Calm:
+    """When a daemon may judge the leases of others: not before these could renew them (S15).
+
+    To be asked in every attempt of a step that judges. One that began before an outage and is done
+    after it finds all leases over.
+
+    Args:
+        patience: knows when the database was last away.
+        grace_s: for how long after that nobody is judged.
+        slow_s: a renewal of our own that takes longer says that those of others wait as well.
+    """
+
+    def __init__(self, patience: Patience, *, grace_s: float, slow_s: float) -> None:
+        self._patience = patience
+        self._grace_s, self._slow_s = grace_s, slow_s
+        self._outage_at = time.monotonic()
+        self._renewing_since = float("inf")
+
+    def join(self, server_up_s: float) -> None:
+        """We are new; the database's server has run for so long."""
+        self._outage_at = outage_before(server_up_s, self._grace_s)
+
+    @contextmanager
+    def renewal(self) -> Iterator[None]:
+        """While we renew our own lease."""
+        self._renewing_since = time.monotonic()
+        try:
+            yield
+        finally:
+            if self._waits():
+                self._outage_at = time.monotonic()
+            self._renewing_since = float("inf")
+
+    def _waits(self) -> bool:
+        return time.monotonic() - self._renewing_since > self._slow_s
+
+    def left_s(self) -> float:
+        """In how many seconds leases may be judged; 0: now."""
+        if self._waits():
+            return self._grace_s
+        calm_since = max(self._patience.failed_at, self._outage_at)
+        return max(0.0, calm_since + self._grace_s - time.monotonic())
 
 
 class Stop:

@@ -50,12 +50,12 @@ from roost.support.far_bell import FarDoorbell
 from roost.support.notify import Notifier
 from roost.support.processes import Process, is_alive, me
 from roost.support.service import (
+    Calm,
     Patience,
     Stop,
     Wake,
     feed_watchdog,
     hear,
-    outage_before,
     set_up_logging,
 )
 from roost.support.stats import Stats, open_stats
@@ -116,7 +116,7 @@ class SchedulerDaemon:
             max_map_length=config.core.max_map_length,
         )
         self._patience = Patience(is_passing)
-        self._outage_at = time.monotonic()
+        self._calm = Calm(self._patience, grace_s=_GRACE_S, slow_s=jobs.LEASE_RENEW_S)
         self._notifier = Notifier()
         self._wake = Wake()
         self._rescue_wake = Wake()
@@ -173,7 +173,7 @@ class SchedulerDaemon:
                         f"SQLite admits one scheduler, and process {job.pid} is it; "
                         "stop that one, or move the database to PostgreSQL"
                     )
-        self._outage_at = outage_before(jobs.server_up_s(tx), _GRACE_S)
+        self._calm.join(jobs.server_up_s(tx))
         return jobs.register(tx, "scheduler", self._me, str(self._config.run_dir))
 
     def _leave(self) -> None:
@@ -248,7 +248,8 @@ class SchedulerDaemon:
     async def _keep_lease(self) -> None:
         while True:
             renew = partial(jobs.renew, job_id=self._scheduler.job_id)
-            lease = await self._patience.until_done(partial(single, self._engine, renew))
+            with self._calm.renewal():
+                lease = await self._patience.until_done(partial(single, self._engine, renew))
             if lease is not None:
                 self._bell.meet(lease.elsewhere)
                 self._stats.incr("scheduler_heartbeat")
@@ -285,22 +286,25 @@ class SchedulerDaemon:
 
     async def _rescue(self, group: TaskGroup) -> None:
         while True:
-            judge_at = max(self._patience.failed_at, self._outage_at) + _GRACE_S
-            judge = time.monotonic() > judge_at
-            around = await self._patience.until_done(partial(self._survey, judge))
+            around = await self._patience.until_done(self._survey)
             if around.needed:
-                step = partial(rescue, me=self._me, judge_leases=judge)
-                self._tell(await self._patience.until_done(partial(transact, self._engine, step)))
+                step = partial(transact, self._engine, self._save)
+                self._tell(await self._patience.until_done(step))
             for job in around.neighbours:
                 if job.id not in self._watched and job.pid != os.getpid():
                     self._watched.add(job.id)
                     group.start_soon(self._watch, job, name=f"watch {job.kind} {job.id}")
-            next_s = max(around.lapse_s, judge_at - time.monotonic()) + _LAPSE_MARGIN_S
+            next_s = max(around.lapse_s, self._calm.left_s()) + _LAPSE_MARGIN_S
             await self._rescue_wake.wait(min(next_s, self._config.scheduler.poll_interval))
 
-    def _survey(self, judge_leases: bool) -> Survey:
+    # Each attempt asks anew whether it may judge: the one before it may have met an outage.
+
+    def _survey(self) -> Survey:
         with read(self._engine) as tx:
-            return survey(tx, self._me, judge_leases=judge_leases)
+            return survey(tx, self._me, judge_leases=not self._calm.left_s())
+
+    def _save(self, tx: Tx) -> Rescued:
+        return rescue(tx, self._me, judge_leases=not self._calm.left_s())
 
     def _tell(self, rescued: Rescued) -> None:
         for job in rescued.ended:
