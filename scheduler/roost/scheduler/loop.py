@@ -117,7 +117,7 @@ class Scheduler:
             return True
         due = seen.next_run_after
         is_due = due is not None and max(due, self._not_before) <= self._clock()
-        if seen.awaited and memory.sweep_at <= self._clock():
+        if seen.awaited and memory.is_sweep_due(self._clock()):
             return True
         return seen.unclaimed or seen.ended or seen.fired or seen.assets or seen.wished or is_due
 

@@ -30,11 +30,13 @@ from roost.support.clock import SECOND
 from roost.support.slices import Slices
 from roost.support.wire import CallbackSpec
 
-__all__ = ["DEFAULT_QUEUE", "FIRST", "FinishedRun", "IdBlock", "Memory", "Turn"]
+__all__ = ["DEFAULT_QUEUE", "FIRST", "SWEEP_US", "FinishedRun", "IdBlock", "Memory", "Turn"]
 
 DEFAULT_QUEUE = "default"
 FIRST = 2**31 - 1
 """Priority of callbacks: before every task, for they are short and somebody waits for the news."""
+SWEEP_US = 5 * SECOND
+"""How long after a look at all that waits for runs comes the next."""
 _FIRST_EVENTS = 32
 _MOST = 1000
 
@@ -81,6 +83,10 @@ class Memory:
     sweep_at: int = 0  # look then at all triggers that wait for runs
     swept: int = 0  # where the last look at them stopped
     slices: Slices = field(default_factory=lambda: Slices(_FIRST_EVENTS, _MOST))  # of events
+
+    def is_sweep_due(self, now: int) -> bool:
+        """Whether ``sweep_at`` has come, or is so far off that the wall clock was set back."""
+        return not 0 < self.sweep_at - now <= SWEEP_US
 
 
 class FinishedRun(NamedTuple):

@@ -13,13 +13,12 @@ import msgspec
 from roost.dag.runwait import RunWait, keys_of_run, verdict
 from roost.models.queries import awaited
 from roost.models.queries.awaited import Fired, Target, Waiting
-from roost.scheduler.turn import Turn
+from roost.scheduler.turn import SWEEP_US, Turn
 from roost.support.clock import SECOND
 from roost.support.wire import RunRecord
 
 __all__ = ["fire_awaited"]
 
-_SWEEP_US = 5 * SECOND
 _PAGE = 1000
 _PAGE_US = SECOND // 2
 _decode = msgspec.json.Decoder(RunWait).decode
@@ -48,12 +47,12 @@ def fire_awaited(turn: Turn) -> None:
 def _sweep(turn: Turn) -> list[Waiting]:
     """Some of all, in turns, so that each is looked at now and then."""
     memory = turn.memory
-    if turn.now < memory.sweep_at:
+    if not memory.is_sweep_due(turn.now):
         return []
     page = awaited.waiting_after(turn.tx, memory.swept, _PAGE)
     full = len(page) == _PAGE
     memory.swept = page[-1].id if full else 0
-    memory.sweep_at = turn.now + (_PAGE_US if full else _SWEEP_US)
+    memory.sweep_at = turn.now + (_PAGE_US if full else SWEEP_US)
     return page
 
 
