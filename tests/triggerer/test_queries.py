@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 
 from roost.models import tables
 from roost.models.engine import Sql, Tx, open_engine, transact
-from roost.models.queries import jobs, triggers
+from roost.models.queries import jobs, kills, triggers
 from roost.support import typedjson
 from roost.support.clock import SECOND, now_us, to_us
 from roost.support.processes import me
@@ -351,3 +351,23 @@ def test_no_statement_reads_the_whole_trigger_table(crowd: World, run: Run) -> N
             assert "SCAN t\n" not in f"{text}\n", text
 
     run(check_by_id)
+
+
+def test_kills_are_settled_by_their_ids(world: World, run: Run) -> None:
+    """D10: a user may end a hundred thousand waits at once, and they are settled in batches."""
+    mine = join(run)
+    kill = {
+        "classpath": "Waits", "source": "waits:Waits", "kwargs": "{}", "code_hash": HASH,
+        "fileloc": "waits.py", "queue": "default", "dag_id": "waits", "run_id": "r",
+        "task_id": "t", "map_index": -1, "try_number": 1, "created_at": now_us(), "epoch": 1,
+        "dispatch_id": 1, "job_id": mine,
+    }  # fmt: skip
+    with world.engine.begin() as db:
+        db.execute(tables.trigger_kill.insert(), [{"id": n, **kill} for n in range(10_000)])
+        db.exec_driver_sql("ANALYZE trigger_kill")
+    params: dict[str, Any] = {"rows": '[{"id": 1, "epoch": 1}]', "job_id": mine}
+    text = run(lambda tx: plan(tx, kills._FINISH, **params))
+    by_id = ("Index Cond: (id = ", "(job_id=? AND id=?", "USING INTEGER PRIMARY KEY (rowid=?)")
+    assert any(words in text for words in by_id), text
+    run(lambda tx: kills.finish(tx, mine, {number: 1 for number in range(9_999)}))
+    assert [row["id"] for row in world.rows("SELECT id FROM trigger_kill")] == [9_999]
