@@ -112,6 +112,14 @@ def test_show(keyed: Seed, waits: int) -> None:
     assert "there is no encryption key" in keyed.json("triggers", "show", str(waits))[0]["kwargs"]
 
 
+def test_show_of_a_trigger_in_which_its_task_starts(keyed: Seed, waits: int) -> None:
+    """D12: what the row holds is rendered in the runner; the templates are shown, not nothing."""
+    start = '{"kwargs": {"paths": ["/in/{{ ds }}.csv"], "token": "t0p"}, "operator": "W"}'
+    keyed.sql("UPDATE trigger SET kwargs = '{}', start = :start", start=start)
+    (row,) = keyed.json("triggers", "show", str(waits))
+    assert row["kwargs"] == {"paths": ["/in/{{ ds }}.csv"], "token": "***"}
+
+
 def test_load(seed: Seed, waits: int) -> None:
     """D15: what each triggerer runs of all."""
     first = seed.job("triggerer", detail='{"running": 0, "capacity": 4, "queues": ["a", "b"]}')

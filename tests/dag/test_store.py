@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from roost.dag import Connection, Variable
 from roost.exceptions import NotFound, RoostException, VariableNotFound
 from roost.hooks import BaseHook
-from roost.support.wire import ConnectionRecord, XComPull
+from roost.support.wire import ConnectionRecord, Reply, XComPull
 from tests.dag.case import FakeSupervisor, a_dag, probe, raw, run
 
 
@@ -98,6 +98,23 @@ def test_s61_variable_get() -> None:
     assert inside(absent, supervisor).startswith(
         "Variable 'none' does not exist: set ROOST_VAR_NONE"
     )
+
+
+def test_what_cannot_be_had_is_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """S51: the supervisor names a Variable that it cannot decrypt, and not the task again."""
+    supervisor = FakeSupervisor()
+    for said, told in (
+        ("Variable 'a' cannot be decrypted", "Variable 'a' cannot be decrypted"),
+        ("no key", "Variable 'a': no key"),
+    ):
+        monkeypatch.setattr(supervisor, "call", lambda request, said=said: Reply(error=said))
+
+        def refused(context: Any) -> str:
+            with pytest.raises(RoostException) as caught:
+                Variable.get("a")
+            return str(caught.value)
+
+        assert inside(refused, supervisor) == told
 
 
 def test_s60_variable_set_and_delete() -> None:

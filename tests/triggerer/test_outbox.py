@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -54,6 +55,27 @@ def test_unstorable_report_fails_its_own_trigger(
     assert {n for n in numbers if events[n]["kind"] == "failed"} == {poison}
     assert "cannot be stored" in events[poison]["error"]
     assert [report.trigger_id for report in done] == numbers
+
+
+def test_the_log_names_the_task_of_a_trigger_that_failed(
+    database_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """D5: its row is gone when somebody reads the log, so its id would tell nothing."""
+    world = World(database_url, tmp_path, CODE)
+    numbers = world.defer([{"cls": "Waits"}] * 2)
+    engine = open_engine(database_url)
+    job_id = transact(engine, lambda tx: jobs.register(tx, "triggerer", me(), "run"))
+    transact(engine, partial(triggers.claim, job_id=job_id, batch=2))
+    outbox = Outbox(Database(engine), job_id, NullStats(), lambda *_: None)
+    outbox.put([TriggerReport(numbers[0], 1, "fired")])
+    outbox.put([TriggerReport(numbers[1], 1, "failed", error="Traceback:\nValueError: no")])
+    anyio.run(outbox.flush)
+    (label,) = transact(engine, partial(triggers.labels, trigger_ids=numbers[1:])).values()
+    engine.dispose()
+    assert [one.getMessage() for one in caplog.records if "failed" in one.getMessage()] == [
+        f"trigger {numbers[1]} ({label}) failed: ValueError: no"
+    ]
+    assert re.fullmatch(r"\w+\.\w+ run \w+", label)
 
 
 class Slow:

@@ -90,7 +90,7 @@ class Connection:
         if record is None:
             raise NotFound(
                 f"The conn_id `{conn_id}` isn't defined: set ROOST_CONN_{conn_id.upper()} where "
-                f"the worker starts, or `roost connections add {conn_id}`"
+                f"worker and triggerer start, or `roost connections add {conn_id}`"
             )
         return cls(**msgspec.structs.asdict(record))._masked()
 

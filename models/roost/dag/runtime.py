@@ -131,7 +131,8 @@ def _nobody(what: str) -> RoostException:
 
 def _checked(reply: Reply, what: str) -> Reply:
     if reply.error is not None:
-        raise RoostException(f"{what}: {reply.error}")
+        said = reply.error
+        raise RoostException(said if said.startswith(what) else f"{what}: {said}")
     return reply
 
 

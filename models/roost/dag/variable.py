@@ -97,8 +97,8 @@ def _found(key: str, value: str | None, fallback: Any, deserialize_json: bool) -
     if value is None:
         if isinstance(fallback, _NotGiven):
             raise VariableNotFound(
-                f"Variable {key!r} does not exist: set ROOST_VAR_{key.upper()} where the "
-                f"worker starts, `roost variables set {key} VALUE`, or give default_var"
+                f"Variable {key!r} does not exist: set ROOST_VAR_{key.upper()} where worker "
+                f"and triggerer start, `roost variables set {key} VALUE`, or give default_var"
             )
         return fallback
     _mask(key, value)

@@ -55,7 +55,8 @@ def _why(tx: Tx, row: Any) -> Any:
 def show(trigger_id: int, output: str) -> None:
     """Show everything about one trigger, its arguments with secrets hidden.
 
-    Hidden is what has a sensitive name, and what the database holds as a secret.
+    Hidden is what has a sensitive name, and what the database holds as a secret. The arguments of
+    a trigger in which its task starts are shown as the DAG file has them, templates not rendered.
     """
     with reading() as (config, tx):
         row = _trigger(tx, trigger_id)
@@ -86,7 +87,10 @@ def _kwargs(config: Config, row: Any) -> Any:
         text = keyring_of(config).unseal(row.kwargs, f"trigger {row.id}")
     except DecryptionError as error:
         return str(error)
-    return masking.mask_value(msgspec.json.decode(text))
+    kwargs = msgspec.json.decode(text)
+    if row.start is not None:  # the task starts in it: its runner renders them, and keeps them
+        kwargs = msgspec.json.decode(row.start)["kwargs"]
+    return masking.mask_value(kwargs)
 
 
 @click.command(cls=Command)

@@ -69,13 +69,21 @@ class Outbox:
         async with self._flushing:
             while self._pending:
                 batch = self._next_batch()
+                labels = await self._labels(batch)
                 stored = await self._store(batch)
                 del self._pending[: len(batch)]
                 for report in batch:
-                    self._tell(report, report.trigger_id in stored)
+                    self._tell(report, report.trigger_id in stored, labels)
                 self._on_stored(batch, stored)
 
-    def _tell(self, report: TriggerReport, stored: bool) -> None:
+    async def _labels(self, batch: list[TriggerReport]) -> dict[int, str]:
+        """Whose the failed ones are, for the log. Once that is stored, their rows may be gone."""
+        failed = [report.trigger_id for report in batch if report.kind == "failed"]
+        if not failed:
+            return {}
+        return await self._db.reading(partial(triggers.labels, trigger_ids=failed))
+
+    def _tell(self, report: TriggerReport, stored: bool, labels: dict[int, str]) -> None:
         """Count and log what became of a report."""
         if not stored:
             log.info("the event of trigger %d came too late", report.trigger_id)
@@ -86,7 +94,9 @@ class Outbox:
         else:
             self._stats.incr("triggers.failed")
             line = (report.error or "").rstrip().rpartition("\n")[2]
-            log.warning("trigger %d failed: %s", report.trigger_id, line)
+            label = labels.get(report.trigger_id)
+            whose = f" ({label})" if label else ""
+            log.warning("trigger %d%s failed: %s", report.trigger_id, whose, line)
 
     async def _store(self, batch: list[TriggerReport]) -> set[int]:
         """Store a batch; a report that cannot be stored fails its own trigger only."""

@@ -175,6 +175,11 @@ _TO_ROW = Sql(
     "WHERE trigger.id = r.id AND trigger.epoch = r.epoch AND trigger.job_id = :job_id "
     "AND trigger.fired_at IS NULL RETURNING trigger.id"
 )
+_LABELS = Sql(
+    "SELECT t.id, run.dag_id, run.run_id, ti.task_id, ti.map_index "
+    "FROM {rows:r | id bigint} JOIN trigger t ON t.id = r.id "
+    "JOIN task_instance ti ON ti.id = t.ti_id JOIN dag_run run ON run.id = t.dag_run_id"
+)
 _PRESENT = Sql("SELECT t.id FROM {rows:r | id bigint} JOIN trigger t ON t.id = r.id")
 # Of the claim in force only: what an older one was accused of is its successor's no more.
 _STRIKE = Sql(
@@ -358,6 +363,17 @@ def present(tx: Tx, trigger_ids: Iterable[int]) -> set[int]:
     """Which of these triggers have a row, whoever owns it."""
     rows = tx.rows([{"id": trigger_id} for trigger_id in trigger_ids])
     return {row.id for row in tx.all(_PRESENT, rows=rows)}
+
+
+def labels(tx: Tx, trigger_ids: Iterable[int]) -> dict[int, str]:
+    """Which task waits for these triggers, in words for a log; those of watchers have none."""
+    rows = tx.rows([{"id": trigger_id} for trigger_id in trigger_ids])
+    mapped = "[{}]".format
+    return {
+        row.id: f"{row.dag_id}.{row.task_id}{'' if row.map_index < 0 else mapped(row.map_index)}"
+        f" run {row.run_id}"
+        for row in tx.all(_LABELS, rows=rows)
+    }
 
 
 def specs(
