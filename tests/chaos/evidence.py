@@ -22,6 +22,10 @@ _SIGHTINGS = (
     "SELECT e.extra, (SELECT {list} FROM asset_use u JOIN dag_run r ON r.id = u.dag_run_id "
     "WHERE u.event_id = e.id) AS runs FROM asset_event e ORDER BY e.id"
 )
+_TOTALS = (
+    "SELECT r.dag_id, r.run_id, x.value FROM xcom x JOIN task_instance t ON t.id = x.ti_id "
+    "JOIN dag_run r ON r.id = t.dag_run_id WHERE t.task_id = 'total' AND x.key = 'return_value'"
+)
 _LISTS = {"postgresql": "CAST(json_agg(r.run_id) AS text)", "sqlite": "json_group_array(r.run_id)"}
 Key = tuple[str, str, str, int]  # dag, run, task, map_index
 
@@ -81,7 +85,7 @@ class Evidence:
     resumed: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
     audit: list[Any] = field(default_factory=list)
     witness: list[dict[str, Any]] = field(default_factory=list)
-    totals: list[str] = field(default_factory=list)
+    totals: dict[tuple[str, str], str] = field(default_factory=dict)  # by run
     dropped: set[int] = field(default_factory=set)
     edits: list[tuple[Key, Any]] = field(default_factory=list)
     sightings: list[Sighting] = field(default_factory=list)
@@ -174,13 +178,7 @@ def read(engine: Engine, folder: Path) -> Evidence:
         for ti_id, log in logs.items():
             found.add_log(keys[ti_id], log)
         found.audit = rows("SELECT * FROM chaos_audit ORDER BY id")
-        found.totals = [
-            row.value
-            for row in rows(
-                "SELECT x.value FROM xcom x JOIN task_instance t ON t.id = x.ti_id "
-                "WHERE t.task_id = 'total' AND x.key = 'return_value'"
-            )
-        ]
+        found.totals = {(row.dag_id, row.run_id): row.value for row in rows(_TOTALS)}
         found.sightings = [
             Sighting(json.loads(row.extra)["thing"], json.loads(row.runs or "[]"))
             for row in rows(_SIGHTINGS.format(list=_LISTS[engine.dialect.name]))

@@ -158,6 +158,22 @@ def test_what_no_runner_has_made_yet_is_not_killed() -> None:
         assert not [said for said in verdict(found) if said.startswith("D10")]
 
 
+@pytest.mark.parametrize(
+    ("total", "state", "broken"),
+    [("8", "", False), ("6", "", True), ("6", "running", True), ("6", "success", False),
+     ("4", "success", True)],
+)  # fmt: skip
+def test_what_a_mapped_task_left_is_read_whole_unless_a_user_cleared_it(
+    total: str, state: str, broken: bool
+) -> None:
+    """S16."""
+    found = Evidence()
+    found.totals = {("mapped", "mapped-1"): total}
+    if state:
+        found.edits = [(("mapped", "mapped-1", "each", 0), log("clear", state, to_state="none"))]
+    assert any(said.startswith("S16") for said in verdict(found)) is broken
+
+
 def caught() -> Evidence:
     """Two things, two runs."""
     found = Evidence()
