@@ -90,12 +90,10 @@ _TRIED = Sql(
     "NOT EXISTS (SELECT 1 FROM job j WHERE j.id = k.job_id AND j.ended_at IS NULL)) LIMIT 1"
 )
 _PENDING = Sql("SELECT k.id FROM {rows:r | id bigint} JOIN trigger_kill k ON k.id = r.id")
-# By id first: SQLite would else hold each kill of the job against each that is done.
+# By id, and not by job: each of its kills would be held against each that is done.
 _FINISH = Sql(
-    "DELETE FROM trigger_kill WHERE id IN (SELECT d.id FROM {rows:d | id bigint}) "
-    "AND job_id = :job_id AND EXISTS "
-    "(SELECT 1 FROM {rows:r | id bigint, epoch integer} "
-    "WHERE r.id = trigger_kill.id AND r.epoch = trigger_kill.epoch)"
+    "DELETE FROM trigger_kill WHERE job_id + 0 = :job_id "
+    "AND (id, epoch) IN (SELECT r.id, r.epoch FROM {rows:r | id bigint, epoch integer})"
 )
 _STARTS = Sql(
     "SELECT k.id, k.dispatch_id, k.code_hash, k.fileloc, k.queue, ti.id AS ti_id, k.task_id, "
