@@ -224,6 +224,14 @@ class Blocks(Named):
         yield TriggerEvent("late")
 
 
+class BlocksInOddFile(Named):
+    """The code that blocks has a name that is no text: as a file may have."""
+
+    async def run(self):
+        exec(compile("time.sleep(0.5)", os.fsdecode(b"/tmp/\xff.py"), "exec"))  # noqa: S102
+        yield TriggerEvent("well")
+
+
 class BlocksInTask(Named):
     async def run(self):
         async def work():

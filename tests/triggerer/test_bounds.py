@@ -7,12 +7,14 @@ from pathlib import Path
 from unittest.mock import MagicMock
 
 import msgspec
+import pytest
 
 from roost.support.frames import MAX_FRAME
 from roost.support.wire import TriggerSpec
 from roost.triggerer.case import Case
 from roost.triggerer.journal import Journal
-from roost.triggerer.messages import Beat, Said, Start, Together
+from roost.triggerer.keeper import NO_MESSAGE
+from roost.triggerer.messages import Beat, Said, Start, Together, decode_from_runner
 from roost.triggerer.runner import Runner
 from roost.triggerer.ward import Ward
 from tests.triggerer.runner_process import RunnerProcess
@@ -99,6 +101,23 @@ def test_who_has_spoken_is_forgotten() -> None:
     journal.flush()
     assert len(journal._speakers) < FEW
     assert sent == list(range(MANY))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"a line of text",
+        b'{"type":"Unheard"}',
+        b'{"type":"Beat","running":"many"}',
+        b'{"type":"Blocked","trigger_id":1,"label":"\xed\xa0\x80","where":"","blocked_us":1}',
+        b'{"type":"Reports","reports":[{"trigger_id":1,"epoch":1,"kind":"fired","payload":'
+        + b"[" * 5_000 + b"]" * 5_000 + b"}]}",
+    ],
+)  # fmt: skip
+def test_what_is_no_message_is_known_as_such(body: bytes) -> None:
+    """Whatever code that has taken a runner over sends, its supervisor expects it."""
+    with pytest.raises(NO_MESSAGE):
+        decode_from_runner(body)
 
 
 def test_many_that_fail_at_once_have_much_to_say(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ from roost.triggerer.messages import (
 )
 from roost.triggerer.pulse import LOOK_S, Pulse, memory_mb, sample
 
-__all__ = ["Death", "Keeper", "RunnerGone"]
+__all__ = ["NO_MESSAGE", "Death", "Keeper", "RunnerGone"]
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +61,8 @@ _OUTSIDE = 4
 _CHUNK = 1 << 18
 # Nothing that a watchdog tells is longer.
 _LONGEST_NOTE = 1 << 16
+# What reading one raises that is none.
+NO_MESSAGE = (FrameTooLarge, msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class RunnerGone(Exception):
@@ -347,7 +349,7 @@ class Keeper:
             try:
                 for body in frames.feed(data):
                     self._take(child, decode_from_runner(body))
-            except (FrameTooLarge, msgspec.DecodeError) as error:
+            except NO_MESSAGE as error:
                 log.error("the trigger runner sent what is no message: %s", error)
                 break
         group.cancel_scope.cancel()
@@ -362,7 +364,7 @@ class Keeper:
             try:
                 for body in frames.feed(data):
                     self._take(child, decode_from_runner(body))
-            except (FrameTooLarge, msgspec.DecodeError) as error:
+            except NO_MESSAGE as error:
                 # Who it blocks is heard of again from the next note on.
                 frames = FrameBuffer(_LONGEST_NOTE)
                 log.warning(

@@ -30,6 +30,7 @@ from types import BuiltinFunctionType, CodeType, FrameType
 from typing import NamedTuple
 
 from roost.support.frames import pack
+from roost.support.storable import storable
 from roost.triggerer.case import CURRENT
 from roost.triggerer.kept import Kept
 from roost.triggerer.messages import Blocked
@@ -239,8 +240,8 @@ class Watchdog:
 def _blocked(trigger_id: int | None, who: Who, where: str, seconds: float) -> Blocked:
     return Blocked(
         trigger_id,
-        who.label[:500],
-        where[:500],
+        storable(who.label)[:500],
+        storable(where)[:500],  # the name of a file need be no text
         int(seconds * 1e6),
         dag_id=who.dag_id[:250],
         task_id=who.task_id[:250],
