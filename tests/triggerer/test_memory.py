@@ -53,18 +53,22 @@ def world(database_url: str, roost_home: Path) -> World:
     return World(database_url, roost_home / "dags", _CODE)
 
 
+@pytest.mark.parametrize(
+    ("cls", "kwargs"), [("Leaks", {}), ("Large", {"path": "/nowhere"})], ids=["slowly", "at once"]
+)
+@pytest.mark.parametrize("database_kind", ["sqlite"])
 def test_who_leaks_fails_and_its_neighbours_fire(
-    world: World, daemons: Daemons, tmp_path: Path
+    world: World, daemons: Daemons, tmp_path: Path, cls: str, kwargs: dict[str, str]
 ) -> None:
     """D5: 1 that leaks beside 20 that are well: found by halves, struck three times, failed."""
     file = tmp_path / "file"
-    leak, *well = world.defer([{"cls": "Leaks"}, *[appears(file)] * 20])
-    triggerer = daemons.start("triggerer", env={"ROOST__TRIGGERER__RUNNER_MEMORY_MB": "100"})
+    leak, *well = world.defer([{"cls": cls, "kwargs": kwargs}, *[appears(file)] * 20])
+    triggerer = daemons.start("triggerer", env={"ROOST__TRIGGERER__RUNNER_MEMORY_MB": "50"})
     wait_until(lambda: leak in world.events(), 120, "the leak to be found")
     event = world.events()[leak]
     assert event["kind"] == "failed"
-    assert f"trigger {leak} (Leaks of waits.t{leak:07} run r)" in event["error"]
-    assert "more than when it was empty (triggerer.runner_memory_mb = 100)" in event["error"]
+    assert f"trigger {leak} ({cls} of waits.t{leak:07} run r)" in event["error"]
+    assert "more than when it was empty (triggerer.runner_memory_mb = 50)" in event["error"]
     assert world.count("strikes > 0") == 1
     assert set(world.events()) == {leak}
     file.touch()

@@ -122,7 +122,7 @@ class _Child:
         self.less = anyio.Event()  # something was written, or never will be
         self.pulse = Pulse()
         self.fate = ""  # why we killed it
-        self.empty_mb: float | None = None  # its memory before it had a trigger
+        self.empty_mb = 0.0  # its memory before it had a trigger, as soon as it has told it
         self.swollen = False  # killed for its memory: whose step it is in says nothing
         self.blocking: Blocked | None = None  # the trigger that keeps its loop from turning
 
@@ -389,6 +389,7 @@ class Keeper:
             case Together():
                 self._on_together(message)
             case Beat():
+                child.empty_mb = child.empty_mb or message.empty_mb
                 self._on_beat(message)
             case Words():
                 self._on_words(message)
@@ -408,10 +409,9 @@ class Keeper:
 
     def _growth(self, child: _Child) -> str | None:
         """What is wrong with its memory, in words; None while nothing is."""
-        used = memory_mb(child.process.pid) if child.pulse.ready and self._memory_mb else 0.0
-        if child.empty_mb is None:
-            child.empty_mb = used or None
+        if not child.empty_mb or not self._memory_mb:
             return None
+        used = memory_mb(child.process.pid)
         if used - child.empty_mb <= self._memory_mb:
             return None
         child.swollen = True

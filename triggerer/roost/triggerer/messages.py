@@ -187,11 +187,13 @@ class Beat(msgspec.Struct, tag=True):
         running: triggers that it has.
         polls: polls of pooled triggers since the last beat.
         poll_errors: how many of them failed.
+        empty_mb: memory of the process before it has a trigger, in MiB; the first beat tells it.
     """
 
     running: int
     polls: int = 0
     poll_errors: int = 0
+    empty_mb: float = 0.0
 
 
 class Reports(msgspec.Struct, tag=True):

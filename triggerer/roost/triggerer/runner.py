@@ -63,6 +63,7 @@ from roost.triggerer.messages import (
     decode_to_runner,
 )
 from roost.triggerer.pooled import Pool
+from roost.triggerer.pulse import memory_mb
 from roost.triggerer.registry import Registry
 from roost.triggerer.steps import (
     Steps,
@@ -138,7 +139,7 @@ class Runner(asyncio.Protocol):
     async def serve(self, line: socket.socket) -> None:
         """Run triggers until the supervisor says stop or is gone."""
         async with asyncio.TaskGroup() as own:
-            own.create_task(self._keep_beating(), name="beat")
+            own.create_task(self._beat(), name="beat")
             own.create_task(self._send_reports(), name="reports")
             async with asyncio.TaskGroup() as self._group:
                 # Only now: the first triggers may be in the socket already.
@@ -155,7 +156,8 @@ class Runner(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]  # a stream socket's transport
-        self._beat()  # the supervisor knows from now on that this loop turns
+        # The supervisor knows from now on that this loop turns.
+        self._write(pack(Beat(0, empty_mb=memory_mb(self._pid))))
 
     def data_received(self, data: bytes) -> None:
         for body in self._frames.feed(data):
@@ -380,13 +382,10 @@ class Runner(asyncio.Protocol):
 
     # -- reports -------------------------------------------------------------------------------
 
-    def _beat(self) -> None:
-        self._write(pack(Beat(len(self.cases), *self._pool.counts())))
-
-    async def _keep_beating(self) -> None:
+    async def _beat(self) -> None:
         while True:
             await asyncio.sleep(BEAT_S)
-            self._beat()
+            self._write(pack(Beat(len(self.cases), *self._pool.counts())))
             if self._commons is not None:
                 self._commons.look()
 
