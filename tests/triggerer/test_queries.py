@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 
 from roost.models import tables
 from roost.models.engine import Sql, Tx, open_engine, transact
-from roost.models.queries import jobs, kills, triggers
+from roost.models.queries import awaited, jobs, kills, triggers
 from roost.support import typedjson
 from roost.support.clock import SECOND, now_us, to_us
 from roost.support.processes import me
@@ -371,3 +371,24 @@ def test_kills_are_settled_by_their_ids(world: World, run: Run) -> None:
     assert any(words in text for words in by_id), text
     run(lambda tx: kills.finish(tx, mine, dict.fromkeys(range(9999), 1)))
     assert [row["id"] for row in world.rows("SELECT id FROM trigger_kill")] == [9_999]
+
+
+def test_waits_for_runs_are_found_by_what_is_asked_for(world: World, run: Run) -> None:
+    """A burst of waits has no statistics yet: each is not held against each key of a turn."""
+    source = "roost.triggers.runs:DagRunTrigger"
+    keys = [f"roost:run:{number}" for number in range(2_000)]
+    found = world.defer(
+        [{"lane": "external", "source": source, "external_key": key} for key in keys]
+    )
+
+    def check(tx: Tx) -> None:
+        postgres = tx.dialect == "postgresql"
+        by_key = awaited._BY_KEY_POSTGRES if postgres else awaited._BY_KEY
+        text = plan(tx, by_key, rows='[{"key": "k"}]')
+        assert ("Index Cond: (external_key = ANY" if postgres else "(external_key=?)") in text, text
+        text = plan(tx, awaited._BY_ID, rows='[{"id": 1}]')
+        assert ("Index Cond: (id = r.id)" if postgres else "(rowid=?)") in text, text
+
+    run(check)
+    asked = run(lambda tx: awaited.waiting_for(tx, keys[:2], found[2:4]))
+    assert sorted(one.id for one in asked) == found[:4]

@@ -47,11 +47,15 @@ _WAITING = (
     "SELECT t.id, t.dag_run_id, t.kwargs FROM trigger t "
     f"WHERE t.fired_at IS NULL AND t.source = '{_SOURCE}' AND "
 )
+# By what is asked for, and not by that index: PostgreSQL, when it does not know yet how many wait,
+# would hold each of them against each key.
+_ASKED = _WAITING.replace("t.source", "t.source || ''")
 _BY_KEY = Sql(
-    _WAITING + "t.external_key IS NOT NULL "
+    _ASKED + "t.external_key IS NOT NULL "
     "AND t.external_key IN (SELECT r.key FROM {rows:r | key text})"
 )
-_BY_ID = Sql(_WAITING + "t.id IN (SELECT r.id FROM {rows:r | id bigint})")
+_BY_KEY_POSTGRES = Sql(_BY_KEY.source.replace("IN (SELECT", "= ANY (ARRAY(SELECT") + ")")
+_BY_ID = Sql(_ASKED + "t.id IN (SELECT r.id FROM {rows:r | id bigint})")
 _AFTER = Sql(_WAITING + "t.id > :after ORDER BY t.id LIMIT :limit")
 _RUN = "SELECT r.id, r.dag_id, r.run_id, r.logical_date, r.state FROM "
 _RUNS = Sql(
@@ -83,7 +87,8 @@ def waiting_for(tx: Tx, keys: Iterable[str], ids: Iterable[int]) -> list[Waiting
     """The triggers with one of these keys or ids that have no event."""
     found: list[Waiting] = []
     if by_key := [{"key": key} for key in keys]:
-        found += [Waiting._make(row) for row in tx.all(_BY_KEY, rows=tx.rows(by_key))]
+        sql = _BY_KEY_POSTGRES if tx.dialect == "postgresql" else _BY_KEY
+        found += [Waiting._make(row) for row in tx.all(sql, rows=tx.rows(by_key))]
     if by_id := [{"id": id_} for id_ in ids]:
         found += [Waiting._make(row) for row in tx.all(_BY_ID, rows=tx.rows(by_id))]
     return found
