@@ -87,6 +87,21 @@ def test_file_sensor_defers_and_resumes_with_the_files(tmp_path: Path) -> None:
     assert resumed[1] == {"return_value": found}
 
 
+def test_a_relative_path_is_that_of_the_worker_wherever_the_triggerer_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, elsewhere = tmp_path / "he[re]", tmp_path / "else"
+    here.mkdir()
+    elsewhere.mkdir()
+    monkeypatch.chdir(here)
+    sensor = FileSensor(task_id="f", filepath="in-*.csv", poke_interval=0.01, dag=a_dag())
+    trigger = remade(deferral(sensor))
+    monkeypatch.chdir(elsewhere)
+    (elsewhere / "in-0.csv").touch()
+    (here / "in-1.csv").touch()
+    assert first_event(trigger) == TriggerEvent([f"{here}/in-1.csv"])
+
+
 def test_file_sensor_does_not_defer_for_what_is_there(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.touch()
@@ -171,6 +186,8 @@ def test_a_trigger_moment_needs_a_zone(wrong: Any) -> None:
 def test_sensor_knobs_are_checked() -> None:
     with pytest.raises(DagError, match="poke_interval"):
         FileSensor(task_id="f", filepath="x", poke_interval="often")  # type: ignore[arg-type]
+    with pytest.raises(DagError, match="poke_interval must not be negative, as -5 is"):
+        FileSensor(task_id="f", filepath="x", poke_interval=-5)
 
 
 def test_h14_a_cron_is_waited_for_as_a_schedule_of_it_would_run() -> None:

@@ -123,10 +123,13 @@ def text(of: str, name: str, value: object) -> str:
 
 def duration(of: str, name: str, value: object) -> timedelta:
     """A timedelta, not negative; a number counts as seconds."""
+    given = value
     if isinstance(value, int | float) and not isinstance(value, bool):
         value = timedelta(seconds=value)
-    if not isinstance(value, timedelta) or value < timedelta(0):
-        raise DagError(f"{of}: {name} must be a timedelta or seconds, not {value!r}")
+    if not isinstance(value, timedelta):
+        raise DagError(f"{of}: {name} must be a timedelta or seconds, not {given!r}")
+    if value < timedelta(0):
+        raise DagError(f"{of}: {name} must not be negative, as {given!r} is")
     return value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Sequence
 from datetime import timedelta
@@ -20,9 +21,9 @@ class FileSensor(BaseSensorOperator):
 
     Args:
         filepath: path or glob (``**`` crosses folders), or several, templated; each must match
-            something. Relative ones need ``fs_conn_id``.
+            something.
         fs_conn_id: connection whose extra holds a ``path`` that relative ones start from; None:
-            the folder that the worker runs in.
+            the folder that the worker runs in, also for the looks of the triggerer.
         poke_interval: time between two looks, a timedelta or seconds; where it defers, most files
             are seen at once.
         min_size: bytes that a file must have to count.
@@ -55,8 +56,9 @@ class FileSensor(BaseSensorOperator):
     def paths(self) -> list[str]:
         """What to look for."""
         paths = [self.filepath] if isinstance(self.filepath, str) else list(self.filepath)
-        if self.fs_conn_id is None:
-            return paths
+        if self.fs_conn_id is None:  # the triggerer may run elsewhere
+            here = glob.escape(os.getcwd())
+            return [os.path.join(here, path) for path in paths]
         start = str(Connection.get(self.fs_conn_id).extra_dejson.get("path") or "/")
         return [os.path.join(start, path) for path in paths]
 
