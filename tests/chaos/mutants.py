@@ -71,9 +71,9 @@ def _second_event() -> None:
     _cut(_queries("external"), "_FIRE", " ON CONFLICT (trigger_id) DO NOTHING")
     store = triggers.store
 
-    def twice(tx: Any, job_id: int, reports: Any, now: int) -> Any:
+    def twice(tx: Any, job_id: int, reports: Any, now: int, *more: Any, **others: Any) -> Any:
         """As a report that is sent again because the answer to its commit was lost."""
-        return store(tx, job_id, [*reports, *reports], now)
+        return store(tx, job_id, [*reports, *reports], now, *more, **others)
 
     triggers.store = twice
 
@@ -84,9 +84,9 @@ def _lost_event() -> None:
     _cut(triggers, "_STORE", "AND fired_at IS NULL ", "AND fired_at IS NULL AND id % 7 <> 3 ")
     store = triggers.store
 
-    def lossy(tx: Any, job_id: int, reports: Any, now: int) -> list[int]:
+    def lossy(tx: Any, job_id: int, reports: Any, now: int, *more: Any, **others: Any) -> list[int]:
         lost = [one.trigger_id for one in reports if one.trigger_id % 7 == 3]
-        stored = store(tx, job_id, reports, now)
+        stored = store(tx, job_id, reports, now, *more, **others)
         if lost:
             tx.run(triggers._MARK, now=now, rows=tx.rows([{"id": one} for one in lost]))
         return [*stored, *lost]
@@ -106,12 +106,12 @@ def _foreign_event() -> None:
     store = triggers.store
     kept: list[Any] = []
 
-    def crossed(tx: Any, job_id: int, reports: Any, now: int) -> Any:
+    def crossed(tx: Any, job_id: int, reports: Any, now: int, *more: Any, **others: Any) -> Any:
         for one in reports:
             if one.kind == "fired":
                 kept.append(one.payload)
                 one.payload = kept[-2] if len(kept) > 1 else one.payload
-        return store(tx, job_id, reports, now)
+        return store(tx, job_id, reports, now, *more, **others)
 
     triggers.store = crossed
 
@@ -172,6 +172,18 @@ def _resumed_edit() -> None:
         "UPDATE task_instance AS t SET next_method = w.next_method, next_kwargs = w.next_kwargs "
         "FROM trigger w WHERE w.ti_id = t.id AND t.id IN (SELECT r.id FROM {rows:r | id bigint})"
     )
+    from roost.scheduler.book import ActiveRun
+
+    wait = ActiveRun.wait
+
+    def keeping(run: Any, index: int, waiting: Any) -> None:
+        columns = {
+            k: v for k, v in waiting.columns.items() if k not in ("next_method", "next_kwargs")
+        }
+        fresh = tuple(map(str, waiting.path)) == ("schedule",)
+        wait(run, index, waiting._replace(columns=columns) if fresh else waiting)
+
+    setattr(ActiveRun, "wait", keeping)  # noqa: B010 - a mutant may
     kills = _queries("kills")
     kill = kills.kill_triggers_of
 
