@@ -12,8 +12,13 @@ from hypothesis import strategies as st
 
 from roost.dag.model import AssetCondition, SerializedDag
 from roost.models.queries import assets
+from roost.models.queries.look import Look
+from roost.models.queries.look import look as look_first
+from roost.models.sql import Tx
+from roost.models.state_edits import clear
+from roost.scheduler import loop
 from roost.scheduler.steps.assets import satisfied
-from tests.scheduler.hands import World, dag, failed, ok, task
+from tests.scheduler.hands import World, dag, deferred, failed, ok, task
 from tests.support.reused import empty
 
 A, B = AssetCondition("asset", "a"), AssetCondition("asset", "b")
@@ -45,6 +50,31 @@ def test_a_success_starts_the_dags_that_wait_for_it(world: World) -> None:
     assert not runs_of(world, "other")
     (event,) = world.fetch("SELECT e.* FROM asset_event e JOIN asset_use u ON u.event_id = e.id")
     assert (event.uri, event.dag_id, event.task_id) == ("a", "make", "m")
+    world.check()
+
+
+def test_an_edit_that_comes_with_an_event_is_not_forgotten(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """D10: a turn looks, waits for the user's transaction, and then makes a run for the event."""
+    world.store(dag("d", task("w")), waits("one", A))
+    world.trigger("d")
+    world.turns()
+    world.work(w=deferred())
+    (ti_id,) = world.ids("w")
+    world.transact(lambda tx: assets.add_events(tx, [assets.NewEvent("a")]))
+    late = [ti_id]
+
+    def look(tx: Tx, job_id: int, *, lock: bool = True) -> Look | None:
+        seen = look_first(tx, job_id, lock=lock)
+        if lock and late:
+            clear(tx, [late.pop()], actor="user")
+        return seen
+
+    monkeypatch.setattr(loop, "look", look)
+    world.turns()
+    assert runs_of(world, "one")
+    assert world.row("w").try_number == 2
     world.check()
 
 

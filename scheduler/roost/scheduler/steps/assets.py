@@ -9,7 +9,7 @@ from roost.models.queries import assets
 from roost.models.queries.assets import NewEvent
 from roost.models.transitions import NewRun, create_run
 from roost.scheduler.book import ActiveRun
-from roost.scheduler.steps.adopt import adopt_runs, version_of
+from roost.scheduler.steps.adopt import version_of
 from roost.scheduler.turn import Turn
 from roost.support.clock import from_us
 
@@ -59,8 +59,9 @@ def settle_assets(turn: Turn) -> None:
     assets.note_pending(turn.tx, events, list(listening))
     created = [_create_run(turn, dag_id, version) for dag_id, version in listening.items()]
     if any(created):
+        # Adopted by the next turn: at the end of this one, what a user edited since it looked
+        # would be read again, and not decided any more.
         turn.more = turn.memory.may_start = True
-        adopt_runs(turn)
 
 
 def _create_run(turn: Turn, dag_id: str, version_id: int) -> bool:
