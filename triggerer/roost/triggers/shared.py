@@ -76,7 +76,7 @@ def _close_when_idle(
             shelf = _shelves.get(loop, {})
             if shelf.get(place) is thing:
                 del shelf[place]
-            closing.append(context.run(loop.create_task, thing.close()))
+            closing.append(loop.create_task(thing.close()))  # in a copy of this context
 
     closing: list[asyncio.Task[None]] = []  # kept: a loop has only weak references
     context = Context()  # nobody's work in particular
