@@ -38,6 +38,7 @@ _FAILED = Sql(
     "SELECT e.id, e.ti_id FROM event_log e JOIN dag_run r ON r.id = e.dag_run_id "
     "WHERE r.run_id = :run_id AND e.to_state = 'failed' AND e.ti_id IS NOT NULL ORDER BY e.id"
 )
+_OVER = Sql("SELECT count(*) AS n FROM dag_run WHERE run_id = :run_id AND state = 'failed'")
 _SEEN = Sql("SELECT {now} AS at, (SELECT max(id) FROM event_log) AS last")
 
 
@@ -74,8 +75,9 @@ def _triggerers(bench: Bench, site: Site, run: int, number: int) -> Iterator[Rec
         first = _start(site, "triggerer")
         wait_until(lambda: _held(site, first) == number, _PATIENCE_S, "the claims")  # noqa: B023
         site.quiet()
+        span = site.span()
         after = _until_started(site, number, lambda: _signal_runner(first, number_of_signal))  # noqa: B023
-        yield bench.record(run, {f"failover_runner_{name}_s": after})
+        yield bench.record(run, {f"failover_runner_{name}_s": after}, span)
     yield bench.record(run, _join(site, first, number, "second"))
     after = _until_started(site, _held(site, first), lambda: _lose(site, "triggerer"))
     yield bench.record(run, {"failover_triggerer_killed_s": after})
@@ -154,6 +156,7 @@ def _lose(site: Site, name: str) -> None:
 
 
 def _timeouts(bench: Bench, site: Site, run: int, few: int, many: int) -> Record:
+    span = site.span()
     single = _late(site, f"by{few}", f"few{run}", few, _APART_S)
     together = _late(site, f"by{many}", f"many{run}", many, 0)
     return bench.record(
@@ -166,6 +169,7 @@ def _timeouts(bench: Bench, site: Site, run: int, few: int, many: int) -> Record
             "timeouts_together_p99_ms": percentile(together, 0.99),
             "timeouts_together_max_ms": max(together),
         },
+        span,
     )
 
 
@@ -184,8 +188,8 @@ def _late(site: Site, dag_id: str, run_id: str, number: int, apart_s: float) -> 
         raise RuntimeError("the first had timed out before all waited")
     with sampled(site, _SEEN) as samples:
         time.sleep((max(due.values()) - now_us()) / SECOND)
-        wait_until(
-            lambda: len(site.rows(_FAILED, run_id=run_id)) == number, 120, "all of them to fail"
-        )
+        wait_until(lambda: site.rows(_OVER, run_id=run_id)[0].n, 120, "all of them to fail")
     failed = site.rows(_FAILED, run_id=run_id)
+    if len(failed) != number:
+        raise RuntimeError(f"{len(failed)} of {number} tasks have failed")
     return [late * 1e3 for late in lateness(samples, [(row.id, due[row.ti_id]) for row in failed])]
