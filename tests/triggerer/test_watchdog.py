@@ -44,7 +44,7 @@ def call(runner: RunnerProcess, what: str, how: str, least: int = TIMES) -> set[
 
 
 @pytest.mark.parametrize("what", ["regex", "sum", "power", "sleep"])
-@pytest.mark.parametrize("how", ["step", "task"])
+@pytest.mark.parametrize("how", ["step", "task", "callback"])
 def test_who_holds_the_gil_is_named(runner: RunnerProcess, what: str, how: str) -> None:
     """D20: each block is told of as its trigger's, with its line; no healthy one is ever named."""
     places = call(runner, what, how)
@@ -52,6 +52,11 @@ def test_who_holds_the_gil_is_named(runner: RunnerProcess, what: str, how: str) 
     assert all(note.blocked_us >= 150_000 for note in over(runner))
     told = [place for place in places if re.search(r"waits\.py:\d+ in ", place)]
     assert told, places
+
+
+def test_a_callback_without_python_code_is_named(runner: RunnerProcess) -> None:
+    """D20: ``call_soon(sum, …)``: no frame of its trigger is ever on the stack."""
+    assert call(runner, "sum", "bare") == {"sum(), which the loop was to call"}
 
 
 def test_who_holds_the_gil_is_named_in_a_crowd(runner: RunnerProcess) -> None:

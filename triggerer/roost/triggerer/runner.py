@@ -69,6 +69,7 @@ from roost.triggerer.steps import (
     Steps,
     attach,
     keep,
+    note_callbacks,
     started_by,
     task_factory,
 )
@@ -513,6 +514,7 @@ def main() -> None:
     line_fd, notes, slot = (int(word) for word in sys.argv[1:4])
     attach(slot)
     os.close(slot)
+    note_callbacks()
     for fd in (line_fd, notes):
         os.set_inheritable(fd, False)
     line = socket.socket(fileno=line_fd)

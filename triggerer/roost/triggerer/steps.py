@@ -152,6 +152,7 @@ class Steps(Coroutine[Any, Any, T]):
                 _long.append(Long(step, now))
             _executing = outer
             _slot[0] = 0 if outer is None else outer[1]
+            outer = None  # a traceback may keep this frame: see note_callbacks
             if _commons is not None and not _commons.whole():
                 _commons.put_back(_slot[1] or self._trigger_id)
 
@@ -171,6 +172,7 @@ class Steps(Coroutine[Any, Any, T]):
                 _long.append(Long(step, now))
             _executing = outer
             _slot[0] = 0 if outer is None else outer[1]
+            outer = None  # a traceback may keep this frame: see note_callbacks
             if _commons is not None and not _commons.whole():
                 _commons.put_back(_slot[1] or self._trigger_id)
 
@@ -200,19 +202,24 @@ def note_callbacks() -> None:
     def _run(self: Any) -> None:
         global _executing
         trigger_id = self._context.get(CURRENT)
-        if trigger_id is None or _executing is not None:
-            call(self)
-            return
-        _executing = callback = (self, trigger_id, _now())
-        _slot[0] = trigger_id
+        callback = None
         try:
+            if trigger_id is None or _executing is not None:
+                call(self)
+                return
+            _executing = callback = (self, trigger_id, _now())
+            _slot[0] = trigger_id
             call(self)
         finally:
-            now = _now()
-            if now - callback[2] >= LONG_S and _step_ended < callback[2]:
-                _long.append(Long(callback, now))
-            _executing = None
-            _slot[0] = 0
+            if callback is not None:
+                now = _now()
+                if now - callback[2] >= LONG_S and _step_ended < callback[2]:
+                    _long.append(Long(callback, now))
+                _executing = None
+                _slot[0] = 0
+            # The traceback of what a task raised leads to this frame: were the task's handle kept
+            # here, a lost task would never be freed, and never say what it raised.
+            self = callback = None
 
     asyncio.Handle._run = _run  # type: ignore[method-assign]
 
