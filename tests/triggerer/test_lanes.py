@@ -9,6 +9,7 @@ import anyio
 
 from roost.models.queries.triggers import Strike, present
 from roost.support.wire import TriggerReport
+from roost.triggerer.keeper import Death
 from roost.triggerer.lanes import Lanes
 from roost.triggerer.ward import Ward
 
@@ -63,3 +64,25 @@ def test_the_third_strike_takes_a_trigger_back_whoever_is_faster() -> None:
     assert [report.trigger_id for report in reported] == [7]
     take_back.assert_awaited_once_with([7], [])
     assert lanes.wards[0].running == {8: 1}
+
+
+def test_a_signal_in_a_step_proves_nothing_at_first() -> None:
+    """D5: it may have come from outside; who is alone when it comes again has done it."""
+    lanes, _ = lanes_of()
+    healthy, apart = lanes.wards
+    healthy.running.update({7: 1, 8: 1})
+    death = Death("killed by signal 9", 7, importing=False, suspicious=True, sure=False)
+    lanes.accuse(healthy, death)
+    assert not lanes._accused
+    assert (lanes._ward_of(7), lanes._ward_of(8)) == (apart, healthy)
+    apart.running.update({7: 1})
+    lanes.accuse(apart, death)
+    assert [strike.trigger_id for strike in lanes._accused] == [7]
+
+
+def test_an_exit_in_a_step_is_proof() -> None:
+    """D5: only the step itself can have called it; a thread's exit is noted as the thread's."""
+    lanes, _ = lanes_of()
+    lanes.wards[0].running.update({7: 1, 8: 1})
+    lanes.accuse(lanes.wards[0], Death("exited with code 1", 7, importing=False, suspicious=True))
+    assert [strike.trigger_id for strike in lanes._accused] == [7]

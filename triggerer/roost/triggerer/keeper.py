@@ -59,6 +59,10 @@ _MOST_UNREAD = 8 << 20
 # So many short-lived runners in a row may be killed from outside before triggers are suspected.
 _OUTSIDE = 4
 _CHUNK = 1 << 18
+# What a process is killed by for what it does itself, as a rule in the loop's thread.
+_FAULTS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
+# A runner that has closed its line ends in this time, or will not by itself.
+_LAST_BREATH_S = 1.0
 # Nothing that a watchdog tells is longer.
 _LONGEST_NOTE = 1 << 16
 # What reading one raises that is none.
@@ -77,12 +81,17 @@ class Death(NamedTuple):
         culprit: the trigger in whose step it ended, or which blocked it.
         importing: not a step of that trigger ended it, but the import of its code.
         suspicious: a trigger may have done it, though none was seen at it.
+        sure: it was the culprit's doing. A signal can come from outside, or from a thread, and a
+            thread can hold the GIL, in the middle of a step of somebody else.
+        hung: it took a while to see.
     """
 
     how: str
     culprit: int | None
     importing: bool
     suspicious: bool
+    sure: bool = True
+    hung: bool = False
 
 
 class _Child:
@@ -120,6 +129,7 @@ class _Child:
         self.unread_bytes = 0
         self.more = anyio.Event()  # there is something to write
         self.less = anyio.Event()  # something was written, or never will be
+        self.frames = FrameBuffer()
         self.pulse = Pulse()
         self.fate = ""  # why we killed it
         self.empty_mb = 0.0  # its memory before it had a trigger, as soon as it has told it
@@ -295,7 +305,9 @@ class Keeper:
             group.start_soon(self._write_line, child)
             group.start_soon(self._read_notes, child)
             group.start_soon(self._watch, child)
-            await self._read_line(child, group)
+            group.start_soon(self._watch_exit, child, group)
+            await self._read_line(child)
+            group.cancel_scope.cancel()
 
     def _end(self, child: _Child, by_itself: bool) -> None:
         self._child = None
@@ -315,11 +327,15 @@ class Keeper:
             early = "" if ready else ", before it was ready"
             log.error("trigger runner %d %s%s; %s", child.process.pid, what, early, self._next())
             if by_itself:
-                # SIGKILL comes from outside as a rule: for a full memory, or by hand.
-                outside = status == -signal.SIGKILL and self._failures <= _OUTSIDE
+                # SIGKILL comes from outside as a rule, for a full memory or by hand, and SIGSTOP.
+                killed = status == -signal.SIGKILL and (not child.fate or child.pulse.stopped)
+                outside = killed and self._failures <= _OUTSIDE
                 # Before it is ready no trigger runs in it.
                 suspicious = ready and (child.swollen or not outside)
-                self._on_death(Death(what, culprit or None, importing, suspicious))
+                seen_at_it = child.blocking is not None and child.blocking.trigger_id == culprit
+                sure = seen_at_it if child.fate else status >= 0 or -status in _FAULTS
+                hung = bool(child.fate) and not child.pulse.stopped
+                self._on_death(Death(what, culprit or None, importing, suspicious, sure, hung))
         self._on_change()
 
     def _count_failure(self, ready: bool) -> None:
@@ -333,26 +349,51 @@ class Keeper:
             return "starting another"
         return f"time {self._failures} in a row, starting another in {self._pause_s:g} s"
 
-    async def _read_line(self, child: _Child, group: TaskGroup) -> None:
-        frames = FrameBuffer()
+    async def _read_line(self, child: _Child) -> None:
+        """Take what the runner says until the line is closed, or carries what is no message."""
         while True:
             await anyio.wait_readable(child.line)
+            if not self._take_all(child):
+                break
+        if not child.fate:
+            with anyio.move_on_after(_LAST_BREATH_S):
+                await self._exited(child)
+                return
+            child.fate = "closed the line to its supervisor"
+
+    def _take_all(self, child: _Child) -> bool:
+        """Take what is there to read; False when nothing more will come that can be read."""
+        while True:
             try:
                 data = child.line.recv(_CHUNK)
             except BlockingIOError:
-                continue
+                return True
             except OSError:
-                data = b""
+                return False
             if not data:
-                break
+                return False
             child.pulse.heard()
             try:
-                for body in frames.feed(data):
+                for body in child.frames.feed(data):
                     self._take(child, decode_from_runner(body))
             except NO_MESSAGE as error:
-                log.error("the trigger runner sent what is no message: %s", error)
-                break
+                log.error("trigger runner %d sent what is no message: %s", child.process.pid, error)
+                child.fate = "sent what is no message, as if a trigger wrote to its line"
+                return False
+
+    async def _watch_exit(self, child: _Child, group: TaskGroup) -> None:
+        """See the runner end also where a process that a trigger forked holds its line open."""
+        await self._exited(child)
+        self._take_all(child)
         group.cancel_scope.cancel()
+
+    async def _exited(self, child: _Child) -> None:
+        pidfd = os.pidfd_open(child.process.pid)
+        try:
+            await anyio.wait_readable(pidfd)
+        finally:
+            anyio.notify_closing(pidfd)
+            os.close(pidfd)
 
     async def _read_notes(self, child: _Child) -> None:
         frames = FrameBuffer(_LONGEST_NOTE)

@@ -30,6 +30,7 @@ from roost.triggerer.messages import Blocked, Killed, Source
 from roost.triggerer.peers import Peers
 from roost.triggerer.strikes import (
     APART,
+    HANG_S,
     HOLD_S,
     NEVER,
     STRIKES,
@@ -113,6 +114,7 @@ class Lanes:
         self._importers: list[tuple[int, str]] = []  # and what became of their runner
         self._ended: set[int] = set()  # accused of more than a block
         self._apart: set[int] = set()  # known to have so many strikes
+        self._struck: set[int] = set()  # known to have one
         self._moved = False  # somebody does not run where it belongs
         self._timers = Slices(_FIRST_TIMERS, _TIMER_BATCH)
         self._reap_at = 0.0
@@ -239,6 +241,7 @@ class Lanes:
         self._strikes.keep(held)
         self._suspects.keep(held)
         self._apart &= held.keys()
+        self._struck &= held.keys()
         now = time.monotonic()
         missing = {
             key: epoch
@@ -290,6 +293,8 @@ class Lanes:
             chunk = ids[start : start + _SEND_BATCH]
             specs = self._readable(await self._db.reading(partial(self._specs, chunk)))
             for spec in specs:
+                if spec.strikes:
+                    self._struck.add(spec.trigger_id)
                 if spec.strikes >= APART:
                     self._apart.add(spec.trigger_id)
                 if spec.strikes >= STRIKES and not self._is_back(spec):
@@ -355,18 +360,31 @@ class Lanes:
             culprit = self._suspects.died(ward.running, ward.apart)
             self._moved = True
             if culprit is None and ward.running:
-                self._make_room(ward)
+                self._make_room(death.hung)
                 log.error("%s, and it is not seen which trigger did that: half run apart now", how)
+        elif culprit is not None and not death.sure and not self._is_proof(ward, culprit):
+            self._suspects.apart = set(ward.all_with(culprit))
+            self._moved = True
+            self._make_room(death.hung)
+            log.error(
+                "%s, in a step of trigger %d: it runs apart now to see who it was", how, culprit
+            )
+            culprit = None
         if culprit is not None:
             for one, epoch in ward.all_with(culprit).items():
                 self._strikes.hold(one, epoch, NEVER)  # until it is judged
                 self._ended.add(one)
                 self._accused.append(triggers.Strike(one, epoch, 1, how))
 
-    def _make_room(self, ward: Ward) -> None:
-        """Let suspects be alone in the runner apart for a while."""
-        until = time.monotonic() + HOLD_S
-        for one, epoch in ward.running.items():
+    def _is_proof(self, ward: Ward, culprit: int) -> bool:
+        """Whether a runner that ended in a step of this trigger must have ended by it."""
+        alone = ward.apart and ward.running.keys() <= ward.all_with(culprit).keys()
+        return alone or culprit in self._struck
+
+    def _make_room(self, hung: bool) -> None:
+        """Let suspects be alone in the runner apart until they have had time to do it again."""
+        until = time.monotonic() + (HANG_S if hung else HOLD_S)
+        for one, epoch in self.running.items():
             if one in self._apart and one not in self._suspects.apart:
                 self._strikes.hold(one, epoch, until)
 
@@ -394,6 +412,7 @@ class Lanes:
         struck = {one.trigger_id: one for one in accused if one.strikes and one.trigger_id in found}
         if not struck:
             return
+        self._struck |= struck.keys()
         await self._end([one for one in struck if found[one] >= STRIKES])
         for spec in await self._db.reading(partial(self._specs, list(struck))):
             count, trouble = found[spec.trigger_id], struck[spec.trigger_id].trouble

@@ -73,10 +73,12 @@ class Pulse:
 
     Attributes:
         ready: it has said something: its loop turns, and triggers may run in it.
+        stopped: what is wrong with it is that it was stopped.
     """
 
     def __init__(self) -> None:
         self.ready = False
+        self.stopped = False
         self._silent_s = 0.0
         self._stopped_s = 0.0
         self._before: Sample | None = None
@@ -99,6 +101,7 @@ class Pulse:
         self._silent_s += LOOK_S - _excused_s(before, now)
         self._stopped_s = self._stopped_s + LOOK_S if now and now.state == "T" else 0.0
         if self._stopped_s >= STOPPED_S:
+            self.stopped = True
             return f"it was stopped for {STOPPED_S:g} s"
         limit = SILENCE_S if self.ready else STARTING_S
         if self._silent_s < limit:

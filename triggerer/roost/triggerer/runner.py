@@ -39,6 +39,7 @@ from roost.triggerer.case import (
     live,
 )
 from roost.triggerer.commons import Commons
+from roost.triggerer.exits import note_exits
 from roost.triggerer.fanout import Streams
 from roost.triggerer.journal import Handler, Journal, black_box
 from roost.triggerer.killing import INSIST_S, Killing, kill_afresh
@@ -515,6 +516,7 @@ def main() -> None:
     attach(slot)
     os.close(slot)
     note_callbacks()
+    note_exits()
     for fd in (line_fd, notes):
         os.set_inheritable(fd, False)
     line = socket.socket(fileno=line_fd)

@@ -22,6 +22,7 @@ import asyncio
 import contextlib
 import logging
 import mmap
+import os
 import time
 from collections import deque
 from collections.abc import Coroutine, Generator, Iterator
@@ -37,6 +38,7 @@ __all__ = [
     "Executing",
     "Long",
     "Steps",
+    "accuse",
     "attach",
     "executing",
     "importing",
@@ -89,6 +91,21 @@ def attach(fd: int) -> None:
     """Write into this file's memory from now on; ``fd`` may be closed afterwards."""
     global _slot
     _slot = memoryview(mmap.mmap(fd, SLOT_BYTES)).cast("q")
+    os.register_at_fork(after_in_child=_detach)
+
+
+def _detach() -> None:
+    """What a forked child does is none of the runner's steps."""
+    global _slot
+    _slot = memoryview(bytearray(SLOT_BYTES)).cast("q")
+
+
+def accuse(trigger_id: int) -> None:
+    """Note that this trigger is about to end the process, whatever is executing; 0: nobody.
+
+    Where its code is being imported, that tells all.
+    """
+    _slot[0] = 0 if trigger_id == _slot[1] else trigger_id
 
 
 def executing() -> Executing | None:

@@ -20,6 +20,7 @@ from roost.support.wire import TriggerReport, TriggerSpec
 
 __all__ = [
     "APART",
+    "HANG_S",
     "HOLD_S",
     "NEVER",
     "STRIKES",
@@ -34,6 +35,8 @@ STRIKES = 3
 # With so many strikes a trigger runs apart from those that have none.
 APART = 2
 HOLD_S = 4.0
+# As long as a runner takes to start, hang, and be killed for that on a busy machine.
+HANG_S = 15.0
 ASIDE_S = 60.0
 NEVER = float("inf")
 
