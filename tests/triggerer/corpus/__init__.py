@@ -20,7 +20,7 @@ class Kind(NamedTuple):
             it did to the process is put back, without its name; ``ended``: nobody waits for
             it any more, and it ends.
         says: what the error says; of those that fire or end, what the log says of them.
-        line: a part of the line of its file that must be named.
+        line: a part of the line of its file that must be named, where ``says`` is.
     """
 
     outcome: str
@@ -38,9 +38,9 @@ def struck(says: str, line: str = "") -> Kind:
     return Kind("struck", says, line)
 
 
-def fired(says: str = "") -> Kind:
+def fired(says: str = "", line: str = "") -> Kind:
     """It harms nobody."""
-    return Kind("fired", says)
+    return Kind("fired", says, line)
 
 
 def undone() -> Kind:
@@ -54,6 +54,8 @@ def ended(says: str = "") -> Kind:
 
 
 _HELD = "was changed in a step of"  # and is put back
+_BLOCKED = "blocked its runner for"
+_BLOCKS = "blocks every trigger of this runner"
 
 FAMILIES: dict[str, dict[str, Kind]] = {
     "protocol": {
@@ -180,6 +182,61 @@ FAMILIES: dict[str, dict[str, Kind]] = {
         "SeedsRandom": fired(),
         "ReplacesHooks": fired(),
         "ForgetsModules": fired(),
+    },
+    "blocks": {
+        "SleepsSync": struck(_BLOCKED, "time.sleep(0.4)"),
+        "Spins": struck(_BLOCKED, "time.thread_time()"),
+        "ReadsSocket": struck(_BLOCKED, "mine.recv(1)"),
+        "RunsCommand": struck(_BLOCKED, "subprocess.run("),
+        "WaitsForQueue": struck(_BLOCKED, "queue.Queue().get("),
+    },
+    "blocks gil": {
+        "MatchesBadly": struck(_BLOCKED, "re.match("),
+        "Counts": struck(_BLOCKED, "sum(range("),
+        "Multiplies": struck(_BLOCKED, "pow(7, 2_500_000)"),
+        "SleepsInC": struck(_BLOCKED, "usleep("),
+        "ReadsHugeJson": struck(_BLOCKED, "json.loads("),
+    },
+    "blocks late": {
+        "BlocksInInit": fired(_BLOCKS, "# in init"),
+        "BlocksInCleanup": fired(_BLOCKS, "# in cleanup"),
+        "BlocksInFinally": fired(_BLOCKS, "# in finally"),
+        "BlocksInCallback": fired(_BLOCKS, "# in a callback"),
+        "BlocksInTimer": fired("sleep(), which the loop was to call"),
+        "BlocksInDoneCallback": fired(_BLOCKS, "# when done"),
+        "BlocksInDel": fired(_BLOCKS, "# in del"),
+    },
+    "ends": {
+        "ExitsAtOnce": struck("the runner exited with code 0"),
+        "KillsItself": struck("killed by signal 9"),
+        "Segfaults": struck("SIGSEGV"),
+        "Aborts": struck("SIGABRT"),
+        "BecomesAnother": struck("the runner exited with code 0"),
+    },
+    "ends exits": {
+        "OverflowsTheStack": struck("SIGSEGV"),
+        "LimitsItsCpu": struck("killed by signal"),
+        "ForksAndExits": struck("the runner exited with code 4"),
+        "ExitsInCallback": struck("the runner exited with code 6"),
+        "ExitsInCleanup": struck("the runner exited with code 7"),
+    },
+    "ends threads": {
+        "ExitsInThread": struck("the runner exited with code 6"),
+        "ExitsInTimer": struck("the runner exited with code 7"),
+        "ExitsInToThread": struck("the runner exited with code 8"),
+    },
+    "unseen ends line": {
+        "ClosesAll": struck("the runner"),
+        "WritesGarbage": struck("sent what is no message"),
+    },
+    "unseen ends killed": {
+        "KilledByItsChild": struck("killed by signal 9"),
+        "AbortedByItsChild": struck("SIGABRT"),
+    },
+    "hangs": {
+        "StopsItself": struck("it was stopped for 1 s"),
+        "LocksItself": struck("it was silent for 5 s"),
+        "MatchesForever": struck("it was silent for 5 s"),
     },
 }  # fmt: skip
 
