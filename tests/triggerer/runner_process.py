@@ -19,6 +19,7 @@ from roost.support import typedjson
 from roost.support.frames import FrameBuffer, write_frame
 from roost.support.wire import TriggerReport, TriggerSpec
 from roost.triggerer.messages import (
+    SHARED_BYTES,
     SLOT_BYTES,
     Blocked,
     FromRunner,
@@ -60,7 +61,7 @@ class RunnerProcess:
         self._line, theirs = socket.socketpair()
         self._notes, their_notes = os.pipe()
         slot = os.memfd_create("slot")
-        os.ftruncate(slot, SLOT_BYTES)
+        os.ftruncate(slot, SHARED_BYTES)
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [

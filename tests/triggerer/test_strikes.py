@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from roost.triggerer import steps
 from roost.triggerer.case import CURRENT
-from roost.triggerer.messages import SLOT_BYTES
+from roost.triggerer.messages import SHARED_BYTES, SLOT_BYTES
 from roost.triggerer.steps import Steps, started_by, task_factory
 from roost.triggerer.strikes import NEVER, STRIKES, Strikes, Suspects
 from tests.support.daemons import Daemons
@@ -147,7 +147,7 @@ def world(database_url: str, roost_home: Path) -> World:
 def slot() -> Iterator[int]:
     """The shared memory of a runner, in this process; nobody's afterwards."""
     fd = os.memfd_create("slot")
-    os.ftruncate(fd, SLOT_BYTES)
+    os.ftruncate(fd, SHARED_BYTES)
     before = steps._slot
     steps.attach(fd)
     yield fd

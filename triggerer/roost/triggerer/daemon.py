@@ -280,6 +280,7 @@ class Triggerer:
             memory_mb=self._config.triggerer.runner_memory_mb,
             on_reports=lambda message: outbox().put(message.reports),
             on_blocked=lambda note: self._on_blocked(lanes(), ward, note),
+            on_held=lambda note: self._on_held(lanes(), ward, note),
             on_asked=lambda ask: self._inquiries.put(keeper, ask),
             on_beat=self._on_beat,
             on_together=lambda told: ward.together(told),
@@ -400,6 +401,9 @@ class Triggerer:
             "await there, or move the work to asyncio.to_thread",
             who, note.label, note.blocked_us / 1e6, note.where,
         )  # fmt: skip
+
+    async def _on_held(self, lanes: Lanes, ward: Ward, note: Blocked) -> None:
+        self._on_blocked(lanes, ward, await lanes.labelled(note))
 
     # -- the process ---------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 import anyio
@@ -26,7 +26,10 @@ from anyio.abc import TaskGroup
 
 from roost.support.frames import FrameBuffer, FrameTooLarge, pack
 from roost.support.osproc import describe_exit
+from roost.triggerer.held import LOOK_S as HELD_LOOK_S
+from roost.triggerer.held import Held
 from roost.triggerer.messages import (
+    SHARED_BYTES,
     SLOT_BYTES,
     Ask,
     Beat,
@@ -42,6 +45,7 @@ from roost.triggerer.messages import (
     Words,
     decode_from_runner,
 )
+from roost.triggerer.places import UNSEEN
 from roost.triggerer.pulse import LOOK_S, Pulse, memory_mb, sample
 
 __all__ = ["NO_MESSAGE", "Death", "Keeper", "RunnerGone"]
@@ -100,9 +104,9 @@ class _Child:
     def __init__(self, env: dict[str, str]) -> None:
         self.line, theirs = socket.socketpair()
         self.notes, their_notes = os.pipe()
-        slot = os.memfd_create("roost-runner")
-        os.ftruncate(slot, SLOT_BYTES)
-        self.slot = mmap.mmap(slot, SLOT_BYTES, prot=mmap.PROT_READ)
+        self.shared = slot = os.memfd_create("roost-runner")
+        os.ftruncate(slot, SHARED_BYTES)
+        self.slot = mmap.mmap(slot, SHARED_BYTES, prot=mmap.PROT_READ)
         try:
             self.process = subprocess.Popen(  # from the main thread; takes some milliseconds
                 [
@@ -121,7 +125,6 @@ class _Child:
         finally:
             theirs.close()
             os.close(their_notes)
-            os.close(slot)
         self.line.setblocking(False)
         os.set_blocking(self.notes, False)
         self.started = time.monotonic()
@@ -135,10 +138,13 @@ class _Child:
         self.empty_mb = 0.0  # its memory before it had a trigger, as soon as it has told it
         self.swollen = False  # killed for its memory: whose step it is in says nothing
         self.blocking: Blocked | None = None  # the trigger that keeps its loop from turning
+        # Where they block, of those triggers that we have told of before the watchdog could.
+        self.told: dict[int | None, str] = {}
 
     def close(self) -> None:
         self.line.close()
         os.close(self.notes)
+        os.close(self.shared)
         self.slot.close()
 
     def culprit(self) -> tuple[int, bool]:
@@ -170,6 +176,7 @@ class Keeper:
         memory_mb: MiB that a runner may grow by; 0: as many as there are.
         on_reports: takes what became of triggers.
         on_blocked: takes notes of the runner's watchdog.
+        on_held: takes notes of who holds the GIL, without a label; the watchdog's come after.
         on_asked: takes what triggers ask; it is answered with an ``Answer``.
         on_beat: takes the runner's signs of life.
         on_together: takes which triggers are polled as one.
@@ -188,6 +195,7 @@ class Keeper:
         memory_mb: int,
         on_reports: Callable[[Reports], None],
         on_blocked: Callable[[Blocked], None],
+        on_held: Callable[[Blocked], Awaitable[None]],
         on_asked: Callable[[Ask], None],
         on_beat: Callable[[Beat], None],
         on_together: Callable[[Together], None],
@@ -202,6 +210,7 @@ class Keeper:
         self._memory_mb = memory_mb
         self._on_reports = on_reports
         self._on_blocked = on_blocked
+        self._on_held = on_held
         self._on_asked = on_asked
         self._on_beat = on_beat
         self._on_together = on_together
@@ -305,6 +314,7 @@ class Keeper:
             group.start_soon(self._write_line, child)
             group.start_soon(self._read_notes, child)
             group.start_soon(self._watch, child)
+            group.start_soon(self._watch_held, child)
             group.start_soon(self._watch_exit, child, group)
             await self._read_line(child)
             group.cancel_scope.cancel()
@@ -423,8 +433,7 @@ class Keeper:
             case Seen():
                 self._on_seen(message)
             case Blocked():
-                child.blocking = None if message.over else message
-                self._on_blocked(message)
+                self._take_block(child, message)
             case Ask():
                 self._on_asked(message)
             case Together():
@@ -434,6 +443,17 @@ class Keeper:
                 self._on_beat(message)
             case Words():
                 self._on_words(message)
+
+    def _take_block(self, child: _Child, note: Blocked) -> None:
+        """The watchdog learns of what held the GIL when it is over: we have told of it then."""
+        place = child.told.get(note.trigger_id)
+        if place is not None and note.where == UNSEEN:
+            note.where = place
+        child.blocking = None if note.over else note
+        if note.over:
+            child.told.pop(note.trigger_id, None)
+        if note.over or place is None:
+            self._on_blocked(note)
 
     async def _watch(self, child: _Child) -> None:
         """Kill a runner that hangs, or grows too much.
@@ -447,6 +467,18 @@ class Keeper:
                 child.fate = f"was killed because {trouble}"
                 child.kill()
                 return
+
+    async def _watch_held(self, child: _Child) -> None:
+        """Tell who holds the interpreter, which the runner's own watchdog cannot say (D20)."""
+        held = Held(child.process.pid, child.shared, child.slot)
+        while True:
+            await anyio.sleep(HELD_LOOK_S)
+            stall = held.look()
+            if stall is not None:
+                where = await held.where()
+                note = Blocked(stall.trigger_id, "", where, int(stall.ran_s * 1e6))
+                child.blocking, child.told[stall.trigger_id] = note, where
+                await self._on_held(note)
 
     def _growth(self, child: _Child) -> str | None:
         """What is wrong with its memory, in words; None while nothing is."""

@@ -39,6 +39,7 @@ from roost.triggerer.strikes import (
     aside_s,
     failure,
     name_of,
+    whose,
 )
 from roost.triggerer.ward import SourcesFn, Ward
 
@@ -349,6 +350,13 @@ class Lanes:
             self._accused.append(triggers.Strike(one, epoch, int(strike), trouble))
         self._wake.set()
 
+    async def labelled(self, note: Blocked) -> Blocked:
+        """The note with the name of its trigger's task, where that is still to be had."""
+        if note.trigger_id is not None:
+            for spec in await self._db.reading(partial(self._specs, [note.trigger_id])):
+                note.label, note.dag_id, note.task_id = whose(spec), spec.dag_id, spec.task_id
+        return note
+
     def accuse(self, ward: Ward, death: Death) -> None:
         """A runner ended that nobody had asked to: its triggers' doing, if it can be told whose."""
         how = f"the runner {death.how}"
@@ -418,7 +426,7 @@ class Lanes:
             count, trouble = found[spec.trigger_id], struck[spec.trigger_id].trouble
             log.error(
                 "trigger %d (%s) ended or blocked its runner, time %d of %d: %s",
-                spec.trigger_id, name_of(spec), count, STRIKES, trouble,
+                spec.trigger_id, name_of(spec), min(count, STRIKES), STRIKES, trouble,
             )  # fmt: skip
             if count >= STRIKES:
                 self._fail(spec, count, trouble)

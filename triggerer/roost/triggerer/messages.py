@@ -6,6 +6,8 @@ a pipe of its own, because it must be heard while the runner's loop is blocked.
 
 from __future__ import annotations
 
+import signal
+
 import msgspec
 
 from roost.support.wire import (
@@ -18,7 +20,10 @@ from roost.support.wire import (
 )
 
 __all__ = [
+    "SHARED_BYTES",
     "SLOT_BYTES",
+    "STACK_AT",
+    "STACK_SIGNAL",
     "Answer",
     "Ask",
     "Beat",
@@ -45,10 +50,15 @@ __all__ = [
     "decode_to_runner",
 ]
 
-# Memory that both sides see: two native integers, the id of the trigger whose step the runner is
-# executing, and of the one whose code it imports, or 0. It outlives the runner
-# (roost.triggerer.steps).
+# Memory that both sides see, native integers. It outlives the runner (roost.triggerer.steps).
+# First the id of the trigger whose step the runner is executing, and of the one whose code it
+# imports, or 0; then how often its watchdog has looked, and the kernel's id of that thread.
 SLOT_BYTES = 16
+SHARED_BYTES = 32
+# Behind it in the same file: the stack of the loop's thread, written on this signal, which no
+# trigger has a use for (roost.triggerer.held).
+STACK_AT = 4096
+STACK_SIGNAL = signal.SIGRTMIN + 4
 
 
 class Source(msgspec.Struct):

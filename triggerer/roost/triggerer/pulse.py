@@ -33,7 +33,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class Sample(NamedTuple):
-    """What the kernel says of a process's main thread.
+    """What the kernel says of a thread.
 
     Attributes:
         state: one letter, as in ``/proc/PID/stat``.
@@ -47,12 +47,18 @@ class Sample(NamedTuple):
     starved: int
 
 
-def sample(pid: int) -> Sample | None:
-    """Look at a process; None when there is none, or the kernel does not tell."""
+def sample(pid: int, thread: int | None = None) -> Sample | None:
+    """Look at a thread of a process; None when there is none, or the kernel does not tell.
+
+    Args:
+        pid: the process.
+        thread: its kernel id; None: the main thread.
+    """
+    folder = f"/proc/{pid}/task/{pid if thread is None else thread}"
     try:
-        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+        with open(f"{folder}/stat", "rb", buffering=0) as file:
             state = file.read(4096).rpartition(b")")[2].split(maxsplit=1)[0]
-        with open(f"/proc/{pid}/schedstat", "rb", buffering=0) as file:
+        with open(f"{folder}/schedstat", "rb", buffering=0) as file:
             ran, starved, _ = file.read().split()
     except (OSError, ValueError, IndexError):
         return None

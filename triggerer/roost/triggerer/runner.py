@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import logging
 import os
 import resource
@@ -44,6 +45,7 @@ from roost.triggerer.fanout import Streams
 from roost.triggerer.journal import Handler, Journal, black_box
 from roost.triggerer.killing import INSIST_S, Killing, kill_afresh
 from roost.triggerer.messages import (
+    STACK_SIGNAL,
     Answer,
     Beat,
     Cancel,
@@ -514,10 +516,11 @@ def main() -> None:
     _prepare_process()
     line_fd, notes, slot = (int(word) for word in sys.argv[1:4])
     attach(slot)
-    os.close(slot)
+    # In C, and of the thread that the signal interrupts: it needs no GIL to say where that is.
+    faulthandler.register(STACK_SIGNAL, slot, all_threads=False)
     note_callbacks()
     note_exits()
-    for fd in (line_fd, notes):
+    for fd in (line_fd, notes, slot):
         os.set_inheritable(fd, False)
     line = socket.socket(fileno=line_fd)
     line.setblocking(False)

@@ -23,6 +23,7 @@ import contextlib
 import logging
 import mmap
 import os
+import threading
 import time
 from collections import deque
 from collections.abc import Coroutine, Generator, Iterator
@@ -31,7 +32,7 @@ from weakref import WeakKeyDictionary
 
 from roost.triggerer.case import CURRENT
 from roost.triggerer.commons import Commons
-from roost.triggerer.messages import SLOT_BYTES
+from roost.triggerer.messages import SHARED_BYTES
 
 __all__ = [
     "LONG_S",
@@ -40,6 +41,7 @@ __all__ = [
     "Steps",
     "accuse",
     "attach",
+    "count_look",
     "executing",
     "importing",
     "keep",
@@ -72,8 +74,8 @@ class Long(NamedTuple):
 
 
 # Two numbers, or 0: the trigger whose step is executing, and the one whose code is imported in a
-# thread beside it. Private until attach().
-_slot = memoryview(bytearray(SLOT_BYTES)).cast("q")
+# thread beside it; and two of the watchdog's. Private until attach().
+_slot = memoryview(bytearray(SHARED_BYTES)).cast("q")
 
 # What a step must leave as it was; None until keep().
 _commons: Commons | None = None
@@ -90,14 +92,20 @@ _STARTED_BY: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()
 def attach(fd: int) -> None:
     """Write into this file's memory from now on; ``fd`` may be closed afterwards."""
     global _slot
-    _slot = memoryview(mmap.mmap(fd, SLOT_BYTES)).cast("q")
+    _slot = memoryview(mmap.mmap(fd, SHARED_BYTES)).cast("q")
     os.register_at_fork(after_in_child=_detach)
 
 
 def _detach() -> None:
     """What a forked child does is none of the runner's steps."""
     global _slot
-    _slot = memoryview(bytearray(SLOT_BYTES)).cast("q")
+    _slot = memoryview(bytearray(SHARED_BYTES)).cast("q")
+
+
+def count_look() -> None:
+    """Note that the watchdog has looked: the thread that calls this."""
+    _slot[2] += 1
+    _slot[3] = threading.get_native_id()
 
 
 def accuse(trigger_id: int) -> None:

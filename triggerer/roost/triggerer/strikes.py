@@ -29,6 +29,7 @@ __all__ = [
     "aside_s",
     "failure",
     "name_of",
+    "whose",
 ]
 
 STRIKES = 3
@@ -137,10 +138,15 @@ class Suspects:
 
 def name_of(spec: TriggerSpec) -> str:
     """The trigger and its task, for people."""
+    return f"{spec.classpath} of {whose(spec)}"
+
+
+def whose(spec: TriggerSpec) -> str:
+    """The task or watcher that a trigger belongs to, for people."""
     if spec.watcher:
-        return f"{spec.classpath} of watcher {spec.watcher}"
+        return f"watcher {spec.watcher}"
     mapped = "" if spec.map_index < 0 else f"[{spec.map_index}]"
-    return f"{spec.classpath} of {spec.dag_id}.{spec.task_id}{mapped} run {spec.run_id}"
+    return f"{spec.dag_id}.{spec.task_id}{mapped} run {spec.run_id}"
 
 
 def aside_s(strikes: int) -> float:

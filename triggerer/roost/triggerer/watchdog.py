@@ -20,9 +20,7 @@ import asyncio
 import contextlib
 import contextvars
 import os
-import selectors
 import sys
-import sysconfig
 import threading
 import time
 from collections.abc import Callable
@@ -34,18 +32,14 @@ from roost.support.storable import storable
 from roost.triggerer.case import CURRENT
 from roost.triggerer.kept import Kept
 from roost.triggerer.messages import Blocked
-from roost.triggerer.steps import LONG_S, Executing, Long, executing, take_long
+from roost.triggerer.places import UNSEEN, Call, is_library, place_of
+from roost.triggerer.steps import LONG_S, Executing, Long, count_look, executing, take_long
 
 __all__ = ["Watchdog", "Who"]
 
 LOOK_S = 0.05
 BLOCKED_S = LONG_S
 _ORPHAN_S = 6.0
-_UNSEEN = "a call that kept the interpreter to itself"
-
-# asyncio's and our own frames are on every stack; the culprit is what they called.
-_INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
-_OURS = (os.path.dirname(asyncio.__file__), os.path.dirname(__file__), selectors.__file__)
 
 
 class Who(NamedTuple):
@@ -110,6 +104,7 @@ class Watchdog:
 
     def _watch(self) -> None:
         while not self._done.wait(LOOK_S):
+            count_look()
             # Before anything that lets go of the GIL: what is executing may be over in no time.
             step = executing()
             if step is not None and time.monotonic() - step[2] >= BLOCKED_S:
@@ -164,7 +159,7 @@ class Watchdog:
     def _note(self, step: Executing, seconds: float, where: str = "") -> Blocked:
         if self._place is not None and self._place[0] is step:
             where = self._place[1]
-        where = where or _code_of(step[0]) or _UNSEEN
+        where = where or _code_of(step[0]) or UNSEEN
         return _blocked(step[1], self._name_trigger(step[1]), where, seconds)
 
     # -- what is not noted ---------------------------------------------------------------------
@@ -250,30 +245,23 @@ def _blocked(trigger_id: int | None, who: Who, where: str, seconds: float) -> Bl
 
 def _callback(top: FrameType | None) -> CodeType | None:
     """The code the loop runs outside of all tasks; None when it waits for something to do."""
-    if top is None or _library(top.f_code.co_filename):
+    if top is None or is_library(top.f_code.co_filename):
         return None
     code = top.f_code
     while top is not None:  # the callback itself, whatever it is in
-        if not _library(top.f_code.co_filename):
+        if not is_library(top.f_code.co_filename):
             code = top.f_code
         top = top.f_back
     return code
 
 
 def _where(top: FrameType | None) -> str:
-    """``file:line in function`` of the user's code that blocks, not of the library it called;
-    empty when there is none."""
-    frames: list[FrameType] = []
+    """``file:line in function`` of the user's code that blocks; empty when there is none."""
+    calls: list[Call] = []
     while top is not None:
-        if not _library(top.f_code.co_filename):
-            frames.append(top)
+        calls.append(Call(top.f_code.co_filename, top.f_lineno, top.f_code.co_name))
         top = top.f_back
-    if not frames:
-        return ""
-    own = (frame for frame in frames if not frame.f_code.co_filename.startswith(_INSTALLED))
-    # All of it installed: the outermost is the trigger's own run(), the innermost may be anything.
-    found = next(own, frames[-1])
-    return f"{found.f_code.co_filename}:{found.f_lineno} in {found.f_code.co_name}"
+    return place_of(calls)
 
 
 def _code_of(step: object) -> str:
@@ -284,10 +272,6 @@ def _code_of(step: object) -> str:
         if isinstance(callback, BuiltinFunctionType):
             return f"{callback.__name__}(), which the loop was to call"
         found = getattr(callback, "__code__", None)
-    if not isinstance(found, CodeType) or _library(found.co_filename):
+    if not isinstance(found, CodeType) or is_library(found.co_filename):
         return ""
     return f"{found.co_filename}:{found.co_firstlineno} in {found.co_name}"
-
-
-def _library(filename: str) -> bool:
-    return filename.startswith(_OURS) or filename.startswith("<frozen")
