@@ -5,7 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from roost.scheduler.steps.deferral import NOT_SOON_US
 from roost.support.clock import SECOND
+from roost.triggerer.lanes import POLL_S
 from tests.scheduler.hands import START, World, deferred, failed, ok, task
 
 
@@ -195,6 +197,19 @@ def test_no_stored_event_is_lost_to_a_time_out_when_many_fire_at_once(
     world.clock.advance(11)
     world.turns()
     assert set(world.states().values()) == {"queued"}
+
+
+@pytest.mark.parametrize(("wait_s", "looks"), [(9, True), (11, False)])
+def test_a_triggerer_is_woken_for_a_timer_only_if_its_next_look_could_be_late(
+    world: World, wait_s: int, looks: bool
+) -> None:
+    """N4: what wakes it costs a look; what is due tonight it finds by itself."""
+    world.start(task("a"))
+    due_at = world.clock.now + wait_s * SECOND
+    (claimed,) = world.claim()
+    world.end(claimed, deferred(lane="timer", due_at=due_at))
+    assert world.turn().deferred is looks
+    assert NOT_SOON_US >= 2 * POLL_S * SECOND
 
 
 def test_of_many_that_wake_together_the_first_do_not_wait_for_all(

@@ -13,10 +13,14 @@ from roost.scheduler.steps.deadlines import DEADLINE, miss_deadlines
 from roost.scheduler.steps.end_event import ENDS, end_from_trigger, end_well
 from roost.scheduler.steps.ending import BY_DISPATCH, Batch, Ended, fail_or_retry, schedule
 from roost.scheduler.turn import Turn
+from roost.support.clock import SECOND
 from roost.support.sealed import merged, text_of
 from roost.support.wire import NOWHERE, DeferSpec
 
-__all__ = ["defer", "kill_deferrals", "settle_alarms", "settle_events"]
+__all__ = ["NOT_SOON_US", "defer", "kill_deferrals", "settle_alarms", "settle_events"]
+
+# Twice as long as a triggerer sleeps when nobody wakes it.
+NOT_SOON_US = 10 * SECOND
 
 
 def defer(turn: Turn, items: Sequence[Ended]) -> None:
@@ -38,7 +42,13 @@ def defer(turn: Turn, items: Sequence[Ended]) -> None:
                 turn.awaiting.append(created[ti_id])
     stray = batch.flush(turn)
     inbox.delete_triggers(turn.tx, [created[ti_id] for ti_id in stray])
-    turn.deferred = True
+    turn.deferred |= any(_is_urgent(turn, _spec(item)) for item in items)
+
+
+def _is_urgent(turn: Turn, spec: DeferSpec) -> bool:
+    """Whether a triggerer must look now. It finds a timer in time that is due long after its next
+    look; a thousand tasks that begin to wait for tonight would have it look hundreds of times."""
+    return spec.due_at is None or spec.due_at < turn.now + NOT_SOON_US
 
 
 def kill_deferrals(turn: Turn, items: Sequence[Ended]) -> None:
