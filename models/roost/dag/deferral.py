@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+from abc import ABCMeta
 from collections.abc import Mapping
 from datetime import UTC, timedelta
+from types import FunctionType
 from typing import Any, get_args
 
 import msgspec
@@ -16,6 +18,8 @@ from roost.support.clock import duration_us, from_us, to_us
 from roost.support.wire import DeferSpec, OnTimeout
 
 __all__ = ["TaskDeferred", "make_defer_spec", "timer_payload"]
+
+_ON_TIMEOUT = get_args(OnTimeout)
 
 
 class TaskDeferred(BaseException):
@@ -48,7 +52,7 @@ class TaskDeferred(BaseException):
             timeout = timedelta(seconds=timeout)
         if timeout is not None and not isinstance(timeout, timedelta):
             raise DagError(f"defer: timeout must be a timedelta or seconds, not {timeout!r}")
-        if on_timeout not in get_args(OnTimeout):
+        if on_timeout not in _ON_TIMEOUT:
             raise DagError(
                 f"defer: on_timeout must be 'retry', 'fail' or 'skip', not {on_timeout!r}"
             )
@@ -80,12 +84,7 @@ def make_defer_spec(deferred: TaskDeferred) -> DeferSpec:
             f"trigger class {kind.__qualname__} is defined inside a function, where no other "
             "process can find it: move it to the top level of its file"
         )
-    try:
-        inspect.signature(kind).bind(**kwargs)
-    except TypeError as error:
-        raise DagError(
-            f"{kind.__qualname__}.serialize() returned kwargs that do not fit its __init__: {error}"
-        ) from None
+    _check_fit(kind, kwargs)
     due = trigger.due_at
     if due is not None and due.tzinfo is None:
         raise DagError(f"{kind.__qualname__}.due_at needs a time zone, got {due!r}")
@@ -124,6 +123,40 @@ def _serialized(trigger: BaseTrigger) -> tuple[str, dict[str, Any]]:
     return result
 
 
+def _check_fit(kind: type[BaseTrigger], kwargs: dict[str, Any]) -> None:
+    if _fits_plainly(kind, kwargs):
+        return
+    try:
+        inspect.signature(kind).bind(**kwargs)
+    except TypeError as error:
+        raise DagError(
+            f"{kind.__qualname__}.serialize() returned kwargs that do not fit its __init__: {error}"
+        ) from None
+
+
+def _fits_plainly(kind: type[BaseTrigger], kwargs: dict[str, Any]) -> bool:
+    """Whether the names fit a plain ``__init__``; False where that takes a closer look.
+
+    A signature costs a process as young as a task's a quarter of a millisecond.
+    """
+    init = kind.__init__
+    if (
+        not isinstance(init, FunctionType)
+        or hasattr(init, "__wrapped__")
+        or hasattr(kind, "__signature__")
+        or kind.__new__ is not object.__new__
+        or type(kind) is not ABCMeta
+    ):
+        return False
+    code = init.__code__
+    if code.co_posonlyargcount or not code.co_argcount:
+        return False
+    names = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
+    optional = code.co_varnames[code.co_argcount - len(init.__defaults__ or ()) : code.co_argcount]
+    given = kwargs.keys() | set(optional) | (init.__kwdefaults__ or {}).keys()
+    return kwargs.keys() <= set(names) <= given
+
+
 def _class_named(classpath: str, own: type[BaseTrigger]) -> type[BaseTrigger]:
     """The class that ``classpath`` means.
 
@@ -132,7 +165,10 @@ def _class_named(classpath: str, own: type[BaseTrigger]) -> type[BaseTrigger]:
     a class in a DAG file cannot know under which module name that file is loaded.
     """
     dotted = classpath.replace(":", ".")
-    for kind in [own, *trigger_classes()]:
+    ours = own.__module__.startswith("roost.triggers.")
+    if dotted == f"{'roost.triggers' if ours else own.__module__}.{own.__qualname__}":
+        return own
+    for kind in trigger_classes():
         if dotted == f"{kind.__module__}.{kind.__qualname__}":
             return kind
     last = dotted.rpartition(".")[2]
