@@ -19,6 +19,7 @@ from tests.triggerer.world import World
 
 CODE = """
 import asyncio
+import ctypes
 import re
 
 from roost.dag.trigger import BaseTrigger, TriggerEvent
@@ -43,14 +44,23 @@ class Holds(BaseTrigger):
 
     async def run(self):
         await asyncio.sleep(0.3)
-        self.match("x" * self.size)
+        if self.size:
+            self.match("x" * self.size)
+        else:
+            self.sleep()
         await asyncio.sleep(0.3)
         yield TriggerEvent("matched")
 
     def match(self, text):
         re.match("(x+)+y", text)  # here
+
+    def sleep(self):
+        ctypes.PyDLL(None).usleep(600_000)  # there
 """
-LINE = next(number for number, line in enumerate(CODE.splitlines(), 1) if "# here" in line)
+LINE, SLEEPS = (
+    next(number for number, line in enumerate(CODE.splitlines(), 1) if mark in line)
+    for mark in ("# here", "# there")
+)
 _BLOCKS = r"trigger {id} \(waits\.t\d+ run r\) blocks every trigger of this runner .* at {where}"
 
 
@@ -100,6 +110,18 @@ def test_a_block_that_ends_is_told_of_once(
     wait_until(lambda: re.search(over, triggerer.output), what="how long it was")
     assert len(_told(triggerer, culprit)) == 1
     assert triggerer.output.count("blocks every trigger") == 1
+
+
+def test_who_sleeps_with_the_gil_is_named(
+    database_url: str, roost_home: Path, daemons: Daemons
+) -> None:
+    """D20: it does not even run."""
+    world = World(database_url, roost_home / "dags", CODE)
+    culprit, triggerer = _start(world, daemons, size=0)
+    wait_until(lambda: culprit in world.events(), timeout=60, what="its event")
+    where = rf"\S*waits\.py:{SLEEPS} in sleep"
+    told = _BLOCKS.format(id=culprit, where=where)
+    wait_until(lambda: re.search(told, triggerer.output), what="its name and line")
 
 
 class _Shared:

@@ -2,12 +2,14 @@
 
 A call that keeps the GIL - a slow regular expression, a sort, a hash - stops the runner's watchdog
 as well as its loop (D20). So the watchdog counts its looks in the memory that it shares with its
-supervisor. When they stand still while the loop's thread runs in one and the same step, the
-supervisor sends a signal whose handler is written in C (``faulthandler``): it writes the stack into
-that memory's file, without waiting for the GIL.
+supervisor. When they stand still while the loop's thread runs, or sleeps, in one and the same step,
+the supervisor sends a signal whose handler is written in C (``faulthandler``): it writes the stack
+into that memory's file, without waiting for the GIL.
 
 A machine that is too busy to let the watchdog look shows the same looks. It is told apart by what
-the kernel has counted: then the watchdog waits for a CPU; for the GIL, it sleeps.
+the kernel has counted: then the watchdog waits for a CPU; for the GIL, it sleeps. Whoever waits for
+the GIL wakes every 5 ms to ask for it: a thread that did not wake at all sleeps on its own account,
+so that no step is named for what another thread holds.
 """
 
 from __future__ import annotations
@@ -39,11 +41,11 @@ class Stall(NamedTuple):
 
     Attributes:
         trigger_id: whose step.
-        ran_s: for how long its thread has run since that was first seen, in seconds.
+        seconds: for how long its thread has run, or has slept, since that was first seen.
     """
 
     trigger_id: int
-    ran_s: float
+    seconds: float
 
 
 class Held:
@@ -62,6 +64,7 @@ class Held:
         self._mark: tuple[int, int] | None = None  # whose step, and the watchdog's looks
         self._since: tuple[Sample, Sample] | None = None  # loop's thread and watchdog's, then
         self._told = False
+        self._looks = 0  # of ours, since then: no clock, for both sides may have been suspended
 
     def look(self) -> Stall | None:
         """What has gone on for too long and was not told of yet."""
@@ -71,17 +74,21 @@ class Held:
             self._mark = None
             return None
         if mark != self._mark:
-            self._mark, self._told = mark, False
+            self._mark, self._told, self._looks = mark, False, 0
             self._since = self._sample(watchdog)
             return None
         now = None if self._told or self._since is None else self._sample(watchdog)
         if now is None or self._since is None:
             return None
-        ran, starved = now[0].ran - self._since[0].ran, now[1].starved - self._since[1].starved
-        if ran < _HELD_NS or now[1].state == "R" or starved > ran // 2:
+        self._looks += 1
+        (loop, watch), (loop_was, watch_was) = now, self._since
+        held = loop.ran - loop_was.ran
+        if loop.state == "S" and loop.turns - loop_was.turns <= 1:
+            held = round(self._looks * LOOK_S * 1e9)
+        if held < _HELD_NS or watch.state == "R" or watch.starved - watch_was.starved > held // 2:
             return None
         self._told = True
-        return Stall(step, ran / 1e9)
+        return Stall(step, held / 1e9)
 
     def _sample(self, watchdog: int) -> tuple[Sample, Sample] | None:
         loops, its = sample(self._pid), sample(self._pid, watchdog)

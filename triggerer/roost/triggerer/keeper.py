@@ -474,9 +474,10 @@ class Keeper:
         while True:
             await anyio.sleep(HELD_LOOK_S)
             stall = held.look()
-            if stall is not None:
+            # Once a block: the signal ends a sleep in C before its time.
+            if stall is not None and stall.trigger_id not in child.told:
                 where = await held.where()
-                note = Blocked(stall.trigger_id, "", where, int(stall.ran_s * 1e6))
+                note = Blocked(stall.trigger_id, "", where, int(stall.seconds * 1e6))
                 child.blocking, child.told[stall.trigger_id] = note, where
                 await self._on_held(note)
 

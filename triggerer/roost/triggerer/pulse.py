@@ -40,11 +40,13 @@ class Sample(NamedTuple):
         ran: nanoseconds that it has run.
         starved: nanoseconds that it was ready to run and had no CPU; one stretch of waiting is
             added when it is over.
+        turns: how often it was given a CPU.
     """
 
     state: str
     ran: int
     starved: int
+    turns: int = 0
 
 
 def sample(pid: int, thread: int | None = None) -> Sample | None:
@@ -59,10 +61,10 @@ def sample(pid: int, thread: int | None = None) -> Sample | None:
         with open(f"{folder}/stat", "rb", buffering=0) as file:
             state = file.read(4096).rpartition(b")")[2].split(maxsplit=1)[0]
         with open(f"{folder}/schedstat", "rb", buffering=0) as file:
-            ran, starved, _ = file.read().split()
+            ran, starved, turns = file.read().split()
     except (OSError, ValueError, IndexError):
         return None
-    return Sample(state.decode(), int(ran), int(starved))
+    return Sample(state.decode(), int(ran), int(starved), int(turns))
 
 
 def memory_mb(pid: int) -> float:
