@@ -165,41 +165,29 @@ class Steps(Coroutine[Any, Any, T]):
         """One step."""
         if self._abandoned:
             raise StopIteration
-        global _executing, _step_ended
+        global _executing
         outer = _executing
         _executing = step = (self, self._trigger_id, _now())
         _slot[0] = self._trigger_id
         try:
             return self._coro.send(value)
         finally:
-            _step_ended = now = _now()
-            if now - step[2] >= LONG_S:
-                _long.append(Long(step, now))
-            _executing = outer
-            _slot[0] = 0 if outer is None else outer[1]
+            _over(step, outer, self._trigger_id)
             outer = None  # a traceback may keep this frame: see note_callbacks
-            if _commons is not None and not _commons.whole():
-                _commons.put_back(_slot[1] or self._trigger_id)
 
     def throw(self, *error: Any) -> Any:
         """One step that begins with an exception, e.g. with being cancelled."""
         if self._abandoned:
             raise StopIteration
-        global _executing, _step_ended
+        global _executing
         outer = _executing
         _executing = step = (self, self._trigger_id, _now())
         _slot[0] = self._trigger_id
         try:
             return self._coro.throw(*error)
         finally:
-            _step_ended = now = _now()
-            if now - step[2] >= LONG_S:
-                _long.append(Long(step, now))
-            _executing = outer
-            _slot[0] = 0 if outer is None else outer[1]
+            _over(step, outer, self._trigger_id)
             outer = None  # a traceback may keep this frame: see note_callbacks
-            if _commons is not None and not _commons.whole():
-                _commons.put_back(_slot[1] or self._trigger_id)
 
     def abandon(self) -> None:
         """Take no step any more: with the next, the task is over, whatever its code wants."""
@@ -215,6 +203,18 @@ class Steps(Coroutine[Any, Any, T]):
     def __getattr__(self, name: str) -> Any:
         # cr_frame, cr_running, …: asyncio and anyio look at the coroutine of a task.
         return getattr(self._coro, name)
+
+
+def _over(step: Executing, outer: Executing | None, trigger_id: int) -> None:
+    """A step of this trigger has ended, and what called it goes on, if anything."""
+    global _executing, _step_ended
+    _step_ended = now = _now()
+    if now - step[2] >= LONG_S:
+        _long.append(Long(step, now))
+    _executing = outer
+    _slot[0] = 0 if outer is None else outer[1]
+    if _commons is not None and not _commons.whole():
+        _commons.put_back(_slot[1] or trigger_id)
 
 
 def note_callbacks() -> None:
