@@ -24,6 +24,7 @@ from roost.dag.xcom_value import encode as encode_xcom
 from roost.exceptions import RoostException, ValueNotStorable
 from roost.support import typedjson
 from roost.support.frames import MAX_FRAME
+from roost.support.labels import task_label
 from roost.support.masking import mask_also, secrets_in
 from roost.support.storable import storable
 from roost.support.wire import TriggerReport, TriggerSpec
@@ -133,8 +134,7 @@ class Case:
     @property
     def label(self) -> str:
         """Whose trigger it is, in words."""
-        mapped = "" if self.map_index < 0 else f"[{self.map_index}]"
-        return f"{self.dag_id}.{self.task_id}{mapped} run {self.run_id}"
+        return task_label(self.dag_id, self.task_id, self.map_index, self.run_id)
 
     def receive(self, stored: bool) -> None:
         """The report that waits for it is in the database, or was refused."""

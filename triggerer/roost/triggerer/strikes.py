@@ -16,6 +16,7 @@ from __future__ import annotations
 import random
 from collections.abc import Collection, Mapping
 
+from roost.support.labels import task_label
 from roost.support.wire import TriggerReport, TriggerSpec
 
 __all__ = [
@@ -145,8 +146,7 @@ def whose(spec: TriggerSpec) -> str:
     """The task or watcher that a trigger belongs to, for people."""
     if spec.watcher:
         return f"watcher {spec.watcher}"
-    mapped = "" if spec.map_index < 0 else f"[{spec.map_index}]"
-    return f"{spec.dag_id}.{spec.task_id}{mapped} run {spec.run_id}"
+    return task_label(spec.dag_id, spec.task_id, spec.map_index, spec.run_id)
 
 
 def aside_s(strikes: int) -> float:

@@ -19,6 +19,7 @@ from roost.models.queries import jobs
 from roost.models.queries.external import ANY_HEARD, HEARD
 from roost.models.sql import Row
 from roost.support.crypto import Keyring
+from roost.support.labels import task_label
 from roost.support.wire import StartSpec, TaskSpec, TriggerReport, TriggerSpec
 
 __all__ = [
@@ -368,10 +369,8 @@ def present(tx: Tx, trigger_ids: Iterable[int]) -> set[int]:
 def labels(tx: Tx, trigger_ids: Iterable[int]) -> dict[int, str]:
     """Which task waits for these triggers, in words for a log; those of watchers have none."""
     rows = tx.rows([{"id": trigger_id} for trigger_id in trigger_ids])
-    mapped = "[{}]".format
     return {
-        row.id: f"{row.dag_id}.{row.task_id}{'' if row.map_index < 0 else mapped(row.map_index)}"
-        f" run {row.run_id}"
+        row.id: task_label(row.dag_id, row.task_id, row.map_index, row.run_id)
         for row in tx.all(_LABELS, rows=rows)
     }
 
