@@ -66,7 +66,6 @@ log = logging.getLogger("roost.scheduler")
 
 _SLA_INTERVAL_S = 30.0
 _GAUGE_INTERVAL_S = 5.0
-_LAPSE_MARGIN_S = 0.1
 _GRACE_S = jobs.LEASE_TTL_S + jobs.LEASE_RENEW_S
 
 
@@ -294,7 +293,7 @@ class SchedulerDaemon:
                 if job.id not in self._watched and job.pid != os.getpid():
                     self._watched.add(job.id)
                     group.start_soon(self._watch, job, name=f"watch {job.kind} {job.id}")
-            next_s = max(around.lapse_s, self._calm.left_s()) + _LAPSE_MARGIN_S
+            next_s = max(around.lapse_s, self._calm.left_s()) + jobs.LAPSE_MARGIN_S
             await self._rescue_wake.wait(min(next_s, self._config.scheduler.poll_interval))
 
     # Each attempt asks anew whether it may judge: the one before it may have met an outage.

@@ -53,7 +53,6 @@ _TIMER_BATCH = 1_000
 _CLAIM_BATCH = 1_000
 _SEND_BATCH = 500
 _JUDGED = 500
-_LAPSE_MARGIN_S = 0.1
 # However often bells ring, one look serves all rings of this long.
 _BREATH_S = 0.01
 
@@ -196,7 +195,7 @@ class Lanes:
         if next_due is not None:
             sleep = min(sleep, (next_due - now_us()) / SECOND)
         if rivals_left is not None and rivals_left > 0:
-            sleep = min(sleep, rivals_left / SECOND + _LAPSE_MARGIN_S)
+            sleep = min(sleep, rivals_left / SECOND + jobs.LAPSE_MARGIN_S)
         return max(0.0, sleep)
 
     # -- timers --------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from roost.support.far_bell import channel
 from roost.support.processes import Process
 
 __all__ = [
+    "LAPSE_MARGIN_S",
     "LEASE_RENEW_S",
     "LEASE_TTL_S",
     "Job",
@@ -31,6 +32,8 @@ __all__ = [
 
 LEASE_TTL_S = 12
 LEASE_RENEW_S = 4
+# To be sure that a lease which is about to lapse has done so when somebody looks.
+LAPSE_MARGIN_S = 0.1
 
 
 class Job(NamedTuple):
