@@ -12,6 +12,8 @@ import threading
 import time
 from typing import NamedTuple
 
+from roost.triggerer.pulse import schedstat
+
 __all__ = ["Kept"]
 
 # A look that is later than this, and not for want of a CPU, was kept by the GIL or by a stop.
@@ -33,11 +35,10 @@ class _Ran(NamedTuple):
     def of(cls, thread: int) -> _Ran:
         """Of a thread of this process, by its number in the kernel."""
         try:
-            with open(f"/proc/self/task/{thread}/schedstat", "rb", buffering=0) as file:
-                on_cpu, starved, times = file.read().split()
+            on_cpu, starved, times = schedstat(f"/proc/self/task/{thread}")
         except (OSError, ValueError):  # a kernel without it
             return cls()
-        return cls(int(on_cpu) / 1e9, int(starved) / 1e9, int(times))
+        return cls(on_cpu / 1e9, starved / 1e9, times)
 
     def since(self, before: _Ran) -> _Ran:
         """What has come since."""

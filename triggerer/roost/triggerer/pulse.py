@@ -22,6 +22,7 @@ __all__ = [
     "Sample",
     "memory_mb",
     "sample",
+    "schedstat",
 ]
 
 LOOK_S = 0.25
@@ -49,6 +50,21 @@ class Sample(NamedTuple):
     turns: int = 0
 
 
+def schedstat(folder: str) -> tuple[int, int, int]:
+    """Nanoseconds on a CPU, nanoseconds that it waited for one, and times it was given one.
+
+    Args:
+        folder: of a thread, below ``/proc``.
+
+    Raises:
+        OSError: there is no such thread, or the kernel does not tell.
+        ValueError: it tells something else.
+    """
+    with open(f"{folder}/schedstat", "rb", buffering=0) as file:
+        ran, starved, turns = file.read().split()
+    return int(ran), int(starved), int(turns)
+
+
 def sample(pid: int, thread: int | None = None) -> Sample | None:
     """Look at a thread of a process; None when there is none, or the kernel does not tell.
 
@@ -60,11 +76,9 @@ def sample(pid: int, thread: int | None = None) -> Sample | None:
     try:
         with open(f"{folder}/stat", "rb", buffering=0) as file:
             state = file.read(4096).rpartition(b")")[2].split(maxsplit=1)[0]
-        with open(f"{folder}/schedstat", "rb", buffering=0) as file:
-            ran, starved, turns = file.read().split()
+        return Sample(state.decode(), *schedstat(folder))
     except (OSError, ValueError, IndexError):
         return None
-    return Sample(state.decode(), int(ran), int(starved), int(turns))
 
 
 def memory_mb(pid: int) -> float:
