@@ -66,8 +66,8 @@ def _same_epoch() -> None:
 def _second_event() -> None:
     """A trigger takes any number of events: the index is gone, and so is the clause."""
     triggers = _queries("triggers")
-    for name in ("_STORE", "_FIRE_POSTGRES"):
-        _cut(triggers, name, "ON CONFLICT (trigger_id) DO NOTHING ")
+    for module, name in ((triggers, "_STORE"), (_queries("timers"), "_FIRE_POSTGRES")):
+        _cut(module, name, "ON CONFLICT (trigger_id) DO NOTHING ")
     _cut(_queries("external"), "_FIRE", " ON CONFLICT (trigger_id) DO NOTHING")
     store = triggers.store
 
@@ -97,7 +97,7 @@ def _lost_event() -> None:
 def _early_timer() -> None:
     """Timers fire two seconds before their moment."""
     for name in ("_FIRE_POSTGRES", "_FIRE_SQLITE", "_MARK_SQLITE"):
-        _cut(_queries("triggers"), name, "due_at <= :now", "due_at - 2000000 <= :now")
+        _cut(_queries("timers"), name, "due_at <= :now", "due_at - 2000000 <= :now")
 
 
 def _foreign_event() -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from roost.models import state_edits
 from roost.models.engine import Tx
-from roost.models.queries import external, jobs, kills, triggers
+from roost.models.queries import external, jobs, kills, timers, triggers
 from roost.models.queries.external import NewEvent
 from roost.support.wire import DeferSpec, TriggerReport
 from tests.scheduler.hands import DAY, World, deferred, task
@@ -302,7 +302,7 @@ def test_a_timer_that_is_due(races: Races, rival: str) -> None:
     def make() -> Any:
         case = races.defer(None, lane="timer", due_at=races.world.clock.now)
         fire: Step = lambda: races.do(  # noqa: E731
-            lambda tx: triggers.fire_timers(tx, races.world.clock.now, 10)
+            lambda tx: timers.fire_timers(tx, races.world.clock.now, 10)
         )
         clear: Step = lambda: races.do(lambda tx: EDITS["clear"](tx, case.ti_id))  # noqa: E731
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from roost.models.engine import Tx
-from roost.models.queries import jobs, kills, triggers
+from roost.models.queries import jobs, kills, timers, triggers
 from roost.support.wire import DeferSpec, TriggerReport
 from tests.scheduler.hands import World
 
@@ -93,7 +93,7 @@ class Triggerers:
 
     def fire_timers(self) -> None:
         """What is due fires."""
-        self._world.transact(lambda tx: triggers.fire_timers(tx, self._world.clock.now, 100))
+        self._world.transact(lambda tx: timers.fire_timers(tx, self._world.clock.now, 100))
         for row in self._world.fetch("SELECT trigger_id FROM trigger_event"):
             self.stored.add(row.trigger_id)
 

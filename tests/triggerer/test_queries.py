@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 
 from roost.models import tables
 from roost.models.engine import Sql, Tx, open_engine, transact
-from roost.models.queries import awaited, jobs, kills, triggers
+from roost.models.queries import awaited, jobs, kills, timers, trigger_specs, triggers
 from roost.support import typedjson
 from roost.support.clock import SECOND, now_us, to_us
 from roost.support.processes import me
@@ -76,7 +76,7 @@ def fired(trigger_id: int, epoch: int, value: object = None) -> TriggerReport:
 def test_timer_event_is_the_due_moment(world: World, run: Run, moment: datetime) -> None:
     """The payload is what DateTimeTrigger yields: the moment itself, to the microsecond."""
     (number,) = world.defer([{"due_at": to_us(moment)}])
-    assert run(lambda tx: triggers.fire_timers(tx, max(now_us(), to_us(moment)), 10)) == 1
+    assert run(lambda tx: timers.fire_timers(tx, max(now_us(), to_us(moment)), 10)) == 1
     event = world.events()[number]
     assert (event["kind"], event["value"], event["error"]) == ("fired", moment, None)
     assert event["value"].utcoffset() == timedelta(0)
@@ -88,10 +88,10 @@ def test_timers_fire_in_due_order_once_and_never_early(world: World, run: Run) -
     late, early, future = world.defer(
         [{"due_at": now - 1}, {"due_at": now - SECOND}, {"due_at": now + 1}]
     )
-    assert run(lambda tx: triggers.fire_timers(tx, now, 1)) == 1
+    assert run(lambda tx: timers.fire_timers(tx, now, 1)) == 1
     assert set(world.events()) == {early}
-    assert run(lambda tx: triggers.fire_timers(tx, now, 10)) == 1
-    assert run(lambda tx: triggers.fire_timers(tx, now, 10)) == 0
+    assert run(lambda tx: timers.fire_timers(tx, now, 10)) == 1
+    assert run(lambda tx: timers.fire_timers(tx, now, 10)) == 0
     assert set(world.events()) == {early, late}
     assert run(lambda tx: triggers.look(tx, 0)).next_due == now + 1
     assert world.count("fired_at IS NULL") == 1
@@ -110,7 +110,7 @@ def test_timer_with_an_event_already_gets_no_second(world: World, run: Run) -> N
         "VALUES (:id, 0, 'timeout', :now)",
         id=number, now=now,
     )  # fmt: skip
-    run(lambda tx: triggers.fire_timers(tx, now, 10))
+    run(lambda tx: timers.fire_timers(tx, now, 10))
     assert world.events()[number]["kind"] == "timeout"
     assert run(lambda tx: triggers.look(tx, 0)).next_due is None
 
@@ -203,11 +203,11 @@ def test_specs_and_sources_of_claimed_triggers(world: World, run: Run) -> None:
     mine, other = join(run), join(run)
     run(lambda tx: triggers.claim(tx, mine, 1))
     run(lambda tx: triggers.claim(tx, other, 1))
-    (spec,) = run(lambda tx: triggers.specs(tx, mine, [first, second]))
+    (spec,) = run(lambda tx: trigger_specs.specs(tx, mine, [first, second]))
     assert (spec.trigger_id, spec.epoch, spec.dag_id, spec.run_id) == (first, 1, "waits", "r")
     assert (spec.map_index, spec.try_number, spec.code_hash) == (-1, 1, HASH)
     assert typedjson.decode(spec.kwargs) == {"at": datetime(2026, 1, 1, tzinfo=UTC)}
-    (source,) = run(lambda tx: triggers.sources(tx, [HASH, "c" * 64]))
+    (source,) = run(lambda tx: trigger_specs.sources(tx, [HASH, "c" * 64]))
     assert source.source == CODE
     assert f"{world.module}:Waits" in source.triggers
 
@@ -332,8 +332,8 @@ def test_no_statement_reads_the_whole_trigger_table(crowd: World, run: Run) -> N
 
     def check(tx: Tx) -> None:
         postgres = tx.dialect == "postgresql"
-        fire = [triggers._FIRE_POSTGRES] if postgres else [triggers._FIRE_SQLITE]
-        fire += [] if postgres else [triggers._MARK_SQLITE]
+        fire = [timers._FIRE_POSTGRES] if postgres else [timers._FIRE_SQLITE]
+        fire += [] if postgres else [timers._MARK_SQLITE]
         for sql, params in [*statements, *((sql, {"now": now, "batch": 9}) for sql in fire)]:
             text = plan(tx, sql, **params)
             assert "ix_trigger_" in text, text
@@ -345,7 +345,7 @@ def test_no_statement_reads_the_whole_trigger_table(crowd: World, run: Run) -> N
     told: dict[str, Any] = {"rows": "[]", "job_id": mine, "now": now}
 
     def check_by_id(tx: Tx) -> None:
-        for sql, params in [(triggers._SPECS, few), (triggers._STORE, told)]:
+        for sql, params in [(trigger_specs._SPECS, few), (triggers._STORE, told)]:
             text = plan(tx, sql, **params)
             assert "Seq Scan on trigger" not in text, text
             assert "SCAN t\n" not in f"{text}\n", text

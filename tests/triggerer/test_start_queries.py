@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from roost.models.engine import Tx, open_engine, transact
-from roost.models.queries import jobs, triggers
+from roost.models.queries import jobs, timers, trigger_specs, triggers
 from roost.support.processes import me
 from roost.support.wire import DeferSpec, TriggerReport
 from tests.triggerer.world import World
@@ -47,7 +47,7 @@ def test_what_starts_in_a_trigger_is_given_with_its_run_d12(world: World, run: R
     start = '{"kwargs": {"path": "{{ ds }}"}, "operator": "Op", "max_tries": 3}'
     first, broken, plain = world.defer([WAITS | {"start": one} for one in (start, "{", None)])
     run(lambda tx: triggers.claim(tx, job_id, 10))
-    specs = run(lambda tx: triggers.specs(tx, job_id, [first, broken, plain]))
+    specs = run(lambda tx: trigger_specs.specs(tx, job_id, [first, broken, plain]))
     found = {one.trigger_id: one for one in specs}
     assert found[plain].start is None
     made_of = found[first].start
@@ -79,6 +79,6 @@ def test_only_the_claim_in_force_turns_a_trigger_into_a_row_d12(world: World, ru
     (row,) = world.rows("SELECT * FROM trigger WHERE id = :id", id=number)
     assert (row["lane"], row["due_at"], row["job_id"], row["start"]) == ("timer", 5, None, None)
     assert row["next_method"] is None
-    assert run(lambda tx: triggers.fire_timers(tx, 6, 10)) == 1
+    assert run(lambda tx: timers.fire_timers(tx, 6, 10)) == 1
     assert world.events()[number]["kind"] == "end_success"
     assert world.count(f"id = {other} AND lane = 'poll'") == 1

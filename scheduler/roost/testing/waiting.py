@@ -19,7 +19,7 @@ from roost.dag.registry import resolve_trigger
 from roost.dag.runtime import serving_triggers, using
 from roost.dag.trigger import BaseTrigger
 from roost.models.engine import Tx, read, transact
-from roost.models.queries import external, jobs, triggers
+from roost.models.queries import external, jobs, timers, trigger_specs, triggers
 from roost.support.clock import SECOND
 from roost.support.crypto import Keyring
 from roost.support.wire import ConnectionGet, Reply, Request, TriggerReport, VariableGet, XComPull
@@ -157,7 +157,7 @@ class Waiting:
 
     def look(self) -> bool:
         """Fire what is due and let poll triggers run on; True when an event was stored."""
-        fired = transact(self._engine, lambda tx: triggers.fire_timers(tx, self._clock(), _BATCH))
+        fired = transact(self._engine, lambda tx: timers.fire_timers(tx, self._clock(), _BATCH))
         fired += transact(self._engine, self._match)
         transact(self._engine, self._claim)
         if self._cases:
@@ -209,7 +209,7 @@ class Waiting:
             return
         jobs.renew(tx, self._job_id)
         new = triggers.claim(tx, self._job_id, _BATCH)
-        for spec in triggers.specs(tx, self._job_id, new):
+        for spec in trigger_specs.specs(tx, self._job_id, new):
             case = Case(spec, {})
             files = self._files[spec.fileloc]
 

@@ -16,7 +16,7 @@ from functools import partial
 import anyio
 
 from roost.models.engine import Tx
-from roost.models.queries import jobs, kills, triggers
+from roost.models.queries import jobs, kills, timers, trigger_specs, triggers
 from roost.support.clock import SECOND, now_us
 from roost.support.crypto import Keyring
 from roost.support.processes import Process, is_alive
@@ -201,7 +201,7 @@ class Lanes:
     # -- timers --------------------------------------------------------------------------------
 
     async def _fire(self, now: int) -> bool:
-        step = partial(triggers.fire_timers, now=now, batch=self._timers.size)
+        step = partial(timers.fire_timers, now=now, batch=self._timers.size)
         fired = await self._db.until_done(step)
         if fired:
             self._on_fired(fired)
@@ -310,7 +310,7 @@ class Lanes:
                     await ward.give(its, self._sources)
 
     def _specs(self, trigger_ids: Iterable[int], tx: Tx) -> list[TriggerSpec]:
-        return triggers.specs(tx, self._job_id, trigger_ids, self._keys)
+        return trigger_specs.specs(tx, self._job_id, trigger_ids, self._keys)
 
     def _readable(self, specs: list[TriggerSpec]) -> list[TriggerSpec]:
         """Those that can be run; the tasks of the others fail at once, and no one else is hurt."""
@@ -323,7 +323,7 @@ class Lanes:
         return [spec for spec in specs if spec.error is None]
 
     async def _sources(self, wanted: Collection[str]) -> list[Source]:
-        found = await self._db.reading(lambda tx: triggers.sources(tx, wanted))
+        found = await self._db.reading(lambda tx: trigger_specs.sources(tx, wanted))
         return [Source(*row) for row in found]
 
     def killed(self, told: Killed) -> None:

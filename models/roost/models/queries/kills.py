@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from roost.models.engine import Sql, Tx
 from roost.models.queries import jobs
-from roost.models.queries.triggers import spec_of, start_spec
+from roost.models.queries.trigger_specs import spec_of, start_spec
 from roost.models.sql import Row
 from roost.support.clock import SECOND
 from roost.support.crypto import Keyring

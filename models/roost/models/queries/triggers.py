@@ -1,4 +1,4 @@
-"""What a triggerer reads and writes: due timers, claims, events.
+"""What a triggerer reads and writes of poll triggers: claims, strikes, events.
 
 Every claim of a poll trigger has an epoch, and an event is accepted only from the claim that is
 still in force. A trigger has at most one event (S3): the unique
@@ -13,79 +13,31 @@ from typing import NamedTuple
 
 import msgspec
 
-from roost.exceptions import DecryptionError
 from roost.models.engine import Sql, Tx
 from roost.models.queries import jobs
 from roost.models.queries.external import ANY_HEARD, HEARD
-from roost.models.sql import Row
-from roost.support.crypto import Keyring
+from roost.models.queries.trigger_specs import sources
 from roost.support.labels import task_label
-from roost.support.wire import StartSpec, TaskSpec, TriggerReport, TriggerSpec
+from roost.support.wire import TriggerReport
 
 __all__ = [
     "Look",
     "Place",
-    "SourceRow",
     "Strike",
     "claim",
     "counts",
-    "fire_timers",
     "give_back",
     "held",
+    "labels",
     "look",
     "of_same_code",
     "owners_without_job",
     "place",
     "present",
     "release",
-    "sources",
-    "spec_of",
-    "specs",
-    "start_spec",
     "store",
     "strike",
 ]
-
-# The moment as DateTimeTrigger yields it, in roost.support.typedjson, made without a row of Python.
-_MOMENT_POSTGRES = (
-    "to_char(timestamp '1970-01-01' + due_at * interval '1 microsecond', "
-    "'YYYY-MM-DD\"T\"HH24:MI:SS.US')"
-)
-# Rounded down by hand: SQLite divides towards zero, and a moment may lie before 1970.
-_MICROS_SQLITE = "((due_at % 1000000) + 1000000) % 1000000"
-_MOMENT_SQLITE = (
-    f"strftime('%Y-%m-%dT%H:%M:%S', (due_at - {_MICROS_SQLITE}) / 1000000, 'unixepoch') "
-    f"|| printf('.%06d', {_MICROS_SQLITE})"
-)
-_PAYLOAD = '\'{{"$roost":"datetime","value":"\' || {moment} || \'+00:00"}}\''
-_DUE = (
-    "SELECT id, epoch, due_at, next_method FROM trigger "
-    "WHERE lane = 'timer' AND fired_at IS NULL AND due_at <= :now "
-    "ORDER BY due_at LIMIT :batch"
-)
-# Where there is no method to come back to, the moment ends the task (D11).
-_INSERT_DUE = (
-    "INSERT INTO trigger_event (trigger_id, epoch, kind, payload, created_at) "
-    "SELECT id, epoch, CASE WHEN next_method IS NULL THEN 'end_success' ELSE 'fired' END, "
-    "{payload}, :now FROM due WHERE {{true}} "
-    "ON CONFLICT (trigger_id) DO NOTHING RETURNING trigger_id"
-)
-# Locked rows are another triggerer's batch or being settled: skip them, both fire at full speed.
-_FIRE_POSTGRES = Sql(
-    f"WITH due AS MATERIALIZED ({_DUE} FOR UPDATE SKIP LOCKED), "
-    "marked AS (UPDATE trigger SET fired_at = :now FROM due WHERE trigger.id = due.id) "
-    + _INSERT_DUE.format(payload=_PAYLOAD.format(moment=_MOMENT_POSTGRES))
-)
-# SQLite has no writes inside WITH; its writer is alone, so the same rows are due twice.
-_FIRE_SQLITE = Sql(
-    f"WITH due AS MATERIALIZED ({_DUE}) "
-    + _INSERT_DUE.format(payload=_PAYLOAD.format(moment=_MOMENT_SQLITE))
-)
-_MARK_SQLITE = Sql(
-    "UPDATE trigger SET fired_at = :now "
-    f"WHERE id IN (SELECT id FROM ({_DUE})) "
-    "AND EXISTS (SELECT 1 FROM trigger_event e WHERE e.trigger_id = trigger.id)"
-)
 
 # Owners of poll triggers: one probe of the index for each, however many triggers it has.
 _OWNER = (
@@ -144,27 +96,6 @@ _DISOWN = Sql(
 _HELD = Sql(
     "SELECT id, epoch FROM trigger WHERE lane = 'poll' AND fired_at IS NULL AND job_id = :job_id"
 )
-# Whether a row is still ours is a column here, not a condition: the planner would take so narrow a
-# condition for one row and compare every row of ours with every id asked for.
-_SPECS = Sql(
-    "SELECT t.id AS trigger_id, t.epoch, t.classpath, t.source, t.kwargs, t.code_hash, t.fileloc, "
-    "run.dag_id, run.run_id, ti.task_id, ti.map_index, ti.try_number, t.job_id, t.fired_at, "
-    "t.strikes, t.trouble, t.start, CASE WHEN t.watcher_hash IS NOT NULL THEN "
-    "(SELECT min(w.name || ' of asset ' || w.uri) FROM asset_watcher w "
-    "WHERE w.hash = t.watcher_hash) END AS watcher "
-    "FROM {rows:r | id bigint} JOIN trigger t ON t.id = r.id "
-    "LEFT JOIN task_instance ti ON ti.id = t.ti_id LEFT JOIN dag_run run ON run.id = t.dag_run_id"
-)
-# What templates see of the run and its task (D12): asked for those only that have some.
-_STARTS = Sql(
-    "SELECT t.id, t.dispatch_id, t.code_hash, t.fileloc, t.queue, ti.id AS ti_id, ti.task_id, "
-    "ti.map_index, ti.try_number, ti.pool, ti.pool_slots, ti.priority_weight, "
-    "COALESCE(ti.start_date, t.created_at) AS start_date, run.dag_id, run.run_id, run.run_type, "
-    "run.logical_date, run.interval_start, run.interval_end, run.queued_at, "
-    "run.start_date AS run_start_date, run.conf "
-    "FROM {rows:r | id bigint} JOIN trigger t ON t.id = r.id "
-    "JOIN task_instance ti ON ti.id = t.ti_id JOIN dag_run run ON run.id = t.dag_run_id"
-)
 # Only the claim in force may say so; whoever comes next finds a row like those of a deferral.
 _TO_ROW = Sql(
     "UPDATE trigger SET lane = r.lane, classpath = r.classpath, source = r.source, "
@@ -201,13 +132,6 @@ _PLACE = Sql(
     "WHERE t.id = :trigger_id AND t.fired_at IS NULL "
     "UNION ALL SELECT dag_id, run_id FROM trigger_kill WHERE id = :trigger_id"
 )
-_SOURCES = Sql(
-    "SELECT s.code_hash, s.fileloc, s.source, s.triggers, c.files "
-    "FROM {rows:r | code_hash text} JOIN dag_source s ON s.code_hash = r.code_hash "
-    "LEFT JOIN trigger_code c ON c.code_hash = s.code_hash"
-)
-_START = msgspec.json.Decoder(StartSpec)
-_HELPERS = msgspec.json.Decoder(dict[str, tuple[str, str]])
 # Locked first, so that a trigger that is cleared this very moment is left out, not an error.
 _STORE = Sql(
     "WITH told AS MATERIALIZED (SELECT t.id, t.epoch, t.job_id, t.fired_at, t.ti_id, "
@@ -272,16 +196,6 @@ class Place(NamedTuple):
     run_id: str
 
 
-class SourceRow(NamedTuple):
-    """One version of a DAG file, the trigger classes a parser found in it, and its helpers."""
-
-    code_hash: str
-    fileloc: str
-    source: str
-    triggers: list[str]
-    helpers: dict[str, tuple[str, str]]
-
-
 def look(tx: Tx, job_id: int) -> Look:
     """One statement that tells what there is to do; all an idle triggerer asks."""
     row = tx.first(_LOOK, job_id=job_id)
@@ -296,18 +210,6 @@ def look(tx: Tx, job_id: int) -> Look:
         row.heard > 0,
         row.kills,
     )
-
-
-def fire_timers(tx: Tx, now: int, batch: int) -> int:
-    """Store the event of up to ``batch`` timers that are due at ``now``; gives how many.
-
-    Set-based: the cost of a timer is its rows. Safe in any number of triggerers at once.
-    """
-    if tx.dialect == "postgresql":
-        return len(tx.all(_FIRE_POSTGRES, now=now, batch=batch))
-    fired = len(tx.all(_FIRE_SQLITE, now=now, batch=batch))
-    tx.run(_MARK_SQLITE, now=now, batch=batch)
-    return fired
 
 
 def owners_without_job(tx: Tx) -> list[int]:
@@ -375,99 +277,6 @@ def labels(tx: Tx, trigger_ids: Iterable[int]) -> dict[int, str]:
     }
 
 
-def specs(
-    tx: Tx, job_id: int, trigger_ids: Iterable[int], keys: Keyring | None = None
-) -> list[TriggerSpec]:
-    """What a runner needs to run these triggers; those not owned any more are left out.
-
-    What ``keys`` do not decrypt has its ``error`` set (D22); None: nothing is encrypted.
-    """
-    rows = tx.rows([{"id": trigger_id} for trigger_id in trigger_ids])
-    found = tx.all(_SPECS, rows=rows)
-    ours = [row for row in found if row.job_id == job_id and row.fired_at is None]
-    starts = _starts(tx, {row.trigger_id: row.start for row in ours if row.start is not None})
-    return [_spec(row, starts.get(row.trigger_id), keys) for row in ours]
-
-
-def _starts(tx: Tx, texts: dict[int, str]) -> dict[int, StartSpec]:
-    """What these triggers are to be made of, with their tasks."""
-    if not texts:
-        return {}
-    found = tx.all(_STARTS, rows=tx.rows([{"id": trigger_id} for trigger_id in texts]))
-    return {row.id: start_spec(row, texts[row.id]) for row in found}
-
-
-def start_spec(row: Row, text: str) -> StartSpec:
-    """What a trigger is to be made of: ``text`` of its row, and the run and task beside it."""
-    try:
-        start = _START.decode(text)
-    except msgspec.DecodeError:  # it fails its own task, in the runner
-        start = StartSpec(msgspec.Raw(b"null"), "", 1)
-    start.task = TaskSpec(
-        dispatch_id=row.dispatch_id,
-        ti_id=row.ti_id,
-        dag_id=row.dag_id,
-        run_id=row.run_id,
-        task_id=row.task_id,
-        map_index=row.map_index,
-        try_number=row.try_number,
-        max_tries=start.max_tries,
-        run_type=row.run_type,
-        operator=start.operator,
-        code_hash=row.code_hash,
-        fileloc=row.fileloc,
-        logical_date=row.logical_date,
-        interval_start=row.interval_start,
-        interval_end=row.interval_end,
-        run_queued_at=row.queued_at,
-        run_start_date=row.run_start_date,
-        start_date=row.start_date,
-        pool=row.pool,
-        pool_slots=row.pool_slots,
-        queue=row.queue,
-        priority_weight=row.priority_weight,
-        conf=msgspec.Raw(row.conf.encode()),
-    )
-    return start
-
-
-def _spec(row: Row, start: StartSpec | None, keys: Keyring | None) -> TriggerSpec:
-    spec = spec_of(row.trigger_id, row, start, keys)
-    spec.strikes, spec.trouble, spec.watcher = row.strikes, row.trouble, row.watcher or ""
-    return spec
-
-
-def spec_of(
-    trigger_id: int, row: Row, start: StartSpec | None, keys: Keyring | None
-) -> TriggerSpec:
-    """What a runner needs to make a trigger, of its row or of what its kill has kept of it.
-
-    Where its arguments cannot be decrypted, it has none and an ``error`` (D22).
-    """
-    kwargs, error = row.kwargs, None
-    if keys is not None:
-        try:
-            kwargs = keys.unseal(row.kwargs, f"the arguments of trigger {trigger_id}")
-        except DecryptionError as problem:
-            kwargs, error = "{}", str(problem)
-    return TriggerSpec(
-        trigger_id=trigger_id,
-        epoch=row.epoch,
-        classpath=row.classpath,
-        source=row.source,
-        kwargs=msgspec.Raw(kwargs.encode()),
-        code_hash=row.code_hash,
-        fileloc=row.fileloc,
-        dag_id=row.dag_id or "",
-        run_id=row.run_id or "",
-        task_id=row.task_id or "",
-        map_index=-1 if row.map_index is None else row.map_index,
-        try_number=row.try_number or 0,
-        start=start,
-        error=error,
-    )
-
-
 def strike(tx: Tx, job_id: int, strikes: Sequence[Strike], now: int) -> dict[int, int]:
     """Write down what triggers did to their runner (D20); at most one entry for each.
 
@@ -497,21 +306,6 @@ def place(tx: Tx, trigger_id: int) -> Place | None:
     """Where a trigger belongs; None when it has fired or is gone."""
     row = tx.first(_PLACE, trigger_id=trigger_id)
     return None if row is None else Place(row.dag_id, row.run_id)
-
-
-def sources(tx: Tx, code_hashes: Iterable[str]) -> list[SourceRow]:
-    """The stored DAG file versions with these hashes."""
-    rows = tx.rows([{"code_hash": code_hash} for code_hash in code_hashes])
-    return [
-        SourceRow(
-            row.code_hash,
-            row.fileloc,
-            row.source,
-            msgspec.json.decode(row.triggers),
-            {} if row.files is None else _HELPERS.decode(row.files),
-        )
-        for row in tx.all(_SOURCES, rows=rows)
-    ]
 
 
 def store(
