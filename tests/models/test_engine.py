@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +13,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from roost.exceptions import ConfigError
+from roost.models import engine as engine_module
 from roost.models.engine import (
     Sql,
     Tx,
@@ -171,3 +175,50 @@ def test_a_reader_does_not_wait_for_sqlites_writer(engine: Engine, database_url:
         assert transact(engine, write) == []
     finally:
         other.dispose()
+
+
+def _hold_the_writer(path: Path, held: threading.Event, let_go: threading.Event) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        held.set()
+        let_go.wait()
+        other.execute("COMMIT")
+
+
+@pytest.mark.parametrize("eager_s", [0.0, 30.0])
+def test_a_writer_waits_for_sqlites_other_writer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eager_s: float
+) -> None:
+    """Whether it looks often or lets SQLite wait, and the connection waits as before after it."""
+    monkeypatch.setattr(engine_module, "_EAGER_S", eager_s)
+    path = tmp_path / "roost.db"
+    engine = open_engine(f"sqlite:///{path}")
+    held, let_go = threading.Event(), threading.Event()
+    transact(engine, lambda tx: tx.run(Sql("CREATE TABLE t (a INTEGER)")))
+    holder = threading.Thread(target=_hold_the_writer, args=(path, held, let_go))
+    holder.start()
+    held.wait()
+    waiter = threading.Thread(
+        target=transact, args=(engine, lambda tx: tx.run(Sql("INSERT INTO t VALUES (1)")))
+    )
+    waiter.start()
+    waiter.join(0.05)
+    assert waiter.is_alive(), "it must not write beside another"
+    let_go.set()
+    waiter.join(30)
+    holder.join(30)
+    with read(engine) as tx:
+        assert tx.scalar(Sql("SELECT count(*) FROM t")) == 1
+        assert tx.scalar(Sql("PRAGMA busy_timeout")) == 30_000
+    engine.dispose()
+
+
+def test_an_error_that_is_no_busy_writer_is_raised_at_once(tmp_path: Path) -> None:
+    engine = open_engine(f"sqlite:///{tmp_path / 'roost.db'}")
+    with engine.connect() as connection, connection.begin():
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        with pytest.raises(sqlite3.OperationalError, match="within a transaction"):
+            engine_module._begin_writing(driver)
+        assert driver.execute("PRAGMA busy_timeout").fetchone() == (30_000,)
+    engine.dispose()

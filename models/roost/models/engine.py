@@ -11,7 +11,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError, NoSuchModuleError, OperationalError
@@ -49,6 +49,11 @@ _PLANNER_SETTINGS = (
 )
 CONNECT_TIMEOUT_S = 5
 _STATEMENT_TIMEOUT_S = 30  # PostgreSQL gives up on a statement then
+# SQLite looks whether its one writer is done after 1, 2, 5 ms and so on up to every 100 ms, and who
+# comes in between is first: among busy writers one waits many times longer than any of them writes.
+_WAIT_LONG = "PRAGMA busy_timeout=30000"
+_WAIT_SHORTLY = "PRAGMA busy_timeout=2"  # looks every millisecond
+_EAGER_S = 1.0
 _TRANSIENT_STATES = frozenset({"40001", "40P01", "55P03"})  # serialization, deadlock, lock wait
 
 
@@ -121,7 +126,7 @@ def _open_sqlite(url: str, synchronous: str) -> Engine:
     def configure(connection: sqlite3.Connection, _record: object) -> None:
         connection.isolation_level = None  # we say BEGIN ourselves
         connection.create_function("roost_now", 0, now_us)
-        connection.execute("PRAGMA busy_timeout=30000")
+        connection.execute(_WAIT_LONG)
         _enter_wal(connection)
         connection.execute(f"PRAGMA synchronous={synchronous}")
         connection.execute("PRAGMA foreign_keys=ON")
@@ -132,12 +137,37 @@ def _open_sqlite(url: str, synchronous: str) -> Engine:
         # To the driver itself: by SQLAlchemy it would take longer than many a statement inside. A
         # database that is busy for too long raises here as anywhere.
         try:
-            driver = connection.connection.driver_connection
-            driver.execute("BEGIN" if reading else "BEGIN IMMEDIATE")  # type: ignore[union-attr]
+            driver = cast(sqlite3.Connection, connection.connection.driver_connection)
+            if reading:
+                driver.execute("BEGIN")
+            else:
+                _begin_writing(driver)
         except sqlite3.Error as error:
             raise OperationalError("BEGIN", {}, error) from error
 
     return engine
+
+
+def _begin_writing(connection: sqlite3.Connection) -> None:
+    """Become SQLite's writer: one look a millisecond at first, for a writer is done in a few.
+
+    Raises:
+        sqlite3.OperationalError: another one writes for longer than SQLite's time-out.
+    """
+    give_up = time.monotonic() + _EAGER_S
+    connection.execute(_WAIT_SHORTLY)
+    try:
+        while time.monotonic() < give_up:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                    raise
+            else:
+                return
+    finally:
+        connection.execute(_WAIT_LONG)
+    connection.execute("BEGIN IMMEDIATE")
 
 
 def _enter_wal(connection: sqlite3.Connection) -> None:
