@@ -49,11 +49,11 @@ class _NoLeases:
 
 def _stale_owner() -> None:
     """An event is taken from whoever sends it: no lease, no owner, no epoch."""
-    triggers = _queries("triggers")
+    events = _queries("trigger_events")
     guard = "job_id = :job_id AND epoch = told_epoch AND fired_at IS NULL"
-    _cut(triggers, "_STORE", guard, ":job_id > 0 AND fired_at IS NULL")
-    _cut(triggers, "_STORE", "SELECT id, epoch, kind", "SELECT id, told_epoch, kind")
-    triggers.jobs = _NoLeases(triggers.jobs)
+    _cut(events, "_STORE", guard, ":job_id > 0 AND fired_at IS NULL")
+    _cut(events, "_STORE", "SELECT id, epoch, kind", "SELECT id, told_epoch, kind")
+    events.jobs = _NoLeases(events.jobs)
 
 
 def _same_epoch() -> None:
@@ -65,33 +65,33 @@ def _same_epoch() -> None:
 
 def _second_event() -> None:
     """A trigger takes any number of events: the index is gone, and so is the clause."""
-    triggers = _queries("triggers")
-    for module, name in ((triggers, "_STORE"), (_queries("timers"), "_FIRE_POSTGRES")):
+    events = _queries("trigger_events")
+    for module, name in ((events, "_STORE"), (_queries("timers"), "_FIRE_POSTGRES")):
         _cut(module, name, "ON CONFLICT (trigger_id) DO NOTHING ")
     _cut(_queries("external"), "_FIRE", " ON CONFLICT (trigger_id) DO NOTHING")
-    store = triggers.store
+    store = events.store
 
     def twice(tx: Any, job_id: int, reports: Any, now: int, *more: Any, **others: Any) -> Any:
         """As a report that is sent again because the answer to its commit was lost."""
         return store(tx, job_id, [*reports, *reports], now, *more, **others)
 
-    triggers.store = twice
+    events.store = twice
 
 
 def _lost_event() -> None:
     """Some events are marked as stored, and are not."""
-    triggers = _queries("triggers")
-    _cut(triggers, "_STORE", "AND fired_at IS NULL ", "AND fired_at IS NULL AND id % 7 <> 3 ")
-    store = triggers.store
+    events = _queries("trigger_events")
+    _cut(events, "_STORE", "AND fired_at IS NULL ", "AND fired_at IS NULL AND id % 7 <> 3 ")
+    store = events.store
 
     def lossy(tx: Any, job_id: int, reports: Any, now: int, *more: Any, **others: Any) -> list[int]:
         lost = [one.trigger_id for one in reports if one.trigger_id % 7 == 3]
         stored = store(tx, job_id, reports, now, *more, **others)
         if lost:
-            tx.run(triggers._MARK, now=now, rows=tx.rows([{"id": one} for one in lost]))
+            tx.run(events._MARK, now=now, rows=tx.rows([{"id": one} for one in lost]))
         return [*stored, *lost]
 
-    triggers.store = lossy
+    events.store = lossy
 
 
 def _early_timer() -> None:
@@ -102,8 +102,8 @@ def _early_timer() -> None:
 
 def _foreign_event() -> None:
     """An event is given to another waiter of the same triggerer."""
-    triggers = _queries("triggers")
-    store = triggers.store
+    events = _queries("trigger_events")
+    store = events.store
     kept: list[Any] = []
 
     def crossed(tx: Any, job_id: int, reports: Any, now: int, *more: Any, **others: Any) -> Any:
@@ -113,7 +113,7 @@ def _foreign_event() -> None:
                 one.payload = kept[-2] if len(kept) > 1 else one.payload
         return store(tx, job_id, reports, now, *more, **others)
 
-    triggers.store = crossed
+    events.store = crossed
 
 
 def _kept_trigger() -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from roost.models import state_edits
 from roost.models.engine import Tx
-from roost.models.queries import external, jobs, kills, timers, triggers
+from roost.models.queries import external, jobs, kills, timers, trigger_events, triggers
 from roost.models.queries.external import NewEvent
 from roost.support.wire import DeferSpec, TriggerReport
 from tests.scheduler.hands import DAY, World, deferred, task
@@ -83,7 +83,7 @@ class Races:
         """A triggerer stores the event of a trigger; gives whether it did."""
         fields = {"kind": "fired", **fields}
         report = TriggerReport(case.trigger_id, case.epoch if epoch is None else epoch, **fields)
-        return lambda: bool(self.do(lambda tx: triggers.store(tx, job_id, [report], 1)))
+        return lambda: bool(self.do(lambda tx: trigger_events.store(tx, job_id, [report], 1)))
 
     def take_over(self, old: int, new: int) -> Step:
         """A triggerer finds another one gone, and claims what it had; gives the claims."""

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from roost.models.engine import Tx
-from roost.models.queries import jobs, kills, timers, triggers
+from roost.models.queries import jobs, kills, timers, trigger_events, triggers
 from roost.support.wire import DeferSpec, TriggerReport
 from tests.scheduler.hands import World
 
@@ -78,7 +78,7 @@ class Triggerers:
             report.row = DeferSpec("timer", "T", "t:T", _RAW, "done", _RAW, due_at=due)
         job_id = claim.job_id
         taken = self._world.transact(
-            lambda tx: triggers.store(tx, job_id, [report], self._world.clock.now)
+            lambda tx: trigger_events.store(tx, job_id, [report], self._world.clock.now)
         )
         if taken:
             assert self._heard[claim.trigger_id] == claim, "a stale claim was heard"

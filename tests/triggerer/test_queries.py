@@ -15,7 +15,15 @@ from sqlalchemy import Engine
 
 from roost.models import tables
 from roost.models.engine import Sql, Tx, open_engine, transact
-from roost.models.queries import awaited, jobs, kills, timers, trigger_specs, triggers
+from roost.models.queries import (
+    awaited,
+    jobs,
+    kills,
+    timers,
+    trigger_events,
+    trigger_specs,
+    triggers,
+)
 from roost.support import typedjson
 from roost.support.clock import SECOND, now_us, to_us
 from roost.support.processes import me
@@ -157,10 +165,10 @@ def test_give_back_takes_the_last_in_line_and_fences_it(world: World, run: Run) 
     assert run(lambda tx: triggers.give_back(tx, peer, 9, ["default"])) == 0
     assert run(lambda tx: triggers.give_back(tx, mine, 2, ["default"])) == 2
     assert set(run(lambda tx: triggers.held(tx, mine))) == {heavy, other}
-    assert run(lambda tx: triggers.store(tx, mine, [fired(young, 1)], now_us())) == []
+    assert run(lambda tx: trigger_events.store(tx, mine, [fired(young, 1)], now_us())) == []
     assert run(lambda tx: triggers.claim(tx, peer, 9)) == {old: 2, young: 2}
-    assert run(lambda tx: triggers.store(tx, mine, [fired(young, 1)], now_us())) == []
-    assert run(lambda tx: triggers.store(tx, peer, [fired(young, 2)], now_us())) == [young]
+    assert run(lambda tx: trigger_events.store(tx, mine, [fired(young, 1)], now_us())) == []
+    assert run(lambda tx: trigger_events.store(tx, peer, [fired(young, 2)], now_us())) == [young]
 
 
 def test_claim_of_some_queues_only(world: World, run: Run) -> None:
@@ -178,7 +186,7 @@ def test_job_that_ended_claims_and_stores_nothing(world: World, run: Run) -> Non
     mine = join(run)
     run(lambda tx: triggers.claim(tx, mine, 1))
     run(lambda tx: jobs.end(tx, mine))
-    assert run(lambda tx: triggers.store(tx, mine, [fired(number, 1)], now_us())) == []
+    assert run(lambda tx: trigger_events.store(tx, mine, [fired(number, 1)], now_us())) == []
     run(lambda tx: triggers.release(tx, mine))
     assert run(lambda tx: triggers.claim(tx, mine, 1)) == {}
     assert world.events() == {}
@@ -227,7 +235,9 @@ def test_event_of_a_stale_claim_is_refused(world: World, run: Run) -> None:
     run(lambda tx: triggers.claim(tx, owner, 1))
 
     def store(job_id: int, epoch: int, value: str) -> object:
-        return run(lambda tx: triggers.store(tx, job_id, [fired(number, epoch, value)], now_us()))
+        return run(
+            lambda tx: trigger_events.store(tx, job_id, [fired(number, epoch, value)], now_us())
+        )
 
     assert store(stale, 1, "stale owner, old epoch") == []
     assert store(stale, 2, "stale owner, new epoch") == []
@@ -267,7 +277,7 @@ def test_events_of_cleared_triggers_are_left_out(world: World, run: Run) -> None
     world.settle([cleared])
     error = TriggerReport(failed, 1, "failed", error="why 'it' \\ failed\n☃")
     reports = [fired(cleared, 1), fired(kept, 1, {"rows": [1, None, "ä"]}), error]
-    assert run(lambda tx: triggers.store(tx, mine, reports, now_us())) == [kept, failed]
+    assert run(lambda tx: trigger_events.store(tx, mine, reports, now_us())) == [kept, failed]
     events = world.events()
     assert events[kept]["value"] == {"rows": [1, None, "ä"]}
     assert (events[failed]["kind"], events[failed]["error"]) == ("failed", error.error)
@@ -289,7 +299,7 @@ def test_event_waits_for_a_clear_in_progress(world: World, run: Run, engine: Eng
     with ThreadPoolExecutor(1) as pool:
         with world.engine.begin() as clearing:
             clearing.execute(tables.trigger.delete().where(tables.trigger.c.id == cleared))
-            storing = pool.submit(run, lambda tx: triggers.store(tx, mine, reports, now_us()))
+            storing = pool.submit(run, lambda tx: trigger_events.store(tx, mine, reports, now_us()))
             wait_until(lambda: world.rows(blocked), what="the event to wait for the clear")
         assert storing.result() == [kept]
     assert set(world.events()) == {kept}
@@ -345,7 +355,7 @@ def test_no_statement_reads_the_whole_trigger_table(crowd: World, run: Run) -> N
     told: dict[str, Any] = {"rows": "[]", "job_id": mine, "now": now}
 
     def check_by_id(tx: Tx) -> None:
-        for sql, params in [(trigger_specs._SPECS, few), (triggers._STORE, told)]:
+        for sql, params in [(trigger_specs._SPECS, few), (trigger_events._STORE, told)]:
             text = plan(tx, sql, **params)
             assert "Seq Scan on trigger" not in text, text
             assert "SCAN t\n" not in f"{text}\n", text

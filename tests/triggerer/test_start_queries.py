@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from roost.models.engine import Tx, open_engine, transact
-from roost.models.queries import jobs, timers, trigger_specs, triggers
+from roost.models.queries import jobs, timers, trigger_events, trigger_specs, triggers
 from roost.support.processes import me
 from roost.support.wire import DeferSpec, TriggerReport
 from tests.triggerer.world import World
@@ -70,7 +70,7 @@ def test_only_the_claim_in_force_turns_a_trigger_into_a_row_d12(world: World, ru
 
     def turn(job_id: int, trigger_id: int, epoch: int) -> Any:
         report = TriggerReport(trigger_id, epoch, "row", row=spec)
-        return run(lambda tx: triggers.store(tx, job_id, [report], 7))
+        return run(lambda tx: trigger_events.store(tx, job_id, [report], 7))
 
     assert turn(old, number, stale) == []
     assert turn(old, number, claims[number]) == []

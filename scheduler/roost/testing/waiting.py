@@ -19,7 +19,7 @@ from roost.dag.registry import resolve_trigger
 from roost.dag.runtime import serving_triggers, using
 from roost.dag.trigger import BaseTrigger
 from roost.models.engine import Tx, read, transact
-from roost.models.queries import external, jobs, timers, trigger_specs, triggers
+from roost.models.queries import external, jobs, timers, trigger_events, trigger_specs, triggers
 from roost.support.clock import SECOND
 from roost.support.crypto import Keyring
 from roost.support.wire import ConnectionGet, Reply, Request, TriggerReport, VariableGet, XComPull
@@ -238,7 +238,7 @@ class Waiting:
 
         def step(tx: Tx) -> bool:
             jobs.renew(tx, self._job_id)
-            return bool(triggers.store(tx, self._job_id, reports, self._clock()))
+            return bool(trigger_events.store(tx, self._job_id, reports, self._clock()))
 
         stored = transact(self._engine, step)
         for case, _ in filter(None, cases):

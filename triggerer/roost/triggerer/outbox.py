@@ -11,7 +11,7 @@ import msgspec
 from sqlalchemy.exc import DBAPIError
 
 from roost.exceptions import RoostException
-from roost.models.queries import triggers
+from roost.models.queries import trigger_events, triggers
 from roost.support.clock import now_us
 from roost.support.service import Wake
 from roost.support.stats import Stats
@@ -101,7 +101,7 @@ class Outbox:
     async def _store(self, batch: list[TriggerReport]) -> set[int]:
         """Store a batch; a report that cannot be stored fails its own trigger only."""
         step = partial(
-            triggers.store, job_id=self._job_id, reports=batch, now=now_us(), seal=self._seal
+            trigger_events.store, job_id=self._job_id, reports=batch, now=now_us(), seal=self._seal
         )
         try:
             return set(await self._db.until_done(step))
@@ -114,7 +114,7 @@ class Outbox:
         report.row = None
         error_text = f"the event of this trigger cannot be stored: {why}"
         report.kind, report.payload, report.error = "failed", msgspec.Raw(b"null"), error_text
-        step = partial(triggers.store, job_id=self._job_id, reports=[report], now=now_us())
+        step = partial(trigger_events.store, job_id=self._job_id, reports=[report], now=now_us())
         return set(await self._db.until_done(step))
 
     def _next_batch(self) -> list[TriggerReport]:

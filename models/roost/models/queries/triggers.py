@@ -1,24 +1,20 @@
-"""What a triggerer reads and writes of poll triggers: claims, strikes, events.
+"""What there is for a triggerer to do, and whose poll triggers are whose: a look, claims, strikes.
 
-Every claim of a poll trigger has an epoch, and an event is accepted only from the claim that is
-still in force. A trigger has at most one event (S3): the unique
-index on ``trigger_event.trigger_id`` decides races, whoever takes part in them. ``fired_at`` takes
-a trigger out of the partial indexes below, so waiting rows are all that these statements meet.
+Every claim has an epoch, and what is said of a trigger counts only under the claim in force.
+``fired_at`` takes a trigger out of the partial indexes below, so waiting rows are all that these
+statements meet.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
-
-import msgspec
 
 from roost.models.engine import Sql, Tx
 from roost.models.queries import jobs
 from roost.models.queries.external import ANY_HEARD, HEARD
 from roost.models.queries.trigger_specs import sources
 from roost.support.labels import task_label
-from roost.support.wire import TriggerReport
 
 __all__ = [
     "Look",
@@ -35,7 +31,6 @@ __all__ = [
     "place",
     "present",
     "release",
-    "store",
     "strike",
 ]
 
@@ -96,17 +91,6 @@ _DISOWN = Sql(
 _HELD = Sql(
     "SELECT id, epoch FROM trigger WHERE lane = 'poll' AND fired_at IS NULL AND job_id = :job_id"
 )
-# Only the claim in force may say so; whoever comes next finds a row like those of a deferral.
-_TO_ROW = Sql(
-    "UPDATE trigger SET lane = r.lane, classpath = r.classpath, source = r.source, "
-    "kwargs = r.kwargs, due_at = r.due_at, external_key = r.external_key, "
-    "next_method = CASE WHEN r.ends = 1 THEN NULL ELSE trigger.next_method END, "
-    "start = NULL, job_id = NULL "
-    "FROM {rows:r | id bigint, epoch integer, lane text, classpath text, source text, kwargs text, "
-    "due_at bigint, external_key text, ends integer} "
-    "WHERE trigger.id = r.id AND trigger.epoch = r.epoch AND trigger.job_id = :job_id "
-    "AND trigger.fired_at IS NULL RETURNING trigger.id"
-)
 _LABELS = Sql(
     "SELECT t.id, run.dag_id, run.run_id, ti.task_id, ti.map_index "
     "FROM {rows:r | id bigint} JOIN trigger t ON t.id = r.id "
@@ -131,21 +115,6 @@ _PLACE = Sql(
     "SELECT run.dag_id, run.run_id FROM trigger t JOIN dag_run run ON run.id = t.dag_run_id "
     "WHERE t.id = :trigger_id AND t.fired_at IS NULL "
     "UNION ALL SELECT dag_id, run_id FROM trigger_kill WHERE id = :trigger_id"
-)
-# Locked first, so that a trigger that is cleared this very moment is left out, not an error.
-_STORE = Sql(
-    "WITH told AS MATERIALIZED (SELECT t.id, t.epoch, t.job_id, t.fired_at, t.ti_id, "
-    "r.epoch AS told_epoch, r.kind, r.payload, r.error, r.xcoms "
-    "FROM {rows:r | trigger_id bigint, epoch integer, kind text, payload text, error text, "
-    "xcoms text} "
-    "JOIN trigger t ON t.id = r.trigger_id {for_update:t}) "
-    "INSERT INTO trigger_event (trigger_id, epoch, kind, payload, error, xcoms, created_at) "
-    "SELECT id, epoch, kind, payload, error, xcoms, :now FROM told "
-    "WHERE job_id = :job_id AND epoch = told_epoch AND fired_at IS NULL AND ti_id IS NOT NULL "
-    "ON CONFLICT (trigger_id) DO NOTHING RETURNING trigger_id"
-)
-_MARK = Sql(
-    "UPDATE trigger SET fired_at = :now WHERE id IN (SELECT r.id FROM {rows:r | id bigint})"
 )
 
 
@@ -306,75 +275,3 @@ def place(tx: Tx, trigger_id: int) -> Place | None:
     """Where a trigger belongs; None when it has fired or is gone."""
     row = tx.first(_PLACE, trigger_id=trigger_id)
     return None if row is None else Place(row.dag_id, row.run_id)
-
-
-def store(
-    tx: Tx,
-    job_id: int,
-    reports: Sequence[TriggerReport],
-    now: int,
-    seal: Callable[[str], str] = str,
-) -> list[int]:
-    """Write what became of triggers, durably and before anything else happens.
-
-    A report is taken only from the claim in force: a triggerer that lost its lease, or whose
-    trigger was claimed, timed out or cleared meanwhile, writes nothing. The first event wins.
-    One that turns out to wait as a row is made that row (D12).
-
-    Args:
-        tx: the transaction.
-        job_id: whose claim it is.
-        reports: what to write.
-        now: the moment.
-        seal: encrypts payloads (D22).
-
-    Returns:
-        The ids of the triggers of which this call stored what became of them.
-    """
-    if not reports or not jobs.owns_lease(tx, job_id):
-        return []
-    turned = _to_rows(tx, job_id, [report for report in reports if report.row is not None])
-    return turned + _store(tx, job_id, [one for one in reports if one.row is None], now, seal)
-
-
-def _to_rows(tx: Tx, job_id: int, reports: Sequence[TriggerReport]) -> list[int]:
-    rows = [
-        {
-            "id": report.trigger_id,
-            "epoch": report.epoch,
-            "lane": report.row.lane,
-            "classpath": report.row.classpath,
-            "source": report.row.source,
-            "kwargs": bytes(report.row.kwargs).decode(),
-            "due_at": report.row.due_at,
-            "external_key": report.row.key,
-            "ends": int(report.row.next_method is None),
-        }
-        for report in reports
-        if report.row is not None
-    ]
-    return [row.id for row in tx.all(_TO_ROW, job_id=job_id, rows=tx.rows(rows))] if rows else []
-
-
-def _store(
-    tx: Tx, job_id: int, reports: Sequence[TriggerReport], now: int, seal: Callable[[str], str]
-) -> list[int]:
-    if not reports:
-        return []
-    rows = tx.rows(
-        [
-            {
-                "trigger_id": report.trigger_id,
-                "epoch": report.epoch,
-                "kind": report.kind,
-                "payload": seal(bytes(report.payload).decode()) if report.kind == "fired" else None,
-                "error": report.error,
-                "xcoms": msgspec.json.encode(report.xcoms).decode() if report.xcoms else None,
-            }
-            for report in reports
-        ]
-    )
-    stored = [row.trigger_id for row in tx.all(_STORE, job_id=job_id, rows=rows, now=now)]
-    if stored:
-        tx.run(_MARK, now=now, rows=tx.rows([{"id": trigger_id} for trigger_id in stored]))
-    return stored
