@@ -134,6 +134,22 @@ def test_list_of_one_key(keyed: Seed) -> None:
     assert [row["id"] for row in rows] == [3, 1]
 
 
+def test_list_says_what_became_of_each(keyed: Seed) -> None:
+    """Waiting until when, taken, expired but not yet deleted, or only the mark of a used token."""
+    for key in ("waits", "woke", "late", "over"):
+        keyed.cli("events", "send", key, "--expires-in", "1h")
+    keyed.sql("UPDATE external_event SET taken_at = 1, woken = 2 WHERE external_key = 'woke'")
+    keyed.sql("UPDATE external_event SET expires_at = 1 WHERE external_key IN ('woke', 'late')")
+    keyed.sql("UPDATE external_event SET taken_at = 1, payload = '' WHERE external_key = 'over'")
+    rows = keyed.json("events", "list")
+    assert [(row["key"], row["state"]) for row in rows] == [
+        ("over", "deleted"), ("late", "expired"), ("woke", "taken"), ("waits", "waiting"),
+    ]  # fmt: skip
+    assert rows[3]["expires_at"] > rows[3]["created_at"]
+    late = keyed.json("events", "list", "--state", "expired")
+    assert [row["key"] for row in late] == ["late"]
+
+
 def test_token_is_printed_as_a_url(keyed: Seed, monkeypatch: pytest.MonkeyPatch) -> None:
     base = {"ROOST__TRIGGERER__CALLBACK_URL_BASE": "https://jobs.example.org/roost/"}
     made = keyed.cli("events", "token", "a", "--expires-in", "1h", **base)

@@ -12,15 +12,16 @@ from sqlalchemy import Engine
 
 from roost.cli.base import Command, Lazy, LazyGroup
 from roost.cli.output import emit, iso, output_option
+from roost.cli.paging import Pages, limit_option
 from roost.cli.secret_files import from_stdin, read_text
-from roost.cli.session import database, reading, ring
+from roost.cli.session import database, ring
 from roost.cli.words import duration_of
 from roost.exceptions import ConfigError, DecryptionError, NotFound
 from roost.models.engine import Tx, read, transact
 from roost.models.queries import external, listing
 from roost.models.queries.external import NewEvent, Told
 from roost.support.clock import SECOND, now_us
-from roost.support.crypto import keyring_of
+from roost.support.crypto import Keyring, keyring_of
 from roost.support.event_keys import check_key
 from roost.support.event_payload import payload_of
 from roost.support.event_tokens import make_token, url_base, url_of
@@ -34,7 +35,9 @@ _COMMANDS = {
     "delete": Lazy("roost.cli.events:delete", "Delete an event, or all events of a key."),
     "token": Lazy("roost.cli.events:token", "Print a URL that sends one event, once."),
 }
-_COLUMNS = ("id", "key", "sender", "created_at", "expires_at", "taken_at", "woken", "payload")
+_COLUMNS = (
+    "id", "key", "state", "expires_at", "sender", "created_at", "taken_at", "woken", "payload",
+)  # fmt: skip
 _SOON_S = 2.0
 _STEP_S = 0.02
 
@@ -144,32 +147,42 @@ def _fate(seen: _Seen) -> str:
 
 @click.command("list", cls=Command)
 @click.argument("key", required=False)
+@click.option("--state", type=click.Choice(external.STATES), help="Only in this state.")
 @click.option("--show-payload", is_flag=True, help="Show what was sent, which may be secret.")
-@click.option(
-    "--limit", type=click.IntRange(1), default=1000, show_default=True, help="At most so many."
-)
+@limit_option
 @output_option
-def list_(key: str | None, show_payload: bool, limit: int, output: str) -> None:
-    """List the events that were sent, newest first.
+def list_(key: str | None, state: str | None, show_payload: bool, limit: int, output: str) -> None:
+    """List the events that were sent, newest first: those of KEY, or all.
 
-    Those of KEY, or all. What woke nobody yet is kept until expires_at.
+    waiting: nobody has waited for it yet; whoever does before expires_at takes it. taken: it woke
+    so many. expired: its time was over first. Each is deleted soon after expires_at. deleted: by
+    `roost events delete`, or its time was over; of what was sent with a token only this row is
+    left, until the token has expired, so that it is not used again.
     """
-    rows: list[dict[str, Any]] = []
-    with reading() as (config, tx):
-        keys = keyring_of(config)
-        for row in external.event_rows(tx, key, limit):
-            payload: str | None = MASK if row.payload else None
-            if show_payload and row.payload:
-                try:
-                    payload = keys.decrypt(row.payload, f"event {row.id}")
-                except DecryptionError as error:
-                    click.echo(f"roost: {error}", err=True)
-                    payload = None
-            moments = {
-                name: iso(getattr(row, name)) for name in ("created_at", "expires_at", "taken_at")
-            }
-            rows.append({**row._asdict(), **moments, "payload": payload})
-    emit(rows, _COLUMNS, output)
+    with database() as (config, engine):
+        keys = keyring_of(config) if show_payload else None
+        pages = Pages(
+            engine,
+            lambda tx, before, most: external.event_rows(tx, key, state, before, most),
+            limit,
+        )
+        emit((_shown(row, keys) for row in pages), _COLUMNS, output)
+        pages.tell_rest(
+            lambda tx, before: external.event_count(tx, key, state, before), "KEY and --state"
+        )
+
+
+def _shown(row: Any, keys: Keyring | None) -> dict[str, Any]:
+    """An event for the listing, its payload hidden where there are no keys."""
+    payload: str | None = MASK if row.payload else None
+    if keys is not None and row.payload:
+        try:
+            payload = keys.decrypt(row.payload, f"event {row.id}")
+        except DecryptionError as error:
+            click.echo(f"roost: {error}", err=True)
+            payload = None
+    moments = {name: iso(getattr(row, name)) for name in ("created_at", "expires_at", "taken_at")}
+    return {**row._asdict(), **moments, "payload": payload}
 
 
 @click.command(cls=Command)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from roost.cli.base import Command, Lazy, LazyGroup
 from roost.cli.output import emit, iso, output_option
-from roost.cli.session import reading
-from roost.models.queries.listing import trigger_rows
+from roost.cli.paging import Pages, limit_option
+from roost.cli.session import database
+from roost.models.queries.trigger_listing import Wanted, trigger_count, trigger_rows
 
 __all__ = ["list_", "triggers"]
 
@@ -30,30 +33,38 @@ def triggers() -> None:
 
 @click.command("list", cls=Command)
 @click.option("--dag-id", help="Only of this DAG.")
+@click.option("--run-id", help="Only of this run.")
+@click.option("--task-id", help="Only of this task.")
+@click.option("--classpath", help="Only of this class: its name, or all of its path.")
 @click.option("--lane", type=click.Choice(["timer", "external", "poll"]), help="Only of this lane.")
 @click.option("--triggerer", help="Only those that this one runs: host, or host:pid.")
 @click.option("--queue", help="Only of this queue.")
+@click.option("--in-trouble", is_flag=True, help="Only those that have strikes or trouble.")
+@limit_option
 @output_option
-def list_(
-    dag_id: str | None, lane: str | None, triggerer: str | None, queue: str | None, output: str
-) -> None:
-    """List the triggers that are waited for, and those of watchers.
+def list_(limit: int, output: str, **wanted: Any) -> None:
+    """List the triggers that are waited for, and those of watchers, oldest first.
 
     A trigger of the timer or the external lane is a row; no triggerer runs code for it. strikes:
     how often it ended or blocked its runner, trouble: the last time. code: the version of its file.
     watcher: it is no task's, but the watcher's of that name; `roost assets list` shows the assets.
     """
-    with reading() as (_, tx):
-        rows = [
-            {
-                **row._asdict(),
-                "triggerer": f"{row.hostname}:{row.pid}" if row.hostname else None,
-                "created_at": iso(row.created_at),
-                "due_at": iso(row.due_at),
-                "timeout_at": iso(row.timeout_at),
-                "code": row.code_hash[:12],
-            }
-            for row in trigger_rows(tx, dag_id, lane, queue)
-            if triggerer is None or triggerer in (row.hostname, f"{row.hostname}:{row.pid}")
-        ]
-    emit(rows, _COLUMNS, output)
+    asked = Wanted(**wanted)
+    with database() as (_, engine):
+        pages = Pages(engine, lambda tx, after, most: trigger_rows(tx, asked, after, most), limit)
+        emit(map(_shown, pages), _COLUMNS, output)
+        pages.tell_rest(
+            lambda tx, after: trigger_count(tx, asked, after),
+            "--dag-id, --task-id, --classpath, --triggerer, --queue and --in-trouble",
+        )
+
+
+def _shown(row: Any) -> dict[str, Any]:
+    return {
+        **row._asdict(),
+        "triggerer": f"{row.hostname}:{row.pid}" if row.hostname else None,
+        "created_at": iso(row.created_at),
+        "due_at": iso(row.due_at),
+        "timeout_at": iso(row.timeout_at),
+        "code": row.code_hash[:12],
+    }

@@ -11,17 +11,20 @@ triggerers never give two events of a key to each other's waiters in the wrong o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from roost.models.engine import Sql, Tx
+from roost.models.sql import Row
 
 __all__ = [
     "ANY_HEARD",
     "HEARD",
+    "STATES",
     "Matched",
     "NewEvent",
     "Told",
     "delete",
+    "event_count",
     "event_rows",
     "match",
     "prune",
@@ -30,6 +33,8 @@ __all__ = [
     "waiting",
 ]
 
+STATES = ("waiting", "taken", "expired", "deleted")
+"""What may have become of an event."""
 _OPEN = "e.taken_at IS NULL AND e.expires_at > {now}"
 _WAITS = "t.external_key IS NOT NULL AND t.fired_at IS NULL"
 _NEXT_EVENT = (
@@ -93,11 +98,18 @@ _WAITING = Sql(
     f"SELECT count(*) FROM (SELECT 1 FROM trigger t WHERE {_WAITS} AND t.external_key = :key "
     "LIMIT :most) AS w"
 )
-_LIST = Sql(
-    "SELECT id, external_key AS key, sender, created_at, expires_at, taken_at, woken, payload, "
-    "expires_at <= {now} AS expired FROM external_event "
-    "WHERE (CAST(:key AS text) IS NULL OR external_key = :key) ORDER BY id DESC LIMIT :most"
+# An event whose payload is gone is over, but its row keeps the token that sent it from being used
+# again. What has woken somebody stays "taken" to the last.
+_LISTED = (
+    "(SELECT id, external_key AS key, CASE WHEN woken > 0 THEN 'taken' WHEN payload = '' "
+    "THEN 'deleted' WHEN expires_at <= {now} THEN 'expired' ELSE 'waiting' END AS state, sender, "
+    "created_at, expires_at, taken_at, woken, payload FROM external_event "
+    "WHERE (CAST(:key AS text) IS NULL OR external_key = :key) AND id < :before) AS e "
+    "WHERE (CAST(:state AS text) IS NULL OR state = :state)"
 )
+_LIST = Sql(f"SELECT * FROM {_LISTED} ORDER BY id DESC LIMIT :most")
+_COUNT = Sql(f"SELECT count(*) FROM {_LISTED}")
+_ALL = (1 << 63) - 1
 # A token must not become good again: what is left of its event stays until it has expired.
 _BARE = (
     "payload = '', taken_at = coalesce(taken_at, {now}), "
@@ -216,9 +228,24 @@ def waiting(tx: Tx, key: str, most: int = 1_000_000) -> int:
     return int(tx.scalar(_WAITING, key=key, most=most))
 
 
-def event_rows(tx: Tx, key: str | None, most: int) -> Sequence[Any]:
-    """The newest events, of a key or of all; ``payload`` as it is stored."""
-    return tx.all(_LIST, key=key, most=most)
+def event_rows(
+    tx: Tx, key: str | None, state: str | None, before: int | None, most: int
+) -> Sequence[Row]:
+    """Events, newest first; ``payload`` as it is stored.
+
+    Args:
+        tx: the transaction.
+        key: only of this key.
+        state: only in this one of :data:`STATES`.
+        before: only those with a smaller id.
+        most: at most this many.
+    """
+    return tx.all(_LIST, key=key, state=state, before=before or _ALL, most=most)
+
+
+def event_count(tx: Tx, key: str | None, state: str | None, before: int | None) -> int:
+    """How many of them there are before an id."""
+    return int(tx.scalar(_COUNT, key=key, state=state, before=before or _ALL))
 
 
 def delete(tx: Tx, *, event_id: int | None = None, key: str | None = None) -> int:

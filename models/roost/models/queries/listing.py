@@ -25,7 +25,6 @@ __all__ = [
     "run_row",
     "run_rows",
     "trigger_counts",
-    "trigger_rows",
     "version_count",
 ]
 
@@ -64,18 +63,6 @@ _INSTANCES = Sql(
     "SELECT id, task_id, map_index, state, try_number, start_date, end_date, hostname, retry_at, "
     "pool, pool_slots, queue, priority_weight, dispatch_id, trigger_id, scheduled_at, queued_at, "
     "map_name FROM task_instance WHERE dag_run_id = :run_key ORDER BY id"
-)
-_TRIGGERS = Sql(
-    "SELECT t.id AS trigger_id, t.lane, t.classpath, r.dag_id, r.run_id, i.task_id, i.map_index, "
-    "j.hostname, j.pid, t.created_at, t.due_at, t.strikes, t.trouble, t.timeout_at, t.queue, "
-    "t.code_hash, CASE WHEN t.watcher_hash IS NOT NULL THEN (SELECT min(w.name) "
-    "FROM asset_watcher w WHERE w.hash = t.watcher_hash) END AS watcher FROM trigger t "
-    "LEFT JOIN task_instance i ON i.id = t.ti_id LEFT JOIN dag_run r ON r.id = t.dag_run_id "
-    "LEFT JOIN job j ON j.id = t.job_id "
-    "WHERE (CAST(:dag_id AS text) IS NULL OR r.dag_id = :dag_id OR EXISTS (SELECT 1 "
-    "FROM asset_watcher w WHERE w.hash = t.watcher_hash AND w.dag_id = :dag_id)) "
-    "AND (CAST(:lane AS text) IS NULL OR t.lane = :lane) "
-    "AND (CAST(:queue AS text) IS NULL OR t.queue = :queue) ORDER BY t.id"
 )
 _TRIGGER_COUNTS = Sql(
     "SELECT job_id, count(*) AS running, sum(CASE WHEN strikes > 0 THEN 1 ELSE 0 END) AS struck, "
@@ -160,13 +147,6 @@ def run_row(tx: Tx, dag_id: str, run_id: str) -> Any | None:
 def instance_rows(tx: Tx, run_key: int) -> list[Any]:
     """The task instances of a run, in order of creation: every task after its upstream."""
     return list(tx.all(_INSTANCES, run_key=run_key))
-
-
-def trigger_rows(
-    tx: Tx, dag_id: str | None = None, lane: str | None = None, queue: str | None = None
-) -> list[Any]:
-    """Every trigger that a deferred task waits for or a watcher has, with its triggerer."""
-    return list(tx.all(_TRIGGERS, dag_id=dag_id, lane=lane, queue=queue))
 
 
 def trigger_counts(tx: Tx) -> list[Any]:
