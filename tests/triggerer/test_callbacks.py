@@ -353,6 +353,34 @@ def test_whoever_is_given_up_leaves_no_thread_beside_another(roost_home: Path) -
     anyio.run(run)
 
 
+def test_an_error_inside_is_a_500_that_tells_nothing(
+    world: World, daemons: Daemons, roost_home: Path, database_kind: str
+) -> None:
+    """One line for whoever asks, one traceback in the log; the token stays good and it serves."""
+    port = Port(world, daemons, roost_home)
+    refuse = "ALTER TABLE external_event ADD CONSTRAINT canary CHECK (id < 0)"
+    allow = "ALTER TABLE external_event DROP CONSTRAINT canary"
+    if database_kind == "sqlite":
+        refused = "SELECT RAISE(ABORT, 'canary')"
+        refuse = f"CREATE TRIGGER canary BEFORE INSERT ON external_event BEGIN {refused}; END"
+        allow = "DROP TRIGGER canary"
+    token = port.token()
+    with world.engine.begin() as connection:
+        connection.exec_driver_sql(refuse)
+    answer = port.post(token, b'{"password": "t0p-s3cret"}')
+    assert (answer.status, answer.body) == (500, {"error": "internal error"})
+    assert answer.headers["connection"] == "close"
+    wait_until(lambda: "canary" in port.daemon.output, what="the traceback")
+    assert port.daemon.output.count("a request for an event failed") == 1
+    assert "IntegrityError" in port.daemon.output
+    assert token not in port.daemon.output
+    assert "t0p-s3cret" not in port.daemon.output
+    with world.engine.begin() as connection:
+        connection.exec_driver_sql(allow)
+    assert port.post(token).status == 202
+    assert port.events() == 1
+
+
 def test_an_address_that_others_reach_is_refused() -> None:
     def check(host: str, **settings: Any) -> None:
         check_host(cast("Config", SimpleNamespace(triggerer=Triggerer(**settings))), host)

@@ -2,10 +2,10 @@
 
 It runs beside the lanes and shares nothing with them but the process: its own connection to the
 database, at most one statement at a time, and every error ends here. What it knows of a request is
-never logged with its token.
+never logged with its token, and what went wrong in here is never told to whoever asks.
 
     202 stored · 400 no JSON · 404 no such token · 409 used before · 410 expired · 413 too large
-    429 too often · 503 not now
+    429 too often · 500 an error of ours, its traceback is in the log · 503 not now
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ _REQUEST_S = 10.0
 _MOST_CONNECTIONS = 64
 _AGAIN_S = 5.0
 _HEALTH = "/healthz"
+# What anyio says of a client that closed its connection.
+_WENT_AWAY = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream)
 
 
 def check_host(config: Config, host: str) -> None:
@@ -134,8 +136,8 @@ class CallbackServer:
             with scope:
                 async with stream:
                     await self._bounded(stream)
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, OSError):
-            pass  # the client went away
+        except (*_WENT_AWAY, OSError):
+            pass
         except Exception:
             log.exception("a request for an event failed")
         finally:
@@ -165,6 +167,11 @@ class CallbackServer:
             return 200, {"status": "ok"}, {}
         except Refused as refused:
             return refused.status, {"error": refused.why}, refused.headers
+        except _WENT_AWAY:
+            raise
+        except Exception:
+            log.exception("a request for an event failed")
+            return 500, {"error": "internal error"}, {}
 
     async def _take(self, line: Line, request: Request, client: str) -> dict[str, Any]:
         wait = self._rates.refusal(client, time.monotonic())
