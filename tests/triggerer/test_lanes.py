@@ -60,7 +60,7 @@ def test_the_third_strike_takes_a_trigger_back_whoever_is_faster() -> None:
 
     lanes._db.reading = reading  # type: ignore[method-assign]
     lanes._db.until_done = AsyncMock(return_value={7: 3})  # type: ignore[method-assign]
-    anyio.run(lanes._strike, [Strike(7, 1, 1, "it blocked")])
+    anyio.run(lanes.court._strike, [Strike(7, 1, 1, "it blocked")])
     assert [report.trigger_id for report in reported] == [7]
     take_back.assert_awaited_once_with([7], [])
     assert lanes.wards[0].running == {8: 1}
@@ -72,17 +72,19 @@ def test_a_signal_in_a_step_proves_nothing_at_first() -> None:
     healthy, apart = lanes.wards
     healthy.running.update({7: 1, 8: 1})
     death = Death("killed by signal 9", 7, importing=False, suspicious=True, sure=False)
-    lanes.accuse(healthy, death)
-    assert not lanes._accused
-    assert (lanes._ward_of(7), lanes._ward_of(8)) == (apart, healthy)
+    lanes.court.accuse(healthy, death)
+    assert not lanes.court._accused
+    assert (lanes.court.ward_of(7), lanes.court.ward_of(8)) == (apart, healthy)
     apart.running.update({7: 1})
-    lanes.accuse(apart, death)
-    assert [strike.trigger_id for strike in lanes._accused] == [7]
+    lanes.court.accuse(apart, death)
+    assert [strike.trigger_id for strike in lanes.court._accused] == [7]
 
 
 def test_an_exit_in_a_step_is_proof() -> None:
     """D5: only the step itself can have called it; a thread's exit is noted as the thread's."""
     lanes, _ = lanes_of()
     lanes.wards[0].running.update({7: 1, 8: 1})
-    lanes.accuse(lanes.wards[0], Death("exited with code 1", 7, importing=False, suspicious=True))
-    assert [strike.trigger_id for strike in lanes._accused] == [7]
+    lanes.court.accuse(
+        lanes.wards[0], Death("exited with code 1", 7, importing=False, suspicious=True)
+    )
+    assert [strike.trigger_id for strike in lanes.court._accused] == [7]

@@ -287,7 +287,7 @@ class Triggerer:
             on_words=self._task_logs.put,
             on_killed=lambda told: lanes().killed(told),
             on_seen=lambda seen: sightings().put(seen),
-            on_death=lambda death: lanes().accuse(ward, death),
+            on_death=lambda death: lanes().court.accuse(ward, death),
             on_change=lambda: lanes().runner_changed(ward),
         )
         ward = Ward(keeper, apart=apart)
@@ -383,7 +383,7 @@ class Triggerer:
             self._stats.incr("triggers.poll_errors", beat.poll_errors)
 
     def _on_blocked(self, lanes: Lanes, ward: Ward, note: Blocked) -> None:
-        lanes.blocked(ward, note)
+        lanes.court.blocked(ward, note)
         who = "unknown code" if note.trigger_id is None else f"trigger {note.trigger_id}"
         if note.over:
             log.warning(

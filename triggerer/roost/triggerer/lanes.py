@@ -23,24 +23,12 @@ from roost.support.processes import Process, is_alive
 from roost.support.service import Wake
 from roost.support.slices import Slices
 from roost.support.wire import TriggerReport, TriggerSpec
+from roost.triggerer.court import Court
 from roost.triggerer.database import Database
-from roost.triggerer.keeper import Death
 from roost.triggerer.kills import Kills
 from roost.triggerer.messages import Blocked, Killed, Source
 from roost.triggerer.peers import Peers
-from roost.triggerer.strikes import (
-    APART,
-    HANG_S,
-    HOLD_S,
-    NEVER,
-    STRIKES,
-    Strikes,
-    Suspects,
-    aside_s,
-    failure,
-    name_of,
-    whose,
-)
+from roost.triggerer.strikes import whose
 from roost.triggerer.ward import SourcesFn, Ward
 
 __all__ = ["POLL_S", "Lanes"]
@@ -52,7 +40,6 @@ _FIRST_TIMERS = 32
 _TIMER_BATCH = 1_000
 _CLAIM_BATCH = 1_000
 _SEND_BATCH = 500
-_JUDGED = 500
 # However often bells ring, one look serves all rings of this long.
 _BREATH_S = 0.01
 
@@ -104,18 +91,19 @@ class Lanes:
         self._on_fired = on_fired
         self._on_heard = on_heard
         self._on_given = on_given
-        self._on_failed = on_failed
         self._keys = keys
         self._peers = Peers(database, me, job_id, capacity, queues)
         self._kills = kills(self._sources)
-        self._strikes = Strikes(strike_after)
-        self._suspects = Suspects()
-        self._accused: list[triggers.Strike] = []
-        self._importers: list[tuple[int, str]] = []  # and what became of their runner
-        self._ended: set[int] = set()  # accused of more than a block
-        self._apart: set[int] = set()  # known to have so many strikes
-        self._struck: set[int] = set()  # known to have one
-        self._moved = False  # somebody does not run where it belongs
+        self.court = Court(
+            database,
+            wards,
+            job_id,
+            strike_after=strike_after,
+            specs=self._specs,
+            take_back=self._take_back,
+            on_failed=on_failed,
+            wake=wake,
+        )
         self._timers = Slices(_FIRST_TIMERS, _TIMER_BATCH)
         self._reap_at = 0.0
         self._looked_at = time.monotonic()
@@ -139,7 +127,7 @@ class Lanes:
     @property
     def free(self) -> int:
         """How many more poll triggers fit."""
-        return self._capacity - self.count - self._strikes.held_back(time.monotonic())
+        return self._capacity - self.count - self.court.held_back(time.monotonic())
 
     @property
     def look_age_s(self) -> float:
@@ -150,7 +138,7 @@ class Lanes:
         """Work until cancelled."""
         while True:
             self._looked_at = time.monotonic()
-            await self._judge()
+            await self.court.judge()
             look = await self._db.reading(partial(triggers.look, job_id=self._job_id))
             if look.heard:
                 self._on_heard()
@@ -187,11 +175,11 @@ class Lanes:
     def _unsettled(self, look: triggers.Look) -> bool:
         """Whether the runners hold something else than they should."""
         held_sum = sum(sum(ward.running) for ward in self.wards)
-        return self._moved or look.held != self.count or look.held_sum != held_sum
+        return self.court.moved or look.held != self.count or look.held_sum != held_sum
 
     def _sleep_s(self, next_due: int | None, rivals_left: int | None) -> float:
         now = time.monotonic()
-        sleep = min(POLL_S, self._strikes.next_s(now), self._peers.next_s(now))
+        sleep = min(POLL_S, self.court.next_s(now), self._peers.next_s(now))
         if next_due is not None:
             sleep = min(sleep, (next_due - now_us()) / SECOND)
         if rivals_left is not None and rivals_left > 0:
@@ -235,25 +223,22 @@ class Lanes:
 
     async def _reconcile(self) -> None:
         """Make the runners run what the database says is ours, and nothing else."""
-        self._moved = False
+        self.court.moved = False
         before = self.running
         held = await self._db.reading(partial(triggers.held, job_id=self._job_id))
-        self._strikes.keep(held)
-        self._suspects.keep(held)
-        self._apart &= held.keys()
-        self._struck &= held.keys()
+        self.court.keep(held)
         now = time.monotonic()
         missing = {
             key: epoch
             for key, epoch in held.items()
-            if key not in before and not self._strikes.holds(key, epoch, now)
+            if key not in before and not self.court.holds(key, epoch, now)
         }
         for ward in self.wards:
             gone = [
                 key
                 for key, epoch in ward.running.items()
                 if before.get(key) == epoch
-                and (held.get(key) != epoch or not self._belongs(ward, key, epoch, now))
+                and (held.get(key) != epoch or not self.court.belongs(ward, key, epoch, now))
             ]
             if gone:
                 doomed = await self._db.reading(partial(kills.pending, trigger_ids=gone))
@@ -265,14 +250,10 @@ class Lanes:
                 missing |= {
                     key: held[key]
                     for key in gone
-                    if key in held and not self._strikes.holds(key, held[key], now)
+                    if key in held and not self.court.holds(key, held[key], now)
                 }
         if missing:
             await self._send(missing)
-
-    def _belongs(self, ward: Ward, trigger_id: int, epoch: int, now: float) -> bool:
-        held_back = self._strikes.holds(trigger_id, epoch, now)
-        return ward is self._ward_of(trigger_id) and not held_back
 
     async def _take_back(self, ward: Ward, gone: list[int]) -> None:
         for trigger_id in gone:
@@ -280,51 +261,33 @@ class Lanes:
         there = await self._db.reading(partial(triggers.present, trigger_ids=gone))
         await ward.take_back(gone, [one for one in gone if one not in there])
 
-    def _ward_of(self, trigger_id: int) -> Ward:
-        healthy, apart = self.wards
-        return apart if trigger_id in self._apart or trigger_id in self._suspects.apart else healthy
-
     async def _send(self, claimed: dict[int, int]) -> None:
         """Have their runners run these; what they do not get is sent at the next look."""
-        ready = {ward: ward.ready() for ward in {self._ward_of(one) for one in claimed}}
+        ready = {ward: ward.ready() for ward in {self.court.ward_of(one) for one in claimed}}
         # Where there is no runner, its start wakes this loop, and the look finds what it lacks.
-        ids = [one for one in sorted(claimed) if ready[self._ward_of(one)]]
+        ids = [one for one in sorted(claimed) if ready[self.court.ward_of(one)]]
         for start in range(0, len(ids), _SEND_BATCH):
             chunk = ids[start : start + _SEND_BATCH]
-            specs = self._readable(await self._db.reading(partial(self._specs, chunk)))
-            for spec in specs:
-                if spec.strikes:
-                    self._struck.add(spec.trigger_id)
-                if spec.strikes >= APART:
-                    self._apart.add(spec.trigger_id)
-                if spec.strikes >= STRIKES and not self._is_back(spec):
-                    # Whoever struck it last could not say so any more.
-                    self._fail(spec, spec.strikes, spec.trouble)
+            found = await self._db.reading(partial(self._specs, chunk))
+            admitted = self.court.admit(found)
             for ward in self.wards:
-                its = [
-                    spec
-                    for spec in specs
-                    if self._may_run(spec) and self._ward_of(spec.trigger_id) is ward
-                ]
+                its = [spec for spec in admitted if self.court.ward_of(spec.trigger_id) is ward]
                 if its:
                     await ward.give(its, self._sources)
 
     def _specs(self, trigger_ids: Iterable[int], tx: Tx) -> list[TriggerSpec]:
         return trigger_specs.specs(tx, self._job_id, trigger_ids, self._keys)
 
-    def _readable(self, specs: list[TriggerSpec]) -> list[TriggerSpec]:
-        """Those that can be run; the tasks of the others fail at once, and no one else is hurt."""
-        for spec in specs:
-            if spec.error is not None:
-                self._strikes.hold(spec.trigger_id, spec.epoch, NEVER)
-                self._on_failed(
-                    TriggerReport(spec.trigger_id, spec.epoch, "failed", error=spec.error)
-                )
-        return [spec for spec in specs if spec.error is None]
-
     async def _sources(self, wanted: Collection[str]) -> list[Source]:
         found = await self._db.reading(lambda tx: trigger_specs.sources(tx, wanted))
         return [Source(*row) for row in found]
+
+    async def labelled(self, note: Blocked) -> Blocked:
+        """The note with the name of its trigger's task, where that is still to be had."""
+        if note.trigger_id is not None:
+            for spec in await self._db.reading(partial(self._specs, [note.trigger_id])):
+                note.label, note.dag_id, note.task_id = whose(spec), spec.dag_id, spec.task_id
+        return note
 
     def killed(self, told: Killed) -> None:
         """A runner is through with a trigger that was to be killed."""
@@ -335,140 +298,6 @@ class Lanes:
         """The runner started or ended: a new one holds nothing yet."""
         ward.changed()
         self._wake.set()
-
-    # -- triggers that end or block their runner ------------------------------------------------
-
-    def blocked(self, ward: Ward, note: Blocked) -> None:
-        """A trigger keeps its runner's loop from turning, or has done so (D20)."""
-        if note.trigger_id is None:
-            return
-        seconds = note.blocked_us / 1e6
-        trouble = f"blocked its runner for {seconds:.2f} s at {note.where}"
-        for one, epoch in ward.all_with(note.trigger_id).items():
-            strike = note.over and self._strikes.block(one, seconds, ward.apart)
-            self._accused.append(triggers.Strike(one, epoch, int(strike), trouble))
-        self._wake.set()
-
-    async def labelled(self, note: Blocked) -> Blocked:
-        """The note with the name of its trigger's task, where that is still to be had."""
-        if note.trigger_id is not None:
-            for spec in await self._db.reading(partial(self._specs, [note.trigger_id])):
-                note.label, note.dag_id, note.task_id = whose(spec), spec.dag_id, spec.task_id
-        return note
-
-    def accuse(self, ward: Ward, death: Death) -> None:
-        """A runner ended that nobody had asked to: its triggers' doing, if it can be told whose."""
-        how = f"the runner {death.how}"
-        culprit = death.culprit
-        if culprit is not None and death.importing:
-            self._importers.append((culprit, f"{how}, while its code was imported"))
-            return
-        if culprit is None and death.suspicious:
-            culprit = self._suspects.died(ward.running, ward.apart)
-            self._moved = True
-            if culprit is None and ward.running:
-                self._make_room(death.hung)
-                log.error("%s, and it is not seen which trigger did that: half run apart now", how)
-        elif culprit is not None and not death.sure and not self._is_proof(ward, culprit):
-            self._suspects.apart = set(ward.all_with(culprit))
-            self._moved = True
-            self._make_room(death.hung)
-            log.error(
-                "%s, in a step of trigger %d: it runs apart now to see who it was", how, culprit
-            )
-            culprit = None
-        if culprit is not None:
-            for one, epoch in ward.all_with(culprit).items():
-                self._strikes.hold(one, epoch, NEVER)  # until it is judged
-                self._ended.add(one)
-                self._accused.append(triggers.Strike(one, epoch, 1, how))
-
-    def _is_proof(self, ward: Ward, culprit: int) -> bool:
-        """Whether a runner that ended in a step of this trigger must have ended by it."""
-        alone = ward.apart and ward.running.keys() <= ward.all_with(culprit).keys()
-        return alone or culprit in self._struck
-
-    def _make_room(self, hung: bool) -> None:
-        """Let suspects be alone in the runner apart until they have had time to do it again."""
-        until = time.monotonic() + (HANG_S if hung else HOLD_S)
-        for one, epoch in self.running.items():
-            if one in self._apart and one not in self._suspects.apart:
-                self._strikes.hold(one, epoch, until)
-
-    async def _judge(self) -> None:
-        """Strike whom there is something against; tell whose triggers they were, fail the worst."""
-        importers, self._importers = self._importers, []
-        for importer, how in importers:
-            needs = partial(triggers.of_same_code, job_id=self._job_id, trigger_id=importer)
-            for key, epoch in (await self._db.reading(needs)).items():
-                self._ended.add(key)
-                self._accused.append(triggers.Strike(key, epoch, 1, how))
-        accused: dict[int, triggers.Strike] = {}
-        for one in self._accused:
-            before = accused.get(one.trigger_id)
-            count = one.strikes + (before.strikes if before else 0)
-            accused[one.trigger_id] = one._replace(strikes=count)
-        self._accused.clear()
-        listed = list(accused.values())
-        for start in range(0, len(listed), _JUDGED):
-            await self._strike(listed[start : start + _JUDGED])
-
-    async def _strike(self, accused: list[triggers.Strike]) -> None:
-        strike = partial(triggers.strike, job_id=self._job_id, strikes=accused, now=now_us())
-        found = await self._db.until_done(strike)
-        struck = {one.trigger_id: one for one in accused if one.strikes and one.trigger_id in found}
-        if not struck:
-            return
-        self._struck |= struck.keys()
-        await self._end([one for one in struck if found[one] >= STRIKES])
-        for spec in await self._db.reading(partial(self._specs, list(struck))):
-            count, trouble = found[spec.trigger_id], struck[spec.trigger_id].trouble
-            log.error(
-                "trigger %d (%s) ended or blocked its runner, time %d of %d: %s",
-                spec.trigger_id, name_of(spec), min(count, STRIKES), STRIKES, trouble,
-            )  # fmt: skip
-            if count >= STRIKES:
-                self._fail(spec, count, trouble)
-            elif count >= APART:
-                self._apart.add(spec.trigger_id)
-                self._strikes.hold(spec.trigger_id, spec.epoch, 0)
-            elif spec.trigger_id in self._ended:
-                self._strikes.hold(spec.trigger_id, spec.epoch, time.monotonic() + HOLD_S)
-        self._ended -= struck.keys()
-        self._moved = True
-
-    async def _end(self, trigger_ids: list[int]) -> None:
-        """Have these go on in no runner, before anything else becomes of them.
-
-        Once its failure is stored a trigger is taken for one that has ended by itself.
-        """
-        for ward in self.wards:
-            if its := [one for one in trigger_ids if one in ward.running]:
-                await self._take_back(ward, its)
-
-    def _may_run(self, spec: TriggerSpec) -> bool:
-        return spec.strikes < STRIKES or self._is_back(spec)
-
-    def _is_back(self, spec: TriggerSpec) -> bool:
-        """A watcher's trigger that was put aside for a while, and is tried again (D13)."""
-        now = time.monotonic()
-        was_aside = self._strikes.held_before(spec.trigger_id, spec.epoch)
-        held = self._strikes.holds(spec.trigger_id, spec.epoch, now)
-        return bool(spec.watcher) and was_aside and not held
-
-    def _fail(self, spec: TriggerSpec, strikes: int, trouble: str | None) -> None:
-        """It has had its last strike: its task fails, a watcher is put aside for a while."""
-        if spec.watcher:
-            pause = aside_s(strikes)
-            self._apart.add(spec.trigger_id)
-            self._strikes.hold(spec.trigger_id, spec.epoch, time.monotonic() + pause)
-            log.error(
-                "trigger %d (%s) is put aside for %.0f s: %s",
-                spec.trigger_id, name_of(spec), pause, trouble,
-            )  # fmt: skip
-            return
-        self._strikes.hold(spec.trigger_id, spec.epoch, NEVER)
-        self._on_failed(failure(spec, trouble))
 
     # -- other triggerers ----------------------------------------------------------------------
 
