@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from roost.dag.runwait import RunWait, keys_of_run, verdict
-from roost.support.wire import RunRecord
+from roost.support.task_requests import RunRecord
 
 
 def test_a_wait_is_found_by_the_keys_of_its_run() -> None:

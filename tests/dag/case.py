@@ -17,26 +17,25 @@ from roost.support import typedjson
 from roost.support.clock import to_us
 from roost.support.elements import element_of, length_of, list_of
 from roost.support.mail import Smtp
-from roost.support.wire import (
+from roost.support.task_requests import (
     AssetEventsGet,
     CallbackUrl,
     ConnectionGet,
     ConnectionRecord,
     MailSettings,
-    Outcome,
     PreviousRun,
     Reply,
     Request,
     RunCreate,
     RunRecord,
     RunStates,
-    TaskSpec,
     VariableDelete,
     VariableGet,
     VariableSet,
     XComPull,
     XComPush,
 )
+from roost.support.wire import Outcome, TaskSpec
 
 __all__ = ["FakeSupervisor", "a_dag", "load_text", "raw", "run", "spec_for"]
 

@@ -12,7 +12,7 @@ from roost.dag import DAG, task
 from roost.exceptions import RoostException
 from roost.support import masking
 from roost.support.clock import SECOND
-from roost.support.wire import CallbackUrl
+from roost.support.task_requests import CallbackUrl
 from roost.triggers import ExternalTrigger, callback_url
 from tests.dag.case import FakeSupervisor, run
 

@@ -8,7 +8,7 @@ from roost.dag import XComArg, get_current_context, task, task_group
 from roost.dag.operator import BaseOperator
 from roost.exceptions import SkipTask
 from roost.operators import PythonOperator
-from roost.support.wire import XComPull
+from roost.support.task_requests import XComPull
 from tests.dag.case import FakeSupervisor, a_dag, raw, run
 
 

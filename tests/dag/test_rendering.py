@@ -11,7 +11,7 @@ from roost.dag import macros
 from roost.dag.context import CONTEXT_KEYS
 from roost.dag.past import PAST_KEYS
 from roost.operators import BashOperator, PythonOperator
-from roost.support.wire import PreviousRun, RunRecord
+from roost.support.task_requests import PreviousRun, RunRecord
 from tests.dag.case import DAY, LOGICAL, FakeSupervisor, a_dag, probe, run
 
 

@@ -20,7 +20,8 @@ from roost.dag.trigger import BaseTrigger, TriggerEvent
 from roost.exceptions import DagError, FailTask, SkipTask, TaskTimeout, ValueNotStorable
 from roost.support import typedjson
 from roost.support.clock import to_us
-from roost.support.wire import TRIGGER_TIMEOUT, Reply, Request
+from roost.support.task_requests import Reply, Request
+from roost.support.wire import TRIGGER_TIMEOUT
 from roost.triggers import DateTimeTrigger, FileTrigger, TimeDeltaTrigger
 from tests.dag.case import FakeSupervisor, a_dag, load_text, probe, raw, run, spec_for
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from roost.dag import Connection, Variable
 from roost.exceptions import NotFound, RoostException, VariableNotFound
 from roost.hooks import BaseHook
-from roost.support.wire import ConnectionRecord, Reply, XComPull
+from roost.support.task_requests import ConnectionRecord, Reply, XComPull
 from tests.dag.case import FakeSupervisor, a_dag, probe, raw, run
 
 

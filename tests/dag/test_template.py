@@ -13,7 +13,7 @@ from roost.dag.operator import BaseOperator
 from roost.dag.template import prewarm
 from roost.exceptions import DagError
 from roost.operators import BashOperator
-from roost.support.wire import ConnectionRecord
+from roost.support.task_requests import ConnectionRecord
 from tests.dag.case import FakeSupervisor, a_dag, raw, run
 
 

@@ -13,7 +13,7 @@ from roost.dag.mail import send_email as send_from_task
 from roost.exceptions import MailError, RoostException
 from roost.support.config import load_config, user_environ
 from roost.support.mail import Smtp, addresses, send_email
-from roost.support.wire import MailSettings, Reply, Request
+from roost.support.task_requests import MailSettings, Reply, Request
 from tests.support.mail_server import USER, certificate, mail_server
 
 WRONG = "hunter2"

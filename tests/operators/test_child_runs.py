@@ -15,7 +15,8 @@ from roost.exceptions import DagError, RoostException
 from roost.operators import EmptyOperator, SubDagOperator, TriggerDagRunOperator
 from roost.sensors import ExternalTaskSensor
 from roost.support.clock import from_us
-from roost.support.wire import DagRecord, Outcome, Reply, RunCreate, RunRecord, RunStates
+from roost.support.task_requests import DagRecord, Reply, RunCreate, RunRecord, RunStates
+from roost.support.wire import Outcome
 from tests.dag.case import DAY, LOGICAL, FakeSupervisor, a_dag, load_text, raw, run
 
 

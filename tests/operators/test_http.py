@@ -16,7 +16,7 @@ from roost.hooks import HttpHook
 from roost.operators import HttpOperator, SimpleHttpOperator
 from roost.sensors import HttpSensor, PokeReturnValue
 from roost.support import typedjson
-from roost.support.wire import ConnectionRecord
+from roost.support.task_requests import ConnectionRecord
 from tests.dag.case import FakeSupervisor, a_dag, raw, run
 
 Answer = Callable[["Server", str], tuple[int, str]]

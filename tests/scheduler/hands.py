@@ -26,7 +26,8 @@ from roost.scheduler.loop import Report, Scheduler
 from roost.scheduler.parsing.store import store_file
 from roost.support.clock import SECOND
 from roost.support.processes import Process
-from roost.support.wire import CallbackSpec, DeferSpec, EndKind, Outcome
+from roost.support.trigger_wire import EndKind
+from roost.support.wire import CallbackSpec, DeferSpec, Outcome
 from tests.support.checker import violations
 
 __all__ = [

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from roost.models.queries.dispatches import Claimed
-from roost.support.wire import Reply, RunCreate, RunStates
+from roost.support.task_requests import Reply, RunCreate, RunStates
 from roost.worker import children
 from roost.worker.children import Refused
 from tests.scheduler.hands import START, World, dag, failed, ok, task

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from roost.support.wire import EndKind
+from roost.support.trigger_wire import EndKind
 from tests.scheduler.hands import World, deferred, ok, task
 
 _XCOMS = '[{"key": "rows", "value": 42, "length": null}]'

@@ -18,7 +18,8 @@ from roost.models import state_edits
 from roost.models.engine import Tx
 from roost.models.queries import external, jobs, kills, timers, trigger_events, triggers
 from roost.models.queries.external import NewEvent
-from roost.support.wire import DeferSpec, TriggerReport
+from roost.support.trigger_wire import TriggerReport
+from roost.support.wire import DeferSpec
 from tests.scheduler.hands import DAY, World, deferred, task
 from tests.support.interleaving import Pair, schedules
 

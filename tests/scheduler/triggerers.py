@@ -8,7 +8,8 @@ import msgspec
 
 from roost.models.engine import Tx
 from roost.models.queries import jobs, kills, timers, trigger_events, triggers
-from roost.support.wire import DeferSpec, TriggerReport
+from roost.support.trigger_wire import TriggerReport
+from roost.support.wire import DeferSpec
 from tests.scheduler.hands import World
 
 __all__ = ["Triggerers"]

@@ -17,7 +17,7 @@ import msgspec
 from roost.dag.loader import load_dag_file, module_name
 from roost.support import typedjson
 from roost.support.frames import FrameBuffer, write_frame
-from roost.support.wire import TriggerReport, TriggerSpec
+from roost.support.trigger_wire import TriggerReport, TriggerSpec
 from roost.triggerer.messages import (
     SHARED_BYTES,
     SLOT_BYTES,

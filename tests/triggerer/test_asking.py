@@ -15,7 +15,7 @@ from roost.models.queries import connections, variables
 from roost.support import typedjson
 from roost.support.clock import now_us
 from roost.support.crypto import Keyring
-from roost.support.wire import (
+from roost.support.task_requests import (
     ConnectionGet,
     ConnectionRecord,
     Reply,

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from roost.support.frames import MAX_FRAME
-from roost.support.wire import TriggerSpec
+from roost.support.trigger_wire import TriggerSpec
 from roost.triggerer.case import Case
 from roost.triggerer.journal import Journal
 from roost.triggerer.keeper import NO_MESSAGE

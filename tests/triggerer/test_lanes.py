@@ -8,7 +8,7 @@ from unittest.mock import AsyncMock, MagicMock
 import anyio
 
 from roost.models.queries.triggers import Strike, present
-from roost.support.wire import TriggerReport
+from roost.support.trigger_wire import TriggerReport
 from roost.triggerer.keeper import Death
 from roost.triggerer.lanes import Lanes
 from roost.triggerer.ward import Ward

@@ -15,7 +15,7 @@ from roost.models.engine import open_engine, transact
 from roost.models.queries import jobs, triggers
 from roost.support.processes import me
 from roost.support.stats import NullStats
-from roost.support.wire import TriggerReport
+from roost.support.trigger_wire import TriggerReport
 from roost.triggerer.database import Database
 from roost.triggerer.outbox import Outbox
 from tests.triggerer.world import World

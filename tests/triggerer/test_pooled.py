@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from roost.dag.trigger import TriggerEvent
 from roost.exceptions import RoostException
 from roost.support import typedjson
-from roost.support.wire import TriggerReport, TriggerSpec
+from roost.support.trigger_wire import TriggerReport, TriggerSpec
 from roost.triggerer.case import CURRENT, Case, live
 from roost.triggerer.messages import Together
 from roost.triggerer.pooled import GATHER_S, Pool

@@ -14,7 +14,7 @@ from roost.models.engine import open_engine, transact
 from roost.models.queries.connections import add_connection
 from roost.support import typedjson
 from roost.support.crypto import Keyring
-from roost.support.wire import ConnectionRecord
+from roost.support.task_requests import ConnectionRecord
 from roost.triggerer.messages import Ask, Beat, Cancel
 from roost.triggers import HttpTrigger, SqlTrigger
 from tests.operators.test_http import Server

@@ -27,7 +27,7 @@ from roost.models.queries import (
 from roost.support import typedjson
 from roost.support.clock import SECOND, now_us, to_us
 from roost.support.processes import me
-from roost.support.wire import TriggerReport
+from roost.support.trigger_wire import TriggerReport
 from tests.support.waiting import wait_until
 from tests.triggerer.world import HASH, World
 

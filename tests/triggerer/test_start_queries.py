@@ -12,7 +12,8 @@ import pytest
 from roost.models.engine import Tx, open_engine, transact
 from roost.models.queries import jobs, timers, trigger_events, trigger_specs, triggers
 from roost.support.processes import me
-from roost.support.wire import DeferSpec, TriggerReport
+from roost.support.trigger_wire import TriggerReport
+from roost.support.wire import DeferSpec
 from tests.triggerer.world import World
 
 Run = Callable[[Callable[[Tx], Any]], Any]

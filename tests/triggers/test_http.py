@@ -12,7 +12,7 @@ import pytest
 
 from roost.exceptions import RoostException
 from roost.support import jsonpath, typedjson
-from roost.support.wire import TriggerReport, TriggerSpec
+from roost.support.trigger_wire import TriggerReport, TriggerSpec
 from roost.triggerer.case import Case
 from roost.triggerer.pooled import Pool
 from roost.triggers import HttpRequestTrigger, HttpTrigger

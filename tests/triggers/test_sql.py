@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from roost.exceptions import RoostException
 from roost.hooks import SqlHook
 from roost.support import typedjson
-from roost.support.wire import TriggerReport, TriggerSpec
+from roost.support.trigger_wire import TriggerReport, TriggerSpec
 from roost.triggerer.case import Case
 from roost.triggerer.pooled import Pool
 from roost.triggers import SqlTrigger

@@ -13,7 +13,7 @@ from roost.dag.event_trigger import BaseEventTrigger
 from roost.dag.registry import resolve_trigger
 from roost.dag.trigger import BaseTrigger, source_of
 from roost.support import typedjson
-from roost.support.wire import TriggerSpec
+from roost.support.trigger_wire import TriggerSpec
 from roost.triggerer.case import Case
 from roost.triggerer.fanout import Streams
 from roost.triggerer.messages import Sighting

@@ -15,7 +15,8 @@ from roost.dag.run import execute_task
 from roost.models.engine import open_engine
 from roost.support.crypto import Keyring, new_key
 from roost.support.processes import me
-from roost.support.wire import Outcome, Reply, Request
+from roost.support.task_requests import Reply, Request
+from roost.support.wire import Outcome
 from roost.worker.answers import Answers
 from roost.worker.attendant import Asked, Ended
 from roost.worker.ledger import Ledger, Start

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from roost.support import wire
+from roost.support.task_requests import Reply
 from tests.worker.driving import Driver
 
 LIMIT = 64 * 1024
@@ -80,6 +80,6 @@ def test_an_answer_too_large_for_the_line_is_an_error_of_the_task(driver: Driver
     dispatch_id = driver.start()
     driver.until(lambda: driver.asked, "the request")
     driver.asked.clear()
-    driver.hub.reply(dispatch_id, wire.Reply(text="x" * (64 * 1024 * 1024)))
+    driver.hub.reply(dispatch_id, Reply(text="x" * (64 * 1024 * 1024)))
     [write] = driver.outcome(dispatch_id).xcoms
     assert b"is longer than 67,108,864; pull fewer XComs at once" in bytes(write.value)

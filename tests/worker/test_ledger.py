@@ -14,9 +14,19 @@ from sqlalchemy import Engine
 from roost.dag.model import SerializedDag, SerializedTask, SerializedTimetable
 from roost.models.engine import open_engine, transact
 from roost.models.queries import connections, jobs
-from roost.support import wire
 from roost.support.crypto import Keyring, new_key
 from roost.support.processes import me
+from roost.support.task_requests import (
+    ConnectionGet,
+    ConnectionRecord,
+    Reply,
+    Request,
+    VariableDelete,
+    VariableGet,
+    VariableSet,
+    XComPull,
+    XComPush,
+)
 from roost.support.wire import Outcome, XComWrite
 from roost.worker.answers import Answers
 from roost.worker.attendant import Asked, Ended
@@ -219,15 +229,15 @@ def test_requests_are_answered_for_the_task_that_asked(
     ledger = new_ledger()
     first, second = ledger.claim(2)
 
-    def ask(start: Start, request: wire.Request) -> wire.Reply:
+    def ask(start: Start, request: Request) -> Reply:
         [reply] = ledger.answer([Asked(start.spec, request)])
         return reply
 
-    assert ask(first, wire.XComPush("a", RAW(b"1"))) == wire.Reply()
-    assert ask(second, wire.XComPush("a", RAW(b"2"))) == wire.Reply()
+    assert ask(first, XComPush("a", RAW(b"1"))) == Reply()
+    assert ask(second, XComPush("a", RAW(b"2"))) == Reply()
 
     def pulled(**request: Any) -> list[Any]:
-        reply = ask(second, wire.XComPull(**request))
+        reply = ask(second, XComPull(**request))
         return [msgspec.json.decode(value) for value in reply.values]
 
     assert pulled(task_ids=["t2", "t9", "t1"], key="a") == [2, None, 1]
@@ -237,14 +247,14 @@ def test_requests_are_answered_for_the_task_that_asked(
     assert pulled(task_ids=["t1"], key="a", run_id="other") == [None]
     assert pulled(task_ids=["t1"], key="a", run_id="r", include_prior_dates=True) == [1]
     assert pulled(task_ids=["t1"], key="a", map_index=3) == [None]
-    assert ask(first, wire.VariableGet("v")).text is None
-    ask(first, wire.VariableSet("v", "x", "why"))
-    ask(first, wire.VariableSet("v", "y"))
-    assert ask(second, wire.VariableGet("v")).text == "y"
-    assert ask(second, wire.VariableDelete("v")).count == 1
-    assert ask(second, wire.ConnectionGet("none")).connection is None
+    assert ask(first, VariableGet("v")).text is None
+    ask(first, VariableSet("v", "x", "why"))
+    ask(first, VariableSet("v", "y"))
+    assert ask(second, VariableGet("v")).text == "y"
+    assert ask(second, VariableDelete("v")).count == 1
+    assert ask(second, ConnectionGet("none")).connection is None
     ledger.store([success(first)])
-    refused = ask(first, wire.XComPush("late", RAW(b"1")))
+    refused = ask(first, XComPush("late", RAW(b"1")))
     assert refused.error is not None
 
 
@@ -257,19 +267,17 @@ def test_s62_variables_and_connections_are_decrypted_for_the_task(
     ledger.join()
     [start] = ledger.claim(1)
 
-    def ask(*requests: wire.Request, of: Ledger = ledger) -> list[wire.Reply]:
+    def ask(*requests: Request, of: Ledger = ledger) -> list[Reply]:
         return of.answer([Asked(start.spec, request) for request in requests])
 
-    record = wire.ConnectionRecord("wh", "pg", password="canary-1", extra='{"k": "canary-2"}')  # noqa: S106
+    record = ConnectionRecord("wh", "pg", password="canary-1", extra='{"k": "canary-2"}')  # noqa: S106
     transact(engine, lambda tx: connections.add_connection(tx, record, KEYS))
     fetch(database_url, "INSERT INTO connection (conn_id, password) VALUES ('old', 'plain')")
-    ask(wire.VariableSet("v", "canary-3"))
+    ask(VariableSet("v", "canary-3"))
     rows = [*fetch(database_url, "SELECT * FROM variable")]
     rows += fetch(database_url, "SELECT * FROM connection")
     assert "canary" not in str(rows)
-    variable, found, old = ask(
-        wire.VariableGet("v"), wire.ConnectionGet("wh"), wire.ConnectionGet("old")
-    )
+    variable, found, old = ask(VariableGet("v"), ConnectionGet("wh"), ConnectionGet("old"))
     assert variable.text == "canary-3"
     assert found.connection is not None
     assert (found.connection.password, found.connection.extra) == ("canary-1", '{"k": "canary-2"}')
@@ -278,15 +286,15 @@ def test_s62_variables_and_connections_are_decrypted_for_the_task(
 
     wrong = Ledger(engine, me(), ("default",), "/run", Answers(Keyring(new_key())))
     variable, found, old = ask(
-        wire.VariableGet("v"), wire.ConnectionGet("wh"), wire.ConnectionGet("old"), of=wrong
+        VariableGet("v"), ConnectionGet("wh"), ConnectionGet("old"), of=wrong
     )
     assert (variable.error or "").startswith("Variable 'v' cannot be decrypted")
     assert (found.error or "").startswith("Connection 'wh' cannot be decrypted")
     assert old.connection is not None
     without = Ledger(engine, me(), ("default",), "/run", Answers(Keyring()))
-    refused, there = ask(wire.VariableSet("n", "x"), wire.VariableGet("n"), of=without)
+    refused, there = ask(VariableSet("n", "x"), VariableGet("n"), of=without)
     assert "`roost config init` makes one" in (refused.error or "")
-    assert there == wire.Reply()
+    assert there == Reply()
 
 
 def test_s47_one_of_several_connections_is_picked_at_random(
@@ -298,9 +306,9 @@ def test_s47_one_of_several_connections_is_picked_at_random(
     [start] = ledger.claim(1)
     hosts = ["h1", "h2", "h3"]
     for host in hosts:
-        one = wire.ConnectionRecord("wh", host=host)
+        one = ConnectionRecord("wh", host=host)
         transact(engine, partial(connections.add_connection, record=one, keys=KEYS))
-    replies = ledger.answer([Asked(start.spec, wire.ConnectionGet("wh"))] * 200)
+    replies = ledger.answer([Asked(start.spec, ConnectionGet("wh"))] * 200)
     assert {reply.connection.host for reply in replies if reply.connection} == set(hosts)
 
 
@@ -336,7 +344,7 @@ def test_prior_dates_reach_earlier_runs_only(
         )
     ledger = new_ledger()
     [start] = ledger.claim(1)
-    request = wire.XComPull(task_ids=["p"], key="k", include_prior_dates=True)
+    request = XComPull(task_ids=["p"], key="k", include_prior_dates=True)
     [reply] = ledger.answer([Asked(start.spec, request)])
     assert [bytes(value) for value in reply.values] == [b"60"]
 

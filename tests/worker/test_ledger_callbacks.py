@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from roost.support.wire import CallbackSpec, Outcome, XComPush
+from roost.support.task_requests import XComPush
+from roost.support.wire import CallbackSpec, Outcome
 from roost.worker.attendant import Asked, Ended
 from roost.worker.ledger import Ledger
 from roost.worker.tasklog import task_log_path

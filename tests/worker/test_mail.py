@@ -14,7 +14,8 @@ from sqlalchemy.exc import OperationalError
 from roost.models.engine import is_passing
 from roost.support.doorbell import Doorbell
 from roost.support.service import Patience
-from roost.support.wire import Outcome, Reply, VariableGet
+from roost.support.task_requests import Reply, VariableGet
+from roost.support.wire import Outcome
 from roost.worker.attendant import Asked, Ended
 from roost.worker.ledger import Ledger
 from roost.worker.mail import Inquiries, Outbox

@@ -7,7 +7,7 @@ from pathlib import Path
 from roost.models.engine import open_engine, read
 from roost.operators import EmptyOperator
 from roost.support.crypto import Keyring, new_key
-from roost.support.wire import PreviousRun, Reply
+from roost.support.task_requests import PreviousRun, Reply
 from roost.worker.answers import Answers
 from roost.worker.attendant import Asked
 from tests.cli.seed import DAY_US, MOMENT, Seed, chain

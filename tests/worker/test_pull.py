@@ -14,7 +14,7 @@ from roost.models.engine import open_engine, read
 from roost.models.pull import Puller
 from roost.models.queries import xcoms
 from roost.support import typedjson
-from roost.support.wire import XComPull
+from roost.support.task_requests import XComPull
 from tests.support.databases import fetch
 from tests.worker.driving import make_spec
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 
-from roost.support import wire
+from roost.support.task_requests import ConnectionGet, ConnectionRecord, Reply
+from roost.support.wire import Outcome
 from tests.worker.driving import Driver
 
 PASSWORD = "canary/7 & \"'x"  # noqa: S105
@@ -36,20 +37,20 @@ print("held canary-tok", end="")
 
 def serve(driver: Driver) -> None:
     """Answer what the task asks."""
-    record = wire.ConnectionRecord(
+    record = ConnectionRecord(
         "wh", "http", host="h", login="me", password=PASSWORD, extra='{"api_key": "canary-key"}'
     )
     for asked in driver.asked:
         reply = (
-            wire.Reply(connection=record)
-            if isinstance(asked.request, wire.ConnectionGet)
-            else wire.Reply(text="canary-token")
+            Reply(connection=record)
+            if isinstance(asked.request, ConnectionGet)
+            else Reply(text="canary-token")
         )
         driver.hub.reply(asked.spec.dispatch_id, reply)
     driver.asked.clear()
 
 
-def run(driver: Driver, task_id: str) -> wire.Outcome:
+def run(driver: Driver, task_id: str) -> Outcome:
     dispatch_id = driver.start(task_id)
 
     def ended() -> bool:

@@ -20,7 +20,7 @@ from roost.models.engine import transact
 from roost.models.queries.connections import add_connection
 from roost.models.queries.variables import get_variable
 from roost.operators import PythonOperator
-from roost.support.wire import ConnectionRecord
+from roost.support.task_requests import ConnectionRecord
 from tests.dag.case import a_dag
 from tests.support.databases import fetch
 from tests.worker.house import House, made

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from roost.support import wire
 from roost.support.logfile import log_path
+from roost.support.task_requests import Reply, VariableGet, VariableSet
 from tests.worker.driving import Driver
 
 
@@ -162,12 +162,12 @@ def test_a_request_is_answered_whatever_its_size(driver: Driver) -> None:
     driver.until(lambda: driver.asked, "the first request")
     first = driver.asked.pop()
     assert first.spec.dispatch_id == dispatch_id
-    assert isinstance(first.request, wire.VariableSet)
+    assert isinstance(first.request, VariableSet)
     assert len(first.request.value) == 900_000
-    driver.hub.reply(dispatch_id, wire.Reply())
+    driver.hub.reply(dispatch_id, Reply())
     driver.until(lambda: driver.asked, "the second request")
-    assert driver.asked.pop().request == wire.VariableGet("big")
-    driver.hub.reply(dispatch_id, wire.Reply(text="z" * 3_000_000))
+    assert driver.asked.pop().request == VariableGet("big")
+    driver.hub.reply(dispatch_id, Reply(text="z" * 3_000_000))
     [write] = driver.outcome(dispatch_id).xcoms
     assert bytes(write.value) == b"3000000"
 

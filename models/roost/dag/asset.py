@@ -12,7 +12,7 @@ from roost.dag.watcher import AssetWatcher, watchers_of
 from roost.exceptions import DagError
 from roost.support import typedjson
 from roost.support.clock import from_us
-from roost.support.wire import AssetEvent, AssetEventsGet
+from roost.support.task_requests import AssetEvent, AssetEventsGet
 
 __all__ = [
     "Asset",

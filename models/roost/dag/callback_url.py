@@ -9,7 +9,7 @@ from roost.exceptions import RoostException
 from roost.support import masking
 from roost.support.clock import duration_us
 from roost.support.event_keys import check_key
-from roost.support.wire import CallbackUrl
+from roost.support.task_requests import CallbackUrl
 
 __all__ = ["callback_url"]
 

@@ -13,8 +13,8 @@ from roost.dag import runtime
 from roost.exceptions import NotFound, RoostException
 from roost.support import typedjson
 from roost.support.clock import to_us
+from roost.support.task_requests import RunCreate, RunRecord
 from roost.support.user_settings import conf_overrides_params
-from roost.support.wire import RunCreate, RunRecord
 
 if TYPE_CHECKING:
     from roost.dag.ti import TaskInstance

@@ -11,7 +11,7 @@ import msgspec
 from roost.dag import environ, runtime
 from roost.exceptions import NotFound, RoostException
 from roost.support import masking
-from roost.support.wire import ConnectionGet, ConnectionRecord, Reply
+from roost.support.task_requests import ConnectionGet, ConnectionRecord, Reply
 
 __all__ = ["Connection"]
 

@@ -9,7 +9,7 @@ from roost.dag import runtime
 from roost.exceptions import RoostException
 from roost.support import mail, masking
 from roost.support.mail import Smtp
-from roost.support.wire import MailSettings
+from roost.support.task_requests import MailSettings
 
 __all__ = ["send_email"]
 

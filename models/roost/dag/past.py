@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from roost.dag import runtime
 from roost.support.clock import from_us, to_us
-from roost.support.wire import PreviousRun, RunRecord
+from roost.support.task_requests import PreviousRun, RunRecord
 
 if TYPE_CHECKING:
     from roost.dag.definition import DAG

@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from roost.exceptions import RoostException
-from roost.support.wire import Reply, Request
+from roost.support.task_requests import Reply, Request
 
 __all__ = [
     "Supervisor",

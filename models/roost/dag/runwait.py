@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from roost.support.wire import RunRecord
+from roost.support.task_requests import RunRecord
 
 __all__ = ["KEY", "RunWait", "Verdict", "keys_of_run", "verdict"]
 

@@ -13,7 +13,8 @@ from roost.dag import runtime, xcom_value
 from roost.dag.xcom_arg import RETURN_KEY
 from roost.exceptions import RoostException
 from roost.support.clock import from_us
-from roost.support.wire import TaskSpec, XComPull, XComPush
+from roost.support.task_requests import XComPull, XComPush
+from roost.support.wire import TaskSpec
 
 if TYPE_CHECKING:
     from roost.dag.operator import BaseOperator

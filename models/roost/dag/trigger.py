@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from roost.support.wire import EndKind
+from roost.support.trigger_wire import EndKind
 
 if TYPE_CHECKING:
     from roost.dag.connection import Connection
@@ -210,7 +210,7 @@ class BaseTrigger(ABC):
         """
         from roost.dag import runtime
         from roost.support import typedjson
-        from roost.support.wire import XComPull
+        from roost.support.task_requests import XComPull
 
         several = not isinstance(task_ids, str)
         request = XComPull(

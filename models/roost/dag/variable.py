@@ -10,7 +10,7 @@ from typing import Any, Final
 from roost.dag import environ, runtime
 from roost.exceptions import VariableNotFound
 from roost.support import masking
-from roost.support.wire import VariableDelete, VariableGet, VariableSet
+from roost.support.task_requests import VariableDelete, VariableGet, VariableSet
 
 __all__ = ["Variable"]
 

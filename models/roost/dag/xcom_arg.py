@@ -13,7 +13,7 @@ from roost.dag import runtime, xcom_value
 from roost.dag.model import Length
 from roost.dag.node import Node
 from roost.exceptions import RoostException
-from roost.support.wire import XComPull
+from roost.support.task_requests import XComPull
 
 if TYPE_CHECKING:
     from types import ModuleType, TracebackType

@@ -6,7 +6,7 @@ from roost.models.engine import Tx
 from roost.models.pull import Asking, Puller
 from roost.models.queries import connections, variables
 from roost.support.crypto import Keyring
-from roost.support.wire import ConnectionGet, Reply, VariableGet, XComPull
+from roost.support.task_requests import ConnectionGet, Reply, VariableGet, XComPull
 
 __all__ = ["Reading", "ReadingAnswers"]
 

@@ -12,7 +12,7 @@ from roost.models.engine import Tx
 from roost.models.queries import xcoms
 from roost.models.queries.xcoms import XComPlace
 from roost.support.elements import elements_of, list_of
-from roost.support.wire import XComPull
+from roost.support.task_requests import XComPull
 
 __all__ = ["Puller"]
 

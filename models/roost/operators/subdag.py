@@ -13,7 +13,7 @@ from roost.dag.operator import BaseOperator
 from roost.exceptions import DagError, RoostException
 from roost.support import typedjson
 from roost.support.clock import to_us
-from roost.support.wire import RunCreate
+from roost.support.task_requests import RunCreate
 from roost.triggers.runs import DagRunTrigger
 
 __all__ = ["SubDagOperator"]

@@ -14,8 +14,8 @@ from roost.dag.children import microseconds, own_run_id, start_run, state_names
 from roost.dag.operator import BaseOperator
 from roost.exceptions import RoostException, SkipTask
 from roost.support import typedjson
+from roost.support.task_requests import OnExists, RunCreate, RunRecord, RunStates
 from roost.support.user_settings import default_deferrable
-from roost.support.wire import OnExists, RunCreate, RunRecord, RunStates
 from roost.triggers.runs import DagRunTrigger
 
 __all__ = ["TriggerDagRunOperator"]

@@ -12,7 +12,7 @@ from roost.dag.python import context_arguments
 from roost.dag.runwait import RunWait, Verdict, verdict
 from roost.exceptions import DagError, NotFound, RoostException, SkipTask
 from roost.sensors.base import BaseSensorOperator
-from roost.support.wire import Reply, RunStates
+from roost.support.task_requests import Reply, RunStates
 from roost.triggers.runs import DagRunTrigger
 
 __all__ = ["ExternalTaskSensor"]

@@ -20,7 +20,7 @@ from roost.models.queries import connections as stored
 from roost.support import masking
 from roost.support.config import Config
 from roost.support.crypto import keyring_of
-from roost.support.wire import ConnectionRecord
+from roost.support.task_requests import ConnectionRecord
 
 __all__ = ["add", "connections", "delete", "get", "list_"]
 

@@ -39,17 +39,10 @@ from roost.scheduler.plan import Plan
 from roost.support import typedjson
 from roost.support.clock import SECOND, now_us
 from roost.support.event_keys import RESERVED
+from roost.support.task_requests import XComPull
+from roost.support.trigger_wire import TriggerReport, TriggerSpec
 from roost.support.user_settings import conf_overrides_params
-from roost.support.wire import (
-    NOWHERE,
-    TRIGGER_TIMEOUT,
-    DeferSpec,
-    Outcome,
-    TaskSpec,
-    TriggerReport,
-    TriggerSpec,
-    XComPull,
-)
+from roost.support.wire import NOWHERE, TRIGGER_TIMEOUT, DeferSpec, Outcome, TaskSpec
 from roost.triggerer.asking import Asking
 from roost.triggerer.case import Case, live
 

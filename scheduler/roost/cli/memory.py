@@ -12,7 +12,7 @@ from roost.models.queries.mapping import Left
 from roost.support.config import load_config
 from roost.support.elements import element_of, list_of
 from roost.support.event_tokens import url_of
-from roost.support.wire import (
+from roost.support.task_requests import (
     CallbackUrl,
     MailSettings,
     Reply,

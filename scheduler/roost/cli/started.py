@@ -11,7 +11,8 @@ from roost.dag.model import SerializedStart
 from roost.dag.registry import resolve_trigger
 from roost.dag.runtime import Supervisor, using
 from roost.support.clock import now_us
-from roost.support.wire import Outcome, StartSpec, TaskSpec
+from roost.support.trigger_wire import StartSpec
+from roost.support.wire import Outcome, TaskSpec
 from roost.triggerer.starting import render_start, row_of
 
 __all__ = ["start_in_trigger"]

@@ -26,8 +26,9 @@ from roost.support.clock import now_us
 from roost.support.config import Config
 from roost.support.crypto import keyring_of
 from roost.support.event_tokens import url_of
+from roost.support.task_requests import CallbackUrl, Reply, Request
 from roost.support.user_settings import for_user_code
-from roost.support.wire import CallbackUrl, Reply, Request, TaskSpec
+from roost.support.wire import TaskSpec
 from roost.worker.answers import Answers, writes
 from roost.worker.attendant import Asked
 

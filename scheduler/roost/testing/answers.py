@@ -12,16 +12,16 @@ from roost.models.answers import ReadingAnswers
 from roost.models.engine import read
 from roost.models.queries import triggers
 from roost.support.crypto import Keyring
-from roost.support.wire import (
+from roost.support.task_requests import (
     ConnectionGet,
     ConnectionRecord,
     Reply,
     Request,
-    TaskSpec,
     VariableDelete,
     VariableGet,
     VariableSet,
 )
+from roost.support.wire import TaskSpec
 from roost.triggerer.messages import Ask
 from roost.worker.attendant import Asked
 from roost.worker.ledger import Ledger

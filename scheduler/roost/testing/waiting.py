@@ -22,7 +22,8 @@ from roost.models.engine import Tx, read, transact
 from roost.models.queries import external, jobs, timers, trigger_events, trigger_specs, triggers
 from roost.support.clock import SECOND
 from roost.support.crypto import Keyring
-from roost.support.wire import ConnectionGet, Reply, Request, TriggerReport, VariableGet, XComPull
+from roost.support.task_requests import ConnectionGet, Reply, Request, VariableGet, XComPull
+from roost.support.trigger_wire import TriggerReport
 from roost.triggerer.asking import Asking
 from roost.triggerer.case import Case, live
 from roost.triggerer.messages import Answer, Ask

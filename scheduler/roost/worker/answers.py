@@ -16,7 +16,7 @@ from roost.support.clock import now_us
 from roost.support.crypto import Keyring
 from roost.support.event_tokens import make_token, url_of
 from roost.support.mail import Smtp
-from roost.support.wire import (
+from roost.support.task_requests import (
     AssetEvent,
     AssetEventsGet,
     CallbackUrl,
@@ -27,14 +27,13 @@ from roost.support.wire import (
     RunCreate,
     RunRecord,
     RunStates,
-    TaskSpec,
     VariableDelete,
     VariableGet,
     VariableSet,
     XComPull,
     XComPush,
-    XComWrite,
 )
+from roost.support.wire import TaskSpec, XComWrite
 from roost.worker import children
 from roost.worker.attendant import Asked
 

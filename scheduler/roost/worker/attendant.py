@@ -15,7 +15,8 @@ import msgspec
 from roost.support.clock import now_us
 from roost.support.frames import MAX_FRAME, FrameBuffer, FrameTooLarge, pack
 from roost.support.osproc import boot_us, describe_exit
-from roost.support.wire import Finished, Outcome, Reply, Request, TaskMessage, TaskSpec
+from roost.support.task_requests import Finished, Reply, Request, TaskMessage
+from roost.support.wire import Outcome, TaskSpec
 from roost.worker.reactor import Timer
 
 __all__ = ["Asked", "Attendant", "Ended", "Why"]

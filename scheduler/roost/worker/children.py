@@ -16,7 +16,8 @@ from roost.models.queries.awaited import Target, runs_of
 from roost.models.states import RunState, State
 from roost.models.transitions import NewRun, create_run
 from roost.support import typedjson
-from roost.support.wire import DagRecord, OnExists, Reply, RunCreate, RunRecord, RunStates, TaskSpec
+from roost.support.task_requests import DagRecord, OnExists, Reply, RunCreate, RunRecord, RunStates
+from roost.support.wire import TaskSpec
 
 __all__ = ["RUN_ID_KEY", "Refused", "create", "see"]
 

@@ -23,7 +23,8 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from roost.support.frames import MAX_FRAME
-from roost.support.wire import Outcome, Reply, TaskSpec
+from roost.support.task_requests import Reply
+from roost.support.wire import Outcome, TaskSpec
 from roost.worker import protocol
 from roost.worker.attendant import Asked, Attendant, Ended, Why
 from roost.worker.keeper import Keeper

@@ -26,12 +26,8 @@ from roost.support.clock import SECOND, now_us
 from roost.support.crypto import Keyring
 from roost.support.processes import Process, is_alive
 from roost.support.sealed import as_raw, opened
-from roost.support.wire import (
-    CallbackSpec,
-    Outcome,
-    Reply,
-    TaskSpec,
-)
+from roost.support.task_requests import Reply
+from roost.support.wire import CallbackSpec, Outcome, TaskSpec
 from roost.worker.answers import Answers, writes, xcom_of
 from roost.worker.attendant import Asked, Ended
 

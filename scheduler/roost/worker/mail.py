@@ -14,7 +14,8 @@ import anyio
 
 from roost.support.doorbell import Doorbell
 from roost.support.service import Patience, Wake
-from roost.support.wire import Outcome, Reply, RunCreate
+from roost.support.task_requests import Reply, RunCreate
+from roost.support.wire import Outcome
 from roost.worker.attendant import Asked, Ended
 from roost.worker.ledger import Ledger
 

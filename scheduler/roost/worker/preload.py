@@ -15,6 +15,7 @@ _MODULES = (
     "roost.dag.run",
     "roost.operators",
     "roost.support.typedjson",
+    "roost.support.task_requests",
     "roost.support.wire",
 )
 

@@ -2,7 +2,7 @@
 
 They talk over unix SEQPACKET sockets, one JSON message a packet; descriptors ride along. Nothing
 big travels here: the text of a DAG file goes as a memory file, and a task's spec goes over the
-task's own line. Tasks themselves speak frames of :mod:`roost.support.wire`.
+task's own line. Tasks themselves speak frames of :mod:`roost.support.task_requests`.
 
     supervisor --NewTemplate + line + source, DropTemplate--> zygote --TemplateGone--> supervisor
     supervisor --Fork + the task's line-------> template --Loaded, Report--> supervisor

@@ -25,7 +25,8 @@ from roost.exceptions import RoostException
 from roost.support.clock import now_us
 from roost.support.frames import pack
 from roost.support.osproc import die_with_parent
-from roost.support.wire import Finished, Outcome, Reply, Request, TaskSpec
+from roost.support.task_requests import Finished, Reply, Request
+from roost.support.wire import Outcome, TaskSpec
 from roost.worker.identity import become
 from roost.worker.tasklog import release_streams
 

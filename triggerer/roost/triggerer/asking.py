@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from roost.dag.runtime import Supervisor
 from roost.exceptions import RoostException
-from roost.support.wire import ConnectionGet, Reply, Request, VariableGet, XComPull
+from roost.support.task_requests import ConnectionGet, Reply, Request, VariableGet, XComPull
 from roost.triggerer.case import CURRENT
 from roost.triggerer.messages import Answer, Ask
 

@@ -27,7 +27,7 @@ from roost.support.frames import MAX_FRAME
 from roost.support.labels import task_label
 from roost.support.masking import mask_also, secrets_in
 from roost.support.storable import storable
-from roost.support.wire import TriggerReport, TriggerSpec
+from roost.support.trigger_wire import TriggerReport, TriggerSpec
 from roost.triggerer.starting import row_of
 from roost.triggers.pooled import PooledTrigger
 

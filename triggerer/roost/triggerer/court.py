@@ -16,7 +16,7 @@ from roost.models.engine import Tx
 from roost.models.queries import triggers
 from roost.support.clock import now_us
 from roost.support.service import Wake
-from roost.support.wire import TriggerReport, TriggerSpec
+from roost.support.trigger_wire import TriggerReport, TriggerSpec
 from roost.triggerer.database import Database
 from roost.triggerer.keeper import Death
 from roost.triggerer.messages import Blocked

@@ -35,7 +35,7 @@ from roost.support.notify import Notifier
 from roost.support.processes import Process, me
 from roost.support.service import Stop, Wake, feed_watchdog, hear, set_up_logging
 from roost.support.stats import Stats, open_stats
-from roost.support.wire import TriggerReport
+from roost.support.trigger_wire import TriggerReport
 from roost.triggerer.database import Database
 from roost.triggerer.external import ExternalLane
 from roost.triggerer.inquiries import Inquiries

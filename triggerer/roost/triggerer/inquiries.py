@@ -13,7 +13,7 @@ from roost.models.queries import triggers
 from roost.support.crypto import Keyring
 from roost.support.frames import FrameTooLarge
 from roost.support.service import Wake
-from roost.support.wire import Reply, XComPull
+from roost.support.task_requests import Reply, XComPull
 from roost.triggerer.database import Database
 from roost.triggerer.keeper import Keeper, RunnerGone
 from roost.triggerer.messages import Answer, Ask

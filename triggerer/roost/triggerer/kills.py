@@ -9,7 +9,7 @@ from roost.models.queries import kills
 from roost.models.queries.kills import Kill
 from roost.support.crypto import Keyring
 from roost.support.stats import Stats
-from roost.support.wire import TriggerSpec
+from roost.support.trigger_wire import TriggerSpec
 from roost.triggerer.database import Database
 from roost.triggerer.messages import Killed
 from roost.triggerer.strikes import name_of

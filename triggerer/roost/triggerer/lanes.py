@@ -22,7 +22,7 @@ from roost.support.crypto import Keyring
 from roost.support.processes import Process, is_alive
 from roost.support.service import Wake
 from roost.support.slices import Slices
-from roost.support.wire import TriggerReport, TriggerSpec
+from roost.support.trigger_wire import TriggerReport, TriggerSpec
 from roost.triggerer.court import Court
 from roost.triggerer.database import Database
 from roost.triggerer.kills import Kills

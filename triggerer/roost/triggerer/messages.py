@@ -10,14 +10,8 @@ import signal
 
 import msgspec
 
-from roost.support.wire import (
-    ConnectionGet,
-    Reply,
-    TriggerReport,
-    TriggerSpec,
-    VariableGet,
-    XComPull,
-)
+from roost.support.task_requests import ConnectionGet, Reply, VariableGet, XComPull
+from roost.support.trigger_wire import TriggerReport, TriggerSpec
 
 __all__ = [
     "SHARED_BYTES",

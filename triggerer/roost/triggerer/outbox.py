@@ -15,7 +15,7 @@ from roost.models.queries import trigger_events, triggers
 from roost.support.clock import now_us
 from roost.support.service import Wake
 from roost.support.stats import Stats
-from roost.support.wire import TriggerReport
+from roost.support.trigger_wire import TriggerReport
 from roost.triggerer.database import Database
 
 __all__ = ["Outbox"]

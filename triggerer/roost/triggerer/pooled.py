@@ -25,7 +25,7 @@ import msgspec
 
 from roost.dag.trigger import TriggerEvent
 from roost.exceptions import RoostException
-from roost.support.wire import TriggerReport
+from roost.support.trigger_wire import TriggerReport
 from roost.triggerer.case import CURRENT, Case, TellFn, explain, report_of
 from roost.triggerer.messages import Together
 from roost.triggers.pooled import PooledTrigger, answer_for, next_pause

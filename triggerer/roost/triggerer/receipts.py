@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Collection, Sequence
 
 from roost.support.service import Wake
-from roost.support.wire import TriggerReport
+from roost.support.trigger_wire import TriggerReport
 from roost.triggerer.keeper import Keeper, RunnerGone
 from roost.triggerer.messages import Stored
 

@@ -25,7 +25,7 @@ from typing import Any
 from roost.dag.runtime import serving_triggers
 from roost.dag.trigger import BaseTrigger
 from roost.support.frames import FrameBuffer, pack
-from roost.support.wire import TriggerReport
+from roost.support.trigger_wire import TriggerReport
 from roost.triggerer.asking import Asking
 from roost.triggerer.case import (
     CURRENT,

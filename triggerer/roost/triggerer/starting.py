@@ -24,7 +24,8 @@ from roost.dag.template import Renderer, is_template
 from roost.dag.trigger import BaseTrigger
 from roost.exceptions import RoostException, ValueNotStorable
 from roost.support import typedjson
-from roost.support.wire import DeferSpec, StartSpec, TaskSpec
+from roost.support.trigger_wire import StartSpec
+from roost.support.wire import DeferSpec, TaskSpec
 
 __all__ = ["Renderers", "needs_dag", "render_start", "row_of"]
 

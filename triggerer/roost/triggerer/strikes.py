@@ -17,7 +17,7 @@ import random
 from collections.abc import Collection, Mapping
 
 from roost.support.labels import task_label
-from roost.support.wire import TriggerReport, TriggerSpec
+from roost.support.trigger_wire import TriggerReport, TriggerSpec
 
 __all__ = [
     "APART",

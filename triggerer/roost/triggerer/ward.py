@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterator
 
-from roost.support.wire import TriggerSpec
+from roost.support.trigger_wire import TriggerSpec
 from roost.triggerer.keeper import Keeper, RunnerGone
 from roost.triggerer.messages import Cancel, Forget, Kill, Source, Start, Together
 

@@ -20,7 +20,7 @@ from roost.dag.event_trigger import BaseEventTrigger
 from roost.dag.trigger import BaseTaskEndEvent, BaseTrigger, TriggerEvent
 from roost.exceptions import RoostException, ValueNotStorable
 from roost.support import typedjson
-from roost.support.wire import TriggerSpec
+from roost.support.trigger_wire import TriggerSpec
 from roost.triggerer.case import (
     CLEANUP_S,
     CURRENT,

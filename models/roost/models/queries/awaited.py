@@ -8,7 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from roost.models.engine import Sql, Tx
-from roost.support.wire import RunRecord
+from roost.support.task_requests import RunRecord
 
 __all__ = ["Fired", "Target", "Waiting", "fire", "runs_of", "waiting_after", "waiting_for"]
 

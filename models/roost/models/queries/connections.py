@@ -10,7 +10,7 @@ import msgspec
 from roost.exceptions import RoostException
 from roost.models.engine import Sql, Tx
 from roost.support.crypto import Keyring
-from roost.support.wire import ConnectionRecord
+from roost.support.task_requests import ConnectionRecord
 
 __all__ = [
     "ConnectionRow",

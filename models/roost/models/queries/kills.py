@@ -16,7 +16,7 @@ from roost.models.queries.trigger_specs import spec_of, start_spec
 from roost.models.sql import Row
 from roost.support.clock import SECOND
 from roost.support.crypto import Keyring
-from roost.support.wire import TriggerSpec
+from roost.support.trigger_wire import TriggerSpec
 
 __all__ = [
     "KEPT_US",

@@ -12,7 +12,7 @@ import msgspec
 
 from roost.models.engine import Sql, Tx
 from roost.models.queries import jobs
-from roost.support.wire import TriggerReport
+from roost.support.trigger_wire import TriggerReport
 
 __all__ = ["store"]
 

@@ -11,7 +11,8 @@ from roost.exceptions import DecryptionError
 from roost.models.engine import Sql, Tx
 from roost.models.sql import Row
 from roost.support.crypto import Keyring
-from roost.support.wire import StartSpec, TaskSpec, TriggerSpec
+from roost.support.trigger_wire import StartSpec, TriggerSpec
+from roost.support.wire import TaskSpec
 
 __all__ = ["SourceRow", "sources", "spec_of", "specs", "start_spec"]
 

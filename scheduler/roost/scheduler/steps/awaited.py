@@ -15,7 +15,7 @@ from roost.models.queries import awaited
 from roost.models.queries.awaited import Fired, Target, Waiting
 from roost.scheduler.turn import SWEEP_US, Turn
 from roost.support.clock import SECOND
-from roost.support.wire import RunRecord
+from roost.support.task_requests import RunRecord
 
 __all__ = ["fire_awaited"]
 

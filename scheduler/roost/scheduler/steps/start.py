@@ -14,7 +14,7 @@ from roost.models.states import Event, State
 from roost.scheduler.book import Alarm
 from roost.scheduler.starters import Starter
 from roost.scheduler.turn import Turn
-from roost.support.wire import StartSpec
+from roost.support.trigger_wire import StartSpec
 
 __all__ = ["start_in_triggers"]
 
