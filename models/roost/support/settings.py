@@ -197,6 +197,16 @@ class Scheduler(_Section, frozen=True):
             "before a loss costs it a try.",
         ),
     ] = 5
+    asset_event_retention: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=315_360_000,
+            description="Seconds for which an event of an asset is kept, also after the end of "
+            "the run that was made for it; what a DAG still waits with is kept longer. 0: for "
+            "ever.",
+        ),
+    ] = 7_776_000.0
 
 
 class Worker(_Section, frozen=True):

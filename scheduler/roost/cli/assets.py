@@ -74,7 +74,10 @@ def _watcher(row: Any) -> dict[str, Any]:
 @click.command("list", cls=Command)
 @output_option
 def list_(output: str) -> None:
-    """List the assets that DAGs make or wait for, and those that had events."""
+    """List the assets that DAGs make or wait for, and those that had events.
+
+    events: how many of them are kept, see scheduler.asset_event_retention.
+    """
     with reading() as (_, tx):
         rows = _rows(tx)
     if output not in ("json", "yaml"):

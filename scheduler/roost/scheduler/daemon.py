@@ -32,6 +32,8 @@ from roost.models.queries import jobs
 from roost.models.queries.jobs import Job
 from roost.models.schema import require_schema
 from roost.models.states import State
+from roost.scheduler.chores.asset_events import INTERVAL_S as _ASSET_EVENTS_INTERVAL_S
+from roost.scheduler.chores.asset_events import prune_asset_events
 from roost.scheduler.chores.external_events import INTERVAL_S as _EVENTS_INTERVAL_S
 from roost.scheduler.chores.external_events import prune_events
 from roost.scheduler.chores.gauges import report_gauges
@@ -146,6 +148,7 @@ class SchedulerDaemon:
             group.start_soon(self._report_gauges, name="gauges")
             group.start_soon(self._check_slas, name="slas")
             group.start_soon(self._prune_events, name="events")
+            group.start_soon(self._prune_asset_events, name="asset events")
             group.start_soon(self._sync_watchers, name="watchers")
             group.start_soon(feed_watchdog, self._notifier, name="watchdog")
             self._notifier.ready(f"job {job_id}")
@@ -342,6 +345,12 @@ class SchedulerDaemon:
         while True:
             await self._patience.until_done(partial(prune_events, self._engine))
             await anyio.sleep(_EVENTS_INTERVAL_S)
+
+    async def _prune_asset_events(self) -> None:
+        keep_us = round(self._config.scheduler.asset_event_retention * SECOND)
+        while True:
+            await self._patience.until_done(partial(prune_asset_events, self._engine, keep_us))
+            await anyio.sleep(_ASSET_EVENTS_INTERVAL_S)
 
     async def _sync_watchers(self) -> None:
         while True:

@@ -209,10 +209,14 @@ def _create_watchers() -> None:
     op.add_column("asset_event", sa.Column("watcher", sa.String(length=250)))
     op.add_column("asset_event", sa.Column("ref", sa.Text()))
     op.create_index("uq_asset_event_ref", "asset_event", ["ref", "uri"], unique=True)
+    op.create_index("ix_asset_pending_event_id", "asset_pending", ["event_id"])
+    op.create_index("ix_asset_use_event_id", "asset_use", ["event_id"])
 
 
 def downgrade() -> None:
     _downgrade_pools()
+    op.drop_index("ix_asset_use_event_id", "asset_use")
+    op.drop_index("ix_asset_pending_event_id", "asset_pending")
     op.drop_index("uq_asset_event_ref", "asset_event")
     op.drop_column("asset_event", "ref")
     op.drop_column("asset_event", "watcher")

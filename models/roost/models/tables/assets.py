@@ -59,6 +59,7 @@ asset_pending = Table(  # events that no run of the DAG has used yet
     Column("dag_id", ID, primary_key=True),
     Column("event_id", KEY, primary_key=True),
     Column("uri", ID, nullable=False),
+    Index("ix_asset_pending_event_id", "event_id"),
 )
 
 asset_watcher = Table(  # what DAGs ask to be watched, paused or not
@@ -82,4 +83,5 @@ asset_use = Table(
     metadata,
     Column("dag_run_id", KEY, ForeignKey("dag_run.id", ondelete="CASCADE"), primary_key=True),
     Column("event_id", KEY, primary_key=True),
+    Index("ix_asset_use_event_id", "event_id"),
 )
