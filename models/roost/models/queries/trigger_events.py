@@ -27,13 +27,14 @@ _TO_ROW = Sql(
     "WHERE trigger.id = r.id AND trigger.epoch = r.epoch AND trigger.job_id = :job_id "
     "AND trigger.fired_at IS NULL RETURNING trigger.id"
 )
-# Locked first, so that a trigger that is cleared this very moment is left out, not an error.
+# Locked first, so that a trigger that is cleared this very moment is left out, not an error; and in
+# the order in which a scheduler locks those that time out.
 _STORE = Sql(
     "WITH told AS MATERIALIZED (SELECT t.id, t.epoch, t.job_id, t.fired_at, t.ti_id, "
     "r.epoch AS told_epoch, r.kind, r.payload, r.error, r.xcoms "
     "FROM {rows:r | trigger_id bigint, epoch integer, kind text, payload text, error text, "
     "xcoms text} "
-    "JOIN trigger t ON t.id = r.trigger_id {for_update:t}) "
+    "JOIN trigger t ON t.id = r.trigger_id ORDER BY t.id {for_update:t}) "
     "INSERT INTO trigger_event (trigger_id, epoch, kind, payload, error, xcoms, created_at) "
     "SELECT id, epoch, kind, payload, error, xcoms, :now FROM told "
     "WHERE job_id = :job_id AND epoch = told_epoch AND fired_at IS NULL AND ti_id IS NOT NULL "
