@@ -44,12 +44,13 @@ class Case(NamedTuple):
 class Races:
     """A run of many tasks that wait to be raced for, one after the other."""
 
-    def __init__(self, url: str, kind: str) -> None:
+    def __init__(self, url: str, kind: str, each: int = 1, **knobs: Any) -> None:
         self.world = World(url, parallelism=10_000)
+        self.world.pool("default_pool", 10_000)
         self.serial = kind == "sqlite"
         self.pair = Pair(self.world.engine)
-        names = [f"t{number}" for number in range(_MOST + 5)]
-        self.world.start(*map(task, names), max_active_tasks=1000)
+        tasks = [task(f"t{number}", **knobs) for number in range(each * (_MOST + 5))]
+        self.world.start(*tasks, max_active_tasks=1000)
         self.waiting = sorted(self.world.claim(), key=lambda one: one.id)
         self.worker = self.world.worker
 
@@ -187,6 +188,57 @@ def test_an_event_and_the_time_out(races: Races) -> None:
         return races.store(case, owner), lambda: races.world.turn(), judge
 
     races.all_orders(make)
+
+
+@pytest.mark.parametrize("rival", ["events", "edits"])
+def test_a_batch_of_time_outs_and_what_comes_in_between(
+    database_url: str, database_kind: str, rival: str
+) -> None:
+    """D6, S3: those that others reach first are left out of the batch, the others are not."""
+    races = Races(database_url, database_kind, each=4, retries=1, retry_delay_us=DAY)
+    owner = races.triggerer()
+    wishes = ("fail", "retry", "skip", "fail")
+    ends = ("fail", "retry", "end_skipped", "fail")
+
+    def make() -> Any:
+        cases = [races.defer(owner, timeout_s=5, on_timeout=wish) for wish in wishes]
+        races.world.clock.advance(6)
+        raced = cases[:3]  # the last one is nobody's but the batch's
+
+        def edit(tx: Tx) -> None:
+            state_edits.clear(tx, [case.ti_id for case in raced[:2]], actor="cli")
+            state_edits.mark(tx, [raced[2].ti_id], "success", actor="cli")
+
+        def fire(tx: Tx) -> list[int]:
+            reports = [TriggerReport(c.trigger_id, c.epoch, kind="fired") for c in raced]
+            return trigger_events.store(tx, owner, reports, 1)
+
+        def judge(order: str, _: Any, stored: Any) -> None:
+            races.world.turns()
+            for case, ended in zip(cases, ends, strict=True):
+                moves = races.log(case)
+                if case is cases[-1]:
+                    assert moves == [ended], order
+                elif rival == "events":
+                    assert moves in (["resume", "enqueue"], [ended]), order
+                    if stored is not None:
+                        assert (case.trigger_id in stored) == ("resume" in moves), (order, moves)
+                else:
+                    timed_out = moves[:1] == [ended]
+                    marked = case is raced[2]
+                    after = ["mark_success"] if marked else ["clear", "schedule", "enqueue"]
+                    assert moves[timed_out:] == after, (order, moves)
+                    assert races.kills(case) == (not timed_out), (order, moves)
+            left = races.world.fetch("SELECT count(*) AS n FROM trigger WHERE fired_at IS NULL")
+            assert left[0].n == 0, order
+
+        rivals: Step = lambda: races.do(fire if rival == "events" else edit)  # noqa: E731
+        return lambda: races.world.turn(), rivals, judge
+
+    try:
+        races.all_orders(make)
+    finally:
+        races.close()
 
 
 def test_an_event_and_the_turn_that_reads_it(races: Races) -> None:

@@ -19,11 +19,15 @@ from roost.support.storable import storable
 __all__ = [
     "Moved",
     "NewRun",
+    "Reason",
     "create_run",
     "create_task_instances",
     "move",
     "move_runs",
 ]
+
+Reason = str | Mapping[int, str | None] | None
+"""Why task instances move: all of them, or each by its id."""
 
 # The type of each column that a move may set or be guarded by, as PostgreSQL spells it.
 _TYPES = {
@@ -67,12 +71,13 @@ _LOG_ROW_TYPES = (
     "event text, dag_run_id bigint, ti_id bigint, ti_version integer, try_number integer, "
     "dispatch_id bigint, trigger_id bigint, from_state text, to_state text"
 )
-_LOG = Sql(
+_LOG_TEXT = (
     f"INSERT INTO event_log ({_LOG_COLUMNS}) "
-    "SELECT {now}, :actor, event, dag_run_id, ti_id, ti_version, try_number, dispatch_id, "
-    "trigger_id, from_state, to_state, :reason "
-    "FROM {rows:r | " + _LOG_ROW_TYPES + "}"
+    "SELECT {{now}}, :actor, event, dag_run_id, ti_id, ti_version, try_number, dispatch_id, "
+    "trigger_id, from_state, to_state, {reason} FROM {{rows:r | " + _LOG_ROW_TYPES + "{more}}}"
 )
+_LOG = Sql(_LOG_TEXT.format(reason=":reason", more=""))
+_LOG_EACH = Sql(_LOG_TEXT.format(reason="reason", more=", reason text"))
 
 
 def move(
@@ -84,7 +89,7 @@ def move(
     sets: tuple[str, ...] = (),
     adds: tuple[str, ...] = (),
     guards: tuple[str, ...] = (),
-    reason: str | None = None,
+    reason: Reason = None,
 ) -> list[Moved]:
     """Move task instances along one event, or along several at once (schedule, then enqueue).
 
@@ -97,25 +102,34 @@ def move(
         sets: columns to write together with the state.
         adds: columns to which the given value is added.
         guards: columns that must hold the given value for the row to move.
-        reason: why, for the log.
+        reason: why, for the log: of all, or of each by its id.
 
     Returns:
         The rows that moved. A row that was not in a from-state, or failed a guard, is absent.
     """
     if not rows:
         return []
-    reason = reason and storable(reason)
     path = (events,) if isinstance(events, Event) else events
+    each = isinstance(reason, Mapping)
+    why = reason if isinstance(reason, Mapping) else {}
+    params = {"actor": actor, "reason": storable(reason) if isinstance(reason, str) else None}
     if tx.dialect == "postgresql":
-        sql = _move_and_log_sql(path, sets, adds, guards)
-        params = {"rows": tx.rows(rows), "actor": actor, "reason": reason}
-        return [Moved._make(row) for row in tx.all(sql, **params)]
+        if each:
+            rows = [{**row, "reason": _stored(why.get(row["id"]))} for row in rows]
+        sql = _move_and_log_sql(path, sets, adds, guards, each)
+        return [Moved._make(row) for row in tx.all(sql, rows=tx.rows(rows), **params)]
     sql = _move_sql(path, sets, adds, guards)
     moved = [Moved._make(row) for row in tx.all(sql, rows=tx.rows(rows))]
     if moved:
         log = [_log_row(path, step, row) for row in moved for step in range(len(path))]
-        tx.run(_LOG, rows=tx.rows(log), actor=actor, reason=reason)
+        if each:
+            log = [{**row, "reason": _stored(why.get(row["ti_id"]))} for row in log]
+        tx.run(_LOG_EACH if each else _LOG, rows=tx.rows(log), **params)
     return moved
+
+
+def _stored(reason: str | None) -> str | None:
+    return reason and storable(reason)
 
 
 def _log_row(path: tuple[Event, ...], step: int, row: Moved) -> dict[str, Any]:
@@ -135,7 +149,9 @@ def _log_row(path: tuple[Event, ...], step: int, row: Moved) -> dict[str, Any]:
 _Names = tuple[str, ...]
 
 
-def _update_text(path: tuple[Event, ...], sets: _Names, adds: _Names, guards: _Names) -> str:
+def _update_text(
+    path: tuple[Event, ...], sets: _Names, adds: _Names, guards: _Names, more: _Names = ()
+) -> str:
     for before, after in itertools.pairwise(path):
         if MOVES[before][1] not in MOVES[after][0]:
             raise ValueError(f"{after} cannot follow {before}")
@@ -143,10 +159,11 @@ def _update_text(path: tuple[Event, ...], sets: _Names, adds: _Names, guards: _N
     columns = ["id bigint"]
     columns += [f"{name} {_TYPES[name]}" for name in sets + adds]
     columns += [f"if_{name} {_TYPES[name]}" for name in guards]
+    columns += [f"{name} text" for name in more]
     assignments = "".join(f", {name} = r.{name}" for name in sets)
     assignments += "".join(f", {name} = t.{name} + r.{name}" for name in adds)
     conditions = "".join(f" AND t.{name} = r.if_{name}" for name in guards)
-    returning = ", ".join(f"t.{name}" for name in Moved._fields)
+    returning = ", ".join([*(f"t.{n}" for n in Moved._fields), *(f"r.{n}" for n in more)])
     return (
         f"UPDATE task_instance AS t SET state = '{MOVES[path[-1]][1]}', "
         f"prev_state = t.state, version = t.version + {len(path)}{assignments} "
@@ -163,18 +180,21 @@ def _move_sql(path: tuple[Event, ...], sets: _Names, adds: _Names, guards: _Name
 
 
 @functools.cache
-def _move_and_log_sql(path: tuple[Event, ...], sets: _Names, adds: _Names, guards: _Names) -> Sql:
+def _move_and_log_sql(
+    path: tuple[Event, ...], sets: _Names, adds: _Names, guards: _Names, each: bool
+) -> Sql:
     """The move and its log rows as one statement, which saves PostgreSQL a round trip."""
+    more, reason = (("reason",), "reason") if each else ((), "CAST(:reason AS text)")
     logs = []
     for step, event in enumerate(path):
         origin = "prev_state" if step == 0 else f"'{MOVES[path[step - 1]][1]}'"
         logs.append(
             f"SELECT {{now}}, CAST(:actor AS text), '{event}', dag_run_id, id, "
             f"version - {len(path) - 1 - step}, try_number, dispatch_id, trigger_id, {origin}, "
-            f"'{MOVES[event][1]}', CAST(:reason AS text) FROM moved"
+            f"'{MOVES[event][1]}', {reason} FROM moved"
         )
     return Sql(
-        f"WITH moved AS ({_update_text(path, sets, adds, guards)}), "
+        f"WITH moved AS ({_update_text(path, sets, adds, guards, more)}), "
         f"logged AS (INSERT INTO event_log ({_LOG_COLUMNS}) {' UNION ALL '.join(logs)}) "
         f"SELECT {_RETURNING} FROM moved"
     )

@@ -273,9 +273,9 @@ class Book:
         """Set an alarm."""
         heapq.heappush(self.alarms, alarm)
 
-    def due_alarms(self, now: int) -> list[Alarm]:
-        """Take the alarms that are due by ``now`` (microseconds)."""
-        due = []
-        while self.alarms and self.alarms[0].due_at <= now:
+    def due_alarms(self, now: int, most: int) -> list[Alarm]:
+        """Take at most so many of the alarms that are due by ``now`` (microseconds)."""
+        due: list[Alarm] = []
+        while self.alarms and self.alarms[0].due_at <= now and len(due) < most:
             due.append(heapq.heappop(self.alarms))
         return due

@@ -15,12 +15,13 @@ from roost.models.queries.handoffs import Handoff
 from roost.models.queries.look import Look, look
 from roost.models.queries.recount import recount
 from roost.scheduler.steps.adopt import adopt_runs
+from roost.scheduler.steps.alarms import settle_alarms
 from roost.scheduler.steps.assets import settle_assets
 from roost.scheduler.steps.awaited import fire_awaited
 from roost.scheduler.steps.create_runs import create_runs, start_runs
 from roost.scheduler.steps.cutting import fail_fast
 from roost.scheduler.steps.decide import decide, finish_runs
-from roost.scheduler.steps.deferral import settle_alarms, settle_events
+from roost.scheduler.steps.deferral import settle_events
 from roost.scheduler.steps.enqueue import enqueue
 from roost.scheduler.steps.past import hold_back
 from roost.scheduler.steps.settle import settle_outcomes

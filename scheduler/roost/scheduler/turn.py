@@ -21,7 +21,7 @@ from roost.models.queries.handoffs import Handoff
 from roost.models.queries.runs import mark_changed
 from roost.models.slots import share
 from roost.models.states import Event
-from roost.models.transitions import Moved, move
+from roost.models.transitions import Moved, Reason, move
 from roost.scheduler.book import ActiveRun, Book
 from roost.scheduler.gates import TaskKey, is_limited
 from roost.scheduler.ready import Ready
@@ -191,7 +191,7 @@ class Turn:
         sets: tuple[str, ...] = (),
         adds: tuple[str, ...] = (),
         guards: tuple[str, ...] = (),
-        reason: str | None = None,
+        reason: Reason = None,
     ) -> dict[int, Moved]:
         """Move task instances; gives those that moved, by id."""
         return {

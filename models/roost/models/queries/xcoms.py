@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from roost.models.engine import Sql, Tx
@@ -51,6 +51,7 @@ _PUSH = Sql(
     "ON CONFLICT (ti_id, key) DO UPDATE SET value = excluded.value, "
     "length = excluded.length, created_at = excluded.created_at RETURNING ti_id"
 )
+_LEFT_BYTES = 16 * 2**20  # in a statement: its rows are one parameter, and a database has limits
 _LEAVE = Sql(
     "INSERT INTO xcom (ti_id, key, value, length, created_at) "
     "SELECT r.ti_id, r.key, r.value, r.length, {now} "
@@ -114,12 +115,18 @@ def push(tx: Tx, job_id: int, values: Sequence[XComValue]) -> set[int]:
     return {row.ti_id for row in tx.all(_PUSH, me=job_id, rows=tx.rows(rows))}
 
 
-def leave(tx: Tx, ti_id: int, values: Sequence[XComWrite]) -> None:
-    """Store what a task's trigger pushed for it; the caller has moved the task instance (D11)."""
-    rows = [
-        {"ti_id": ti_id, "key": one.key, "value": bytes(one.value).decode(), "length": one.length}
-        for one in values
-    ]
+def leave(tx: Tx, values: Mapping[int, Sequence[XComWrite]]) -> None:
+    """Store what triggers pushed for tasks, by task instance; the caller has moved these (D11)."""
+    rows: list[dict[str, object]] = []
+    size = 0
+    for ti_id, pushed in values.items():
+        for one in pushed:
+            value = bytes(one.value).decode()
+            rows.append({"ti_id": ti_id, "key": one.key, "value": value, "length": one.length})
+            size += len(value)
+            if size > _LEFT_BYTES:
+                tx.run(_LEAVE, rows=tx.rows(rows))
+                rows, size = [], 0
     if rows:
         tx.run(_LEAVE, rows=tx.rows(rows))
 

@@ -1,4 +1,4 @@
-"""Settle what belongs to waiting: deferrals, events of triggers, retries and time-outs due."""
+"""Settle what belongs to waiting: deferrals, and events of triggers."""
 
 from __future__ import annotations
 
@@ -8,16 +8,14 @@ from roost.models.queries import inbox, kills
 from roost.models.queries.inbox import FiredTrigger, NewTrigger
 from roost.models.states import Event, State
 from roost.scheduler.book import ActiveRun, Alarm, Waiting
-from roost.scheduler.steps.cutting import time_out
-from roost.scheduler.steps.deadlines import DEADLINE, miss_deadlines
-from roost.scheduler.steps.end_event import ENDS, end_from_trigger, end_well
-from roost.scheduler.steps.ending import BY_DISPATCH, Batch, Ended, fail_or_retry, schedule
+from roost.scheduler.steps.end_event import ENDS, WaitsOver
+from roost.scheduler.steps.ending import BY_DISPATCH, Batch, Ended
 from roost.scheduler.turn import Turn
 from roost.support.clock import SECOND
 from roost.support.sealed import merged, text_of
 from roost.support.wire import NOWHERE, DeferSpec
 
-__all__ = ["NOT_SOON_US", "defer", "kill_deferrals", "settle_alarms", "settle_events"]
+__all__ = ["NOT_SOON_US", "defer", "kill_deferrals", "settle_events"]
 
 # Twice as long as a triggerer sleeps when nobody wakes it.
 NOT_SOON_US = 10 * SECOND
@@ -110,6 +108,7 @@ def settle_events(turn: Turn) -> None:
     turn.events_left = slices.took(len(fired))
     turn.more |= turn.events_left
     done = []
+    over = WaitsOver(turn)
     for event in fired:
         run = turn.book.runs.get(event.dag_run_id)
         if run is None:
@@ -121,11 +120,12 @@ def settle_events(turn: Turn) -> None:
         if event.kind == "fired" and event.next_method is not None:
             _resume(turn, run, index, event)
         elif event.kind == "fired":
-            _end_deferral(turn, run, index, event.id, NOWHERE)
+            over.fail(run, index, event.id, NOWHERE)
         elif event.kind in ENDS:
-            end_from_trigger(turn, run, index, event)
+            over.end_as_told(run, index, event)
         else:
-            _end_deferral(turn, run, index, event.id, event.error or event.kind)
+            over.fail(run, index, event.id, event.error or event.kind)
+    over.flush()
     # A resumed task instance goes on naming the trigger that it waited for, as its log rows do.
     inbox.delete_triggers(turn.tx, done)
 
@@ -143,76 +143,3 @@ def _resume(turn: Turn, run: ActiveRun, index: int, event: FiredTrigger) -> None
     run.board.settle(index, State.SCHEDULED)
     turn.memory.ready.add(run, index)
     turn.touch(run)
-
-
-def _end_deferral(
-    turn: Turn,
-    run: ActiveRun,
-    index: int,
-    trigger_id: int,
-    reason: str,
-    *,
-    retryable: bool = True,
-) -> None:
-    if run.board.states[index] == State.DEFERRED:
-        fail_or_retry(
-            turn,
-            run,
-            index,
-            guard=("trigger_id", trigger_id),
-            ended_at=turn.now,
-            run_us=0,
-            retryable=retryable,
-            reason=reason,
-            held_dispatch=False,
-        )
-
-
-def _time_out(turn: Turn, run: ActiveRun, index: int, alarm: Alarm, trigger_id: int) -> None:
-    """No event came in time: try again, fail, or skip, as the task asked (D6)."""
-    reason = f"the trigger timed out: no event of trigger {trigger_id} in time"
-    if alarm.on_timeout != "skip":
-        retryable = alarm.on_timeout == "retry"
-        _end_deferral(turn, run, index, trigger_id, reason, retryable=retryable)
-        return
-    if run.board.states[index] == State.DEFERRED:
-        end_well(turn, run, index, trigger_id, State.SKIPPED, reason)
-
-
-def settle_alarms(turn: Turn) -> None:
-    """Wake retries that are due, end deferrals that waited too long (D6: a timer), and runs that
-    take too long (H11, H22)."""
-    timed_out: list[int] = []
-    late_runs: list[int] = []
-    deadlines: list[int] = []
-    due = turn.book.due_alarms(turn.now)
-    waited = [alarm.trigger_id for alarm in due if alarm.trigger_id is not None]
-    has_event = inbox.lock_triggers(turn.tx, waited)
-    for alarm in due:
-        if alarm.ti_id == DEADLINE:
-            deadlines.append(alarm.run_key)
-            continue
-        run = turn.book.runs.get(alarm.run_key)
-        index = None if run is None else run.board.index_of(alarm.ti_id)
-        if alarm.ti_id == 0:
-            late_runs.append(alarm.run_key)
-        if run is None or index is None:
-            continue
-        if alarm.trigger_id is not None:
-            if has_event.get(alarm.trigger_id):
-                # Stored in time, though this turn has not read it: look again.
-                turn.book.alarm(alarm)
-                turn.more = True
-                continue
-            _time_out(turn, run, index, alarm, alarm.trigger_id)
-            timed_out.append(alarm.trigger_id)
-        elif (
-            run.board.states[index] == State.UP_FOR_RETRY
-            and run.retries_at.get(index) == alarm.due_at
-        ):
-            run.board.settle(index, State.SCHEDULED)
-            schedule(turn, run, index)
-    inbox.delete_triggers(turn.tx, timed_out)
-    turn.deferred |= bool(timed_out)  # what they still do, and hold, ends at once
-    miss_deadlines(turn, deadlines)
-    time_out(turn, late_runs)

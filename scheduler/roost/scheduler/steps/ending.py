@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
 from roost.models.queries import inbox
 from roost.models.queries.inbox import EndedDispatch
@@ -14,7 +15,7 @@ from roost.scheduler.steps.callbacks import task_ended
 from roost.scheduler.turn import Turn
 from roost.support.wire import Outcome
 
-__all__ = ["BY_DISPATCH", "END", "Batch", "Ended", "fail_or_retry", "schedule"]
+__all__ = ["BY_DISPATCH", "END", "Batch", "Ended", "Failure", "fail_or_retry", "schedule"]
 
 BY_DISPATCH = ("dispatch_id",)
 END = ("end_date",)
@@ -43,13 +44,18 @@ class Batch:
         self.event, self.sets, self.adds, self.guards = event, sets, adds, guards
         self.rows: list[dict[str, Any]] = []
         self.then: dict[int, Callable[[], None]] = {}
+        self.reasons: dict[int, str | None] = {}
 
-    def add(self, ti_id: int, row: dict[str, Any], then: Callable[[], None]) -> None:
-        """Add a row; ``then`` is called if it moves."""
+    def add(
+        self, ti_id: int, row: dict[str, Any], then: Callable[[], None], reason: str | None = None
+    ) -> None:
+        """Add a row; ``then`` is called if it moves. The reason is for the log."""
         self.rows.append({"id": ti_id, **row})
         self.then[ti_id] = then
+        if reason:
+            self.reasons[ti_id] = reason
 
-    def flush(self, turn: Turn, reason: str | None = None) -> set[int]:
+    def flush(self, turn: Turn) -> set[int]:
         """Write the moves; gives the ids that did not move."""
         moved = turn.move(
             self.event,
@@ -57,80 +63,108 @@ class Batch:
             sets=self.sets,
             adds=self.adds,
             guards=self.guards,
-            reason=reason,
+            reason=self.reasons or None,
         )
         for ti_id in moved:
             self.then[ti_id]()
         return self.then.keys() - moved.keys()
 
 
+class Failure(NamedTuple):
+    """A try that failed.
+
+    Attributes:
+        run: the run of the task instance.
+        task: the task instance's place on the run's board.
+        held: what the row must still hold: its dispatch, or its trigger.
+        ended_at: when the try ended, in microseconds.
+        reason: for the log.
+        run_us: user-code time to add to the try's.
+        retryable: False where the task asked not to be tried again.
+        started_at: when the try began, as far as it is known.
+        delay_us: how long to wait for the next try, where the task itself said so.
+    """
+
+    run: ActiveRun
+    task: int
+    held: int
+    ended_at: int
+    reason: str | None
+    run_us: int = 0
+    retryable: bool = True
+    started_at: int | None = None
+    delay_us: int | None = None
+
+
 def fail_or_retry(
-    turn: Turn,
-    run: ActiveRun,
-    index: int,
-    *,
-    guard: tuple[str, int],
-    ended_at: int,
-    run_us: int,
-    retryable: bool,
-    reason: str | None,
-    held_dispatch: bool,
-    started_at: int | None = None,
-    delay_us: int | None = None,
-) -> bool:
-    """Fail a try, or have it tried again where ``retries`` allow (S11, D5).
+    turn: Turn, failures: Iterable[Failure], guard: Literal["dispatch_id", "trigger_id"]
+) -> list[Failure]:
+    """Fail tries, or have them tried again where ``retries`` allow, all at once (S11, D5).
 
     Args:
         turn: the turn.
-        run: the run of the task instance.
-        index: the task instance's place on the run's board.
-        guard: column and value that the row must still hold: its dispatch, or its trigger.
-        ended_at: when the try ended, in microseconds.
-        run_us: user-code time to add to the try's.
-        retryable: False where the task asked not to be tried again.
-        reason: for the log.
-        delay_us: how long to wait for the next try, where the task itself said so.
-        held_dispatch: whether a dispatch, with its slots, ended with it.
-        started_at: when the try began, as far as it is known.
+        failures: at most one of each task instance.
+        guard: whether each ended with its dispatch, and its slots with it, or with its trigger.
 
     Returns:
-        False when others had moved the task instance.
+        Those that failed or are tried again: not those whose task instance others had moved.
     """
-    task, ti_id = run.board.tasks[index], run.board.ti_ids[index]
-    row: dict[str, Any] = {"id": ti_id, "end_date": ended_at, "run_us": run_us}
-    row[f"if_{guard[0]}"] = guard[1]
-    retry = retryable and has_try_left(task, run.own_tries(index))
-    event = Event.FAIL
-    sets: tuple[str, ...] = END
-    if retry:
-        seed = f"{run.dag_id}.{run.run_id}.{task.task_id}"
-        if (map_index := run.board.map_index(index)) >= 0:
-            seed += f".{map_index}"
-        if delay_us is None:
-            delay_us = retry_delay_us(task, run.own_tries(index), seed, turn.max_retry_delay_us)
-        row["retry_at"] = ended_at + delay_us
-        event, sets = Event.RETRY, ("end_date", "retry_at")
-    if not turn.move(event, [row], sets=sets, adds=("run_us",), guards=guard[:1], reason=reason):
-        return False
-    if held_dispatch:
+    adds, guards = ("run_us",), (guard,)
+    retried = Batch(Event.RETRY, sets=("end_date", "retry_at"), adds=adds, guards=guards)
+    failed = Batch(Event.FAIL, sets=END, adds=adds, guards=guards)
+    ended: list[Failure] = []
+    for one in failures:
+        ti_id = one.run.board.ti_ids[one.task]
+        row = {"end_date": one.ended_at, "run_us": one.run_us, f"if_{guard}": one.held}
+        retry_at = _retry_at(turn, one)
+        then = partial(_failed, turn, one, guard, retry_at, ended)
+        if retry_at is None:
+            failed.add(ti_id, row, then, one.reason)
+        else:
+            retried.add(ti_id, row | {"retry_at": retry_at}, then, one.reason)
+    retried.flush(turn)
+    failed.flush(turn)
+    # What a failed try left is for nobody: not for the next try, nor for tasks downstream (S16).
+    inbox.clear_xcoms(turn.tx, [one.run.board.ti_ids[one.task] for one in ended])
+    return ended
+
+
+def _retry_at(turn: Turn, one: Failure) -> int | None:
+    """When it is tried again, in microseconds; None if it is not."""
+    run, task = one.run, one.run.board.tasks[one.task]
+    tries = run.own_tries(one.task)
+    if not (one.retryable and has_try_left(task, tries)):
+        return None
+    if one.delay_us is not None:
+        return one.ended_at + one.delay_us
+    seed = f"{run.dag_id}.{run.run_id}.{task.task_id}"
+    if (map_index := run.board.map_index(one.task)) >= 0:
+        seed += f".{map_index}"
+    return one.ended_at + retry_delay_us(task, tries, seed, turn.max_retry_delay_us)
+
+
+def _failed(
+    turn: Turn, one: Failure, guard: str, retry_at: int | None, ended: list[Failure]
+) -> None:
+    """What follows when a task instance has failed, or is tried again then."""
+    run, index = one.run, one.task
+    task = run.board.tasks[index]
+    if guard == "dispatch_id":
         turn.let_go(run, index)
     else:
         turn.give_back(run, index)
-    # What a failed try left is for nobody: not for the next try, nor for tasks downstream (S16).
-    inbox.clear_xcoms(turn.tx, [ti_id])
-    if retry:
-        run.board.settle(index, State.UP_FOR_RETRY)
-        run.retries_at[index] = row["retry_at"]
-        turn.book.alarm(Alarm(row["retry_at"], run.key, ti_id, None))
-    else:
-        run.board.settle(index, State.FAILED)
-        if run.board.plan.dag.fail_fast and not task.teardown:
-            turn.failing.append(run)
-    state = State.UP_FOR_RETRY if retry else State.FAILED
+    state = State.FAILED if retry_at is None else State.UP_FOR_RETRY
+    run.board.settle(index, state)
+    if retry_at is not None:
+        run.retries_at[index] = retry_at
+        turn.book.alarm(Alarm(retry_at, run.key, run.board.ti_ids[index], None))
+    elif run.board.plan.dag.fail_fast and not task.teardown:
+        turn.failing.append(run)
     turn.ended[run.dag_id, task.task_id, str(state)] += 1
-    task_ended(turn, run, index, state, started_at=started_at, ended_at=ended_at, error=reason)
+    began, at = one.started_at, one.ended_at
+    task_ended(turn, run, index, state, started_at=began, ended_at=at, error=one.reason)
     turn.touch(run)
-    return True
+    ended.append(one)
 
 
 def schedule(turn: Turn, run: ActiveRun, index: int) -> None:

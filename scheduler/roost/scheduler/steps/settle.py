@@ -14,7 +14,7 @@ from roost.scheduler.book import ActiveRun, Waiting
 from roost.scheduler.steps.assets import produce
 from roost.scheduler.steps.callbacks import settle_callback, task_ended
 from roost.scheduler.steps.deferral import defer
-from roost.scheduler.steps.ending import BY_DISPATCH, END, Batch, Ended, fail_or_retry
+from roost.scheduler.steps.ending import BY_DISPATCH, END, Batch, Ended, Failure, fail_or_retry
 from roost.scheduler.steps.wishes import grant_wishes
 from roost.scheduler.turn import Turn
 from roost.support.wire import DeferSpec, Outcome
@@ -32,10 +32,10 @@ def settle_outcomes(turn: Turn) -> None:
         return
     turn.more |= len(ended) == turn.batch
     afresh: list[int] = []
-    lost: dict[str, Batch] = {}  # by reason: a worker that dies gives all its tasks the same
+    lost = Batch(Event.LOSE, sets=("losses", "scheduled_at"), guards=BY_DISPATCH)
     success = Batch(Event.SUCCEED, sets=END, adds=("run_us",), guards=BY_DISPATCH)
     skipped = Batch(Event.END_SKIPPED, sets=END, adds=("run_us",), guards=BY_DISPATCH)
-    failing: list[Ended] = []
+    failing: list[Failure] = []
     deferring: list[Ended] = []
     items = _items(turn, _of_tasks(turn, ended))
     grant_wishes(turn, [item for item in items if item.dispatch.wish is not None])
@@ -49,17 +49,16 @@ def settle_outcomes(turn: Turn) -> None:
             case "deferred":
                 deferring.append(item)
             case "lost" if run.losses.get(index, 0) < turn.max_losses:
-                batch = lost.setdefault(item.outcome.error or "", _lost_batch())
-                batch.add(dispatch.ti_id, _losing(turn, item), _lose(turn, item, afresh))
+                then = _lose(turn, item, afresh)
+                lost.add(dispatch.ti_id, _losing(turn, item), then, item.outcome.error)
             case "failed" | "lost":
-                failing.append(item)
-    for reason, batch in lost.items():
-        batch.flush(turn, reason or None)
+                failing.append(_failure(item))
+    lost.flush(turn)
     if afresh:
         inbox.clear_xcoms(turn.tx, afresh)
     success.flush(turn)
     skipped.flush(turn)
-    _fail(turn, failing)
+    fail_or_retry(turn, failing, "dispatch_id")
     defer(turn, deferring)
 
 
@@ -115,6 +114,21 @@ def _ending(item: Ended) -> dict[str, Any]:
     }
 
 
+def _failure(item: Ended) -> Failure:
+    outcome = item.outcome
+    return Failure(
+        item.run,
+        item.task,
+        item.dispatch.id,
+        outcome.ended_at,
+        outcome.error,
+        run_us=outcome.run_us,
+        retryable=outcome.retryable,
+        started_at=outcome.started_at,
+        delay_us=outcome.retry_delay_us,
+    )
+
+
 def _finish(turn: Turn, item: Ended, state: State) -> Callable[[], None]:
     def then() -> None:
         run = item.run
@@ -148,10 +162,6 @@ def _skip_directly(turn: Turn, run: ActiveRun, branch: int, task_ids: list[str])
         run.waiting.pop(i, None)
 
 
-def _lost_batch() -> Batch:
-    return Batch(Event.LOSE, sets=("losses", "scheduled_at"), guards=BY_DISPATCH)
-
-
 def _losing(turn: Turn, item: Ended) -> dict[str, Any]:
     return {
         "losses": item.run.losses.get(item.task, 0) + 1,
@@ -180,21 +190,3 @@ def _lose(turn: Turn, item: Ended, afresh: list[int]) -> Callable[[], None]:
         turn.touch(run)
 
     return then
-
-
-def _fail(turn: Turn, items: list[Ended]) -> None:
-    """Fail or retry. The reason is each one's own, so each is a statement of its own."""
-    for item in items:
-        fail_or_retry(
-            turn,
-            item.run,
-            item.task,
-            guard=("dispatch_id", item.dispatch.id),
-            ended_at=item.outcome.ended_at,
-            run_us=item.outcome.run_us,
-            retryable=item.outcome.retryable,
-            reason=item.outcome.error,
-            started_at=item.outcome.started_at,
-            held_dispatch=True,
-            delay_us=item.outcome.retry_delay_us,
-        )

@@ -37,25 +37,25 @@ def take_back(turn: Turn) -> None:
 def grant_wishes(turn: Turn, items: list[Ended]) -> None:
     """Move task instances whose dispatches have ended with a wish."""
     cleared = Batch(Event.CLEAR, sets=("first_try", *CLEARED), guards=BY_DISPATCH)
-    marked: dict[tuple[str, str], Batch] = {}  # by state and reason
+    marked: dict[State, Batch] = {}
     kill_deferrals(turn, [item for item in items if item.run.wish not in ENDINGS])
     for item in items:
         ti_id, wish = item.dispatch.ti_id, item.dispatch.wish
         row: dict[str, Any] = {"if_dispatch_id": item.dispatch.id}
         if wish == "clear":
             row |= {"first_try": item.run.tries[item.task], **CLEARED}
-            cleared.add(ti_id, row, _cleared(turn, item))
+            cleared.add(ti_id, row, _cleared(turn, item), _REASON)
         else:
             row |= {"end_date": item.outcome.ended_at, **MARKED}
             state = State(str(wish))
             reason = ENDINGS.get(item.run.wish or "", _REASON)
-            if (state, reason) not in marked:
+            if state not in marked:
                 sets = ("end_date", *MARKED)
-                marked[state, reason] = Batch(MARK[state], sets=sets, guards=BY_DISPATCH)
-            marked[state, reason].add(ti_id, row, _marked(turn, item, state))
-    cleared.flush(turn, _REASON)
-    for (_, reason), batch in marked.items():
-        batch.flush(turn, reason)
+                marked[state] = Batch(MARK[state], sets=sets, guards=BY_DISPATCH)
+            marked[state].add(ti_id, row, _marked(turn, item, state), reason)
+    cleared.flush(turn)
+    for batch in marked.values():
+        batch.flush(turn)
 
 
 def _cleared(turn: Turn, item: Ended) -> Callable[[], None]:
