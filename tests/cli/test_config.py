@@ -14,7 +14,7 @@ from roost.cli.config import template
 from roost.cli.main import cli
 from roost.support.config import load_config
 from roost.support.crypto import Keyring, new_key
-from roost.support.settings import all_settings
+from roost.support.setting_rows import all_settings
 
 
 def run(home: Path, *args: str, **env: str) -> Result:

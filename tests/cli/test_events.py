@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
+from roost.cli import events as events_cli
 from roost.support.clock import SECOND, now_us
 from roost.support.config import load_config
 from roost.support.crypto import keyring_of
@@ -93,8 +95,12 @@ def test_tags_of_a_sender_are_only_what_they_look_like(keyed: Seed) -> None:
     ("args", "said"),
     [
         (["", "--payload", "1"], "has 1 to 250 printable characters, not ''"),
-        (["x" * 251], "has 1 to 250 printable characters"),
+        (["x" * 251], "has 1 to 250 printable characters, not 251: 'xxx"),
         (["a\nb"], "has 1 to 250 printable characters, not 'a\\nb'"),
+        (["a\x00b"], "has 1 to 250 printable characters, not 'a\\x00b'"),
+        (["a", "--payload", ""], "the payload is empty: leave it out"),
+        (["a", "--payload-file", "/nowhere"], "/nowhere cannot be read: No such file"),
+        (["a", "--payload", "hello"], "a text is JSON in double quotes"),
         (["roost:run/d/r"], "keys that begin with 'roost:' are Roost's own"),
         (["a", "--payload", "{"], "payload: not JSON"),
         (["a", "--payload", "NaN"], "payload: not JSON"),
@@ -114,6 +120,47 @@ def test_what_cannot_be_sent(keyed: Seed, args: list[str], said: str) -> None:
     assert said in refused.stderr
     assert refused.stderr.count("\n") == 1
     assert keyed.scalar("SELECT count(*) FROM external_event") == 0
+
+
+def test_sent_twice_is_kept_twice_and_says_so(keyed: Seed) -> None:
+    """Each wakes its own: the second is no copy of the first, and nobody is in doubt about it."""
+    assert keyed.cli("events", "send", "a").stdout.endswith(": nobody waits for it yet\n")
+    keyed.cli("events", "send", "b")
+    again = keyed.cli("events", "send", "a")
+    assert again.stdout.endswith(": nobody waits for it yet; 1 sent earlier is taken first\n")
+    assert len(keyed.json("events", "list", "a")) == 2
+
+
+def test_nothing_is_sent_as_null_by_mistake(keyed: Seed) -> None:
+    """A command before the pipe that has failed gives nothing, which is no payload."""
+    refused = keyed.cli("events", "send", "a", "--payload", "-", input="")
+    assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
+    assert keyed.json("events", "list") == []
+
+
+def test_send_without_a_database(keyed: Seed) -> None:
+    """One line that names the database, without its password, and exit code 2."""
+    for url in ("postgresql://me:t0p-s3cret@127.0.0.1:1/r", f"sqlite:///{keyed.home}/no/r.db"):
+        refused = keyed.cli("events", "send", "a", ROOST__DATABASE__URL=url)
+        assert (refused.exit_code, refused.stdout, refused.stderr.count("\n")) == (2, "", 1)
+        assert "metadata database" in refused.stderr
+        assert "t0p-s3cret" not in refused.stderr
+
+
+def test_what_is_stored_is_said_to_be_whatever_comes_then(
+    keyed: Seed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would be sent again, and wake two."""
+
+    def away(*_args: object) -> None:
+        raise OperationalError("SELECT 1", {}, Exception("it went away"))
+
+    monkeypatch.setattr(events_cli, "_look", away)
+    sent = keyed.cli("events", "send", "a")
+    assert sent.stdout == "event 1 of 'a' is stored; what became of it is unknown: it went away\n"
+    assert sent.exit_code == 0
+    assert keyed.cli("events", "send", "a", "--wait", "9s").exit_code == 1
+    assert len(keyed.json("events", "list")) == 2
 
 
 def test_delete_by_id_or_key(keyed: Seed) -> None:

@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from roost.support.config import Config
-from roost.support.settings import SECTIONS, Setting, all_settings
+from roost.support.setting_rows import Setting, all_settings
+from roost.support.settings import SECTIONS
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = list(all_settings())

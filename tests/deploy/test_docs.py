@@ -9,7 +9,7 @@ import pytest
 
 from deploy.generate import DOCS, HERE, with_table
 from roost.support.metrics import METRICS
-from roost.support.settings import all_settings
+from roost.support.setting_rows import all_settings
 
 DEPLOY = DOCS.with_name("deploy.md")
 

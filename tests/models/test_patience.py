@@ -8,7 +8,6 @@ from typing import Any
 
 import anyio
 import pytest
-from sqlalchemy import Engine
 
 from roost.models.engine import open_engine, transact
 from roost.models.queries import jobs
@@ -73,37 +72,29 @@ def test_a_failure_is_remembered(clock: Clock) -> None:
     assert with_.failed_at > 1000
 
 
-def newcomer(engine: Engine) -> Database:
+@pytest.mark.parametrize(
+    ("server_up_s", "judges_after_s"),
+    [
+        pytest.param(3600.0, LONGEST_WAIT_S + LONGEST_ATTEMPT_S, id="all-that-live-have-renewed"),
+        pytest.param(1.0, jobs.LEASE_TTL_S - 1.0, id="two-outages-in-a-row"),
+    ],
+)
+def test_a_newcomer_knows_of_no_outage_and_gives_others_time(
+    clock: Clock,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    server_up_s: float,
+    judges_after_s: float,
+) -> None:
+    """invariant S15: it waits for those who do; of two in a row the server's start tells."""
+    monkeypatch.setattr(jobs, "server_up_s", lambda _tx: server_up_s)
+    engine = open_engine(database_url)
     database = Database(engine)
     transact(engine, database.meet)
-    return database
-
-
-def test_a_newcomer_knows_of_no_outage_and_waits_for_those_who_do(
-    clock: Clock, database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """invariant S15: all that live have renewed before it takes a lease for lapsed."""
-    monkeypatch.setattr(jobs, "server_up_s", lambda _tx: 3600.0)
-    engine = open_engine(database_url)
-    database = newcomer(engine)
-    clock.now += LONGEST_WAIT_S + LONGEST_ATTEMPT_S - 0.1
-    assert clock.now - database.failed_at < jobs.LEASE_TTL_S
+    clock.now += judges_after_s - 0.1
+    assert database.calm.left_s() > 0
     clock.now += 0.2
-    assert clock.now - database.failed_at > jobs.LEASE_TTL_S
-    engine.dispose()
-
-
-def test_a_newcomer_gives_as_long_as_others_after_a_start_of_the_server(
-    clock: Clock, database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """invariant S15: two outages in a row may be over before it comes; the server tells of them."""
-    monkeypatch.setattr(jobs, "server_up_s", lambda _tx: 1.0)
-    engine = open_engine(database_url)
-    database = newcomer(engine)
-    clock.now += jobs.LEASE_TTL_S - 1.1
-    assert clock.now - database.failed_at < jobs.LEASE_TTL_S
-    clock.now += 0.2
-    assert clock.now - database.failed_at > jobs.LEASE_TTL_S
+    assert database.calm.left_s() == 0
     engine.dispose()
 
 
@@ -113,6 +104,28 @@ def calm(clock: Clock, with_: Patience) -> Calm:
     clock.now += 3600
     assert found.left_s() == 0
     return found
+
+
+def test_who_joins_anew_forgets_no_outage(clock: Clock) -> None:
+    """invariant S15: a renewal that waited may have cost us our own lease, and others theirs."""
+    judge = calm(clock, patience())
+    with judge.step():
+        clock.now += 5
+    judge.join(server_up_s=7200)
+    assert judge.left_s() == 16
+
+
+def test_several_steps_at_once_wait_each_by_itself(clock: Clock) -> None:
+    """invariant S15."""
+    judge = calm(clock, patience())
+    with judge.step():
+        clock.now += 3
+        with judge.step():
+            clock.now += 2
+            assert judge.left_s() == 16
+        assert judge.left_s() == 16
+    clock.now += 16
+    assert judge.left_s() == 0
 
 
 def test_leases_are_judged_some_time_after_an_outage(clock: Clock) -> None:
@@ -128,12 +141,12 @@ def test_leases_are_judged_some_time_after_an_outage(clock: Clock) -> None:
 def test_a_renewal_of_our_own_that_waits_says_that_others_wait(clock: Clock) -> None:
     """invariant S15: as for SQLite's one writer, or a connection that hangs."""
     judge = calm(clock, patience())
-    with judge.renewal():
+    with judge.step():
         clock.now += 5
         assert judge.left_s() == 16
     assert judge.left_s() == 16
     clock.now += 17
-    with judge.renewal():
+    with judge.step():
         clock.now += 1
         assert judge.left_s() == 0
     assert judge.left_s() == 0

@@ -12,7 +12,8 @@ import click
 
 from roost.cli.base import LazyGroup
 from roost.cli.main import cli
-from roost.support.settings import SECTIONS, all_settings
+from roost.support.setting_rows import all_settings
+from roost.support.settings import SECTIONS
 from tests.support.operator_reference import operator_reference
 
 __all__ = ["PAGES", "commands", "expected"]

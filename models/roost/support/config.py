@@ -20,7 +20,8 @@ import msgspec
 
 from roost.exceptions import ConfigError
 from roost.support import settings
-from roost.support.settings import SECTIONS, Setting, all_settings
+from roost.support.setting_rows import Setting, all_settings
+from roost.support.settings import SECTIONS
 from roost.support.user_settings import for_user_code
 
 __all__ = [

@@ -21,6 +21,8 @@ def check_key(key: object) -> str:
     """
     if not isinstance(key, str) or not 0 < len(key) <= MAX_KEY or not key.isprintable():
         shown = repr(key) if len(repr(key)) < 100 else f"{repr(key)[:100]}…"
+        if isinstance(key, str) and len(key) > MAX_KEY:
+            shown = f"{len(key)}: {shown}"
         raise RoostException(
             f"the key of an event has 1 to {MAX_KEY} printable characters, not {shown}"
         )

@@ -26,7 +26,13 @@ def payload_of(text: bytes | str) -> str:
     try:
         value = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeError) as error:
-        raise ValueNotStorable(f"payload: not JSON: {error}") from None
+        raise ValueNotStorable(f"payload: not JSON: {error}{_hint(text)}") from None
     except RecursionError:
         raise ValueNotStorable("payload: nested too deeply") from None
     return typedjson.encode(value, name="payload").decode()
+
+
+def _hint(text: bytes | str) -> str:
+    """For who gives a bare text."""
+    bare = text.strip()[:1] not in ("{", "[", '"', b"{", b"[", b'"', "", b"")
+    return "; a text is JSON in double quotes" if bare else ""

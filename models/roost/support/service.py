@@ -32,7 +32,6 @@ __all__ = [
     "Wake",
     "feed_watchdog",
     "hear",
-    "outage_before",
     "set_up_logging",
 ]
 
@@ -131,17 +130,6 @@ class Patience:
         return 0.0 if self._away_since is None else time.monotonic() - self._away_since
 
 
-def outage_before(server_up_s: float, grace_s: float) -> float:
-    """The monotonic moment at which a daemon that has just joined takes the last outage to be.
-
-    Args:
-        server_up_s: for how long the database's server has run: before, nobody could renew.
-        grace_s: for how long after an outage the daemon judges nobody's lease.
-    """
-    unknown = grace_s - NEWCOMER_S  # there may have been one that the server knows nothing of
-    return time.monotonic() - min(server_up_s, unknown)
-
-
 class Calm:
     """When a daemon may judge the leases of others: not before these could renew them (S15).
 
@@ -151,36 +139,41 @@ class Calm:
     Args:
         patience: knows when the database was last away.
         grace_s: for how long after that nobody is judged.
-        slow_s: a renewal of our own that takes longer says that those of others wait as well.
+        slow_s: a step of our own that takes longer says that the renewals of others wait as well:
+            for SQLite's one writer, say.
     """
 
     def __init__(self, patience: Patience, *, grace_s: float, slow_s: float) -> None:
         self._patience = patience
         self._grace_s, self._slow_s = grace_s, slow_s
-        self._outage_at = time.monotonic()
-        self._renewing_since = float("inf")
+        self._begun: dict[object, float] = {}
+        self._outage_at = float("-inf")
+        self.join(float("inf"))
 
     def join(self, server_up_s: float) -> None:
-        """We are new; the database's server has run for so long."""
-        self._outage_at = outage_before(server_up_s, self._grace_s)
+        """We are new; the database's server has run for so long: before, nobody could renew."""
+        unknown = self._grace_s - NEWCOMER_S  # there may have been one the server does not know of
+        outage_at = time.monotonic() - min(server_up_s, unknown)
+        self._outage_at = max(self._outage_at, outage_at)
 
     @contextmanager
-    def renewal(self) -> Iterator[None]:
-        """While we renew our own lease."""
-        self._renewing_since = time.monotonic()
+    def step(self) -> Iterator[None]:
+        """While a step of ours is under way; several may be at once."""
+        key, began = object(), time.monotonic()
+        self._begun[key] = began
         try:
             yield
         finally:
-            if self._waits():
+            del self._begun[key]
+            if self._is_slow(began):
                 self._outage_at = time.monotonic()
-            self._renewing_since = float("inf")
 
-    def _waits(self) -> bool:
-        return time.monotonic() - self._renewing_since > self._slow_s
+    def _is_slow(self, began: float) -> bool:
+        return time.monotonic() - began > self._slow_s
 
     def left_s(self) -> float:
-        """In how many seconds leases may be judged; 0: now."""
-        if self._waits():
+        """In how many seconds leases may be judged; 0: now. May be asked in a step, in a thread."""
+        if any(map(self._is_slow, list(self._begun.values()))):
             return self._grace_s
         calm_since = max(self._patience.failed_at, self._outage_at)
         return max(0.0, calm_since + self._grace_s - time.monotonic())

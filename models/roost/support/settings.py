@@ -2,7 +2,8 @@
 
 The annotation holds the type and its limits, ``description`` the documentation that ``roost
 config list`` and docs/configuration.md show, :data:`~roost.support.section.SECRET`
-hides a value from listings. Reading the files and the environment is
+hides a value from listings. Its rows, for whoever goes through all settings, are
+:mod:`roost.support.setting_rows`; reading the files and the environment is
 :mod:`roost.support.config`'s part.
 
 Durations are seconds (fractions allowed). ``$ROOST_HOME`` in a path or URL is the home folder;
@@ -11,11 +12,9 @@ a relative path is relative to it.
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Annotated, Literal
 
-import msgspec
 from msgspec import Meta
 
 from roost.support.mail import Smtp
@@ -29,12 +28,10 @@ __all__ = [
     "Logging",
     "Scheduler",
     "Security",
-    "Setting",
     "Smtp",
     "Statsd",
     "Triggerer",
     "Worker",
-    "all_settings",
 ]
 
 
@@ -373,77 +370,3 @@ SECTIONS: dict[str, type[_Section]] = {
     "logging": Logging,
     "smtp": Smtp,
 }
-
-
-class Setting(NamedTuple):
-    """One row of the table.
-
-    Attributes:
-        kind: the type without its limits, e.g. ``int`` or ``tuple[str, ...]``.
-        type: the type with its limits, as msgspec checks it.
-        default: before ``$ROOST_HOME`` is filled in.
-        secret: listings show ``***`` instead of the value.
-        expects: the values it takes, in words.
-    """
-
-    section: str
-    key: str
-    kind: Any
-    type: Any
-    default: Any
-    doc: str
-    secret: bool
-    expects: str
-
-    @property
-    def name(self) -> str:
-        """``section.key``, also the name of the systemd credential."""
-        return f"{self.section}.{self.key}"
-
-    @property
-    def variable(self) -> str:
-        """The environment variable that overrides it."""
-        return f"ROOST__{self.section.upper()}__{self.key.upper()}"
-
-
-_WORDS = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "a text",
-    Path: "a path",
-    tuple[str, ...]: "a list of names",
-}
-
-
-def _expects(kind: Any, meta: Meta) -> str:
-    if get_origin(kind) is Literal:
-        return "one of " + ", ".join(get_args(kind))
-    limits = {">": meta.gt, ">=": meta.ge, "<=": meta.le}
-    parts = [f"{sign} {limit}" for sign, limit in limits.items() if limit is not None]
-    return " ".join([_WORDS[kind], " and ".join(parts)]).rstrip()
-
-
-@cache
-def all_settings() -> tuple[Setting, ...]:
-    """Every setting, section by section, in the order of this file."""
-    found = []
-    for section, struct in SECTIONS.items():
-        hints = get_type_hints(struct, include_extras=True)
-        for field in msgspec.structs.fields(struct):
-            annotated = hints[field.name]
-            kind, meta = annotated.__origin__, annotated.__metadata__[0]
-            secret = bool(meta.extra and meta.extra.get("secret"))
-            found.append(
-                Setting(
-                    section=section,
-                    key=field.name,
-                    kind=kind,
-                    type=annotated,
-                    default=field.default,
-                    doc=meta.description,
-                    secret=secret,
-                    expects=_expects(kind, meta),
-                )
-            )
-    return tuple(found)

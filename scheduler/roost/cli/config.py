@@ -13,7 +13,8 @@ from roost.cli.output import emit, output_option
 from roost.exceptions import ConfigError
 from roost.support.config import home_from, load_config
 from roost.support.crypto import KEY_FILE, create_key_file
-from roost.support.settings import SECTIONS, Setting, all_settings
+from roost.support.setting_rows import Setting, all_settings
+from roost.support.settings import SECTIONS
 
 __all__ = ["config", "get_value", "init", "list_", "template", "write_template"]
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import click
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from roost.cli.base import Command, Lazy, LazyGroup
 from roost.cli.output import emit, iso, output_option
@@ -16,7 +17,7 @@ from roost.cli.paging import Pages, limit_option
 from roost.cli.secret_files import from_stdin, read_text
 from roost.cli.session import database, ring
 from roost.cli.words import duration_of
-from roost.exceptions import ConfigError, DecryptionError, NotFound
+from roost.exceptions import ConfigError, DecryptionError, NotFound, RoostException
 from roost.models.engine import Tx, read, transact
 from roost.models.queries import external, listing
 from roost.models.queries.external import NewEvent, Told
@@ -48,9 +49,12 @@ def events() -> None:
 
 
 class _Seen(NamedTuple):
-    """An event, how many wait for its key, and whether a triggerer lives."""
+    """An event, how many of its key were sent before and are kept, how many wait for that, and
+    whether a triggerer lives.
+    """
 
     event: Told | None
+    ahead: int
     waiting: int
     triggerer: bool
 
@@ -85,15 +89,25 @@ def send(
     check_key(key)
     if payload is not None and payload_file is not None:
         raise click.UsageError("give --payload or --payload-file, not both")
-    text = payload_of(read_text(payload_file) if payload_file is not None else payload or "null")
+    given = payload if payload_file is None else read_text(payload_file)
+    if given is not None and not given.strip():
+        raise RoostException("the payload is empty: leave it out, or give null, to send none")
+    text = payload_of("null" if given is None else given)
     with database() as (config, engine):
         sealed = keyring_of(config).encrypt(text)
         retention = round(config.triggerer.event_retention * SECOND)
         event = NewEvent(key, sealed, _sender(), expires_in or retention)
         event_id = transact(engine, lambda tx: external.send(tx, event))
         assert event_id is not None, "without a token nothing can refuse it"  # noqa: S101
-        ring(config, engine, "triggerer")
-        seen = _watch(engine, event_id, key, wait)
+        try:
+            ring(config, engine, "triggerer")
+            seen = _watch(engine, event_id, key, wait)
+        except (OSError, SQLAlchemyError) as error:  # it is stored: nobody shall send it twice
+            what = " ".join(str(getattr(error, "orig", None) or error).split())
+            click.echo(
+                f"event {event_id} of {key!r} is stored; what became of it is unknown: {what}"
+            )
+            ctx.exit(0 if wait is None else 1)
     click.echo(f"event {event_id} of {key!r} {_fate(seen)}")
     taken = seen.event is None or seen.event.taken_at is not None
     ctx.exit(1 if wait is not None and not taken else 0)
@@ -128,7 +142,8 @@ def _look(engine: Engine, event_id: int, key: str) -> _Seen:
         waiting = external.waiting(tx, key)
         event = external.told(tx, event_id)
         lives = any(job.kind == "triggerer" for job in listing.live_jobs(tx))
-    return _Seen(event, waiting, lives)
+        ahead = external.ahead(tx, key, event_id)
+    return _Seen(event, ahead, waiting, lives)
 
 
 def _fate(seen: _Seen) -> str:
@@ -139,7 +154,9 @@ def _fate(seen: _Seen) -> str:
         return f"woke {event.woken} waiting task{'' if event.woken == 1 else 's'}"
     until = f"is kept until {iso(event.expires_at)}"
     if not seen.waiting:
-        return f"{until}: nobody waits for it yet"
+        are = "is" if seen.ahead == 1 else "are"
+        first = f"; {seen.ahead} sent earlier {are} taken first" if seen.ahead else ""
+        return f"{until}: nobody waits for it yet{first}"
     if not seen.triggerer:
         return f"{until} for {seen.waiting} waiting: no triggerer is running, `roost triggerer`"
     return f"{until}: a triggerer is about to wake {seen.waiting} waiting"

@@ -250,7 +250,7 @@ class SchedulerDaemon:
     async def _keep_lease(self) -> None:
         while True:
             renew = partial(jobs.renew, job_id=self._scheduler.job_id)
-            with self._calm.renewal():
+            with self._calm.step():
                 lease = await self._patience.until_done(partial(single, self._engine, renew))
             if lease is not None:
                 self._bell.meet(lease.elsewhere)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
@@ -11,38 +10,28 @@ from sqlalchemy import Engine
 
 from roost.models.engine import Tx, is_passing, read, single, transact
 from roost.models.queries import jobs
-from roost.support.service import Patience, outage_before
+from roost.support.service import Calm, Patience
 
 __all__ = ["Database"]
 
 T = TypeVar("T")
-_SLOW_S = float(jobs.LEASE_RENEW_S)
 
 
 class Database:
-    """Runs steps until the database has taken them."""
+    """Runs steps until the database has taken them.
+
+    Attributes:
+        calm: when leases of others may be judged.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._patience = Patience(is_passing)
-        self._begun: dict[object, float] = {}
-        self._slow_at = outage_before(float("inf"), jobs.LEASE_TTL_S)
-
-    @property
-    def failed_at(self) -> float:
-        """Monotonic moment at which the database was last out of reach.
-
-        Or at which a step took so long that the renewals of others may have waited as well: for
-        SQLite's one writer, say. May be asked in a step.
-        """
-        now = time.monotonic()
-        if any(now - began > _SLOW_S for began in list(self._begun.values())):
-            return now
-        return max(self._patience.failed_at, self._slow_at)
+        self.calm = Calm(self._patience, grace_s=jobs.LEASE_TTL_S, slow_s=jobs.LEASE_RENEW_S)
 
     def meet(self, tx: Tx) -> None:
         """Learn from the database what a newcomer has not seen: a start of its server."""
-        self._slow_at = max(self._slow_at, outage_before(jobs.server_up_s(tx), jobs.LEASE_TTL_S))
+        self.calm.join(jobs.server_up_s(tx))
 
     async def reading(self, step: Callable[[Tx], T]) -> T:
         """Run a step that only reads, again while the database is away; it waits for no writer."""
@@ -64,11 +53,5 @@ class Database:
         return await self._do(partial(transact, self._engine, step))
 
     async def _do(self, step: Callable[[], T]) -> T:
-        key, began = object(), time.monotonic()
-        self._begun[key] = began
-        try:
+        with self.calm.step():
             return await self._patience.until_done(step)
-        finally:
-            del self._begun[key]
-            if (now := time.monotonic()) - began > _SLOW_S:
-                self._slow_at = now

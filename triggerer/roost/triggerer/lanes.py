@@ -314,7 +314,7 @@ class Lanes:
 
     def _free_orphans(self, tx: Tx) -> int:
         # After an outage of the database nobody has renewed: give everybody time to do so first.
-        patient = time.monotonic() - self._db.failed_at < jobs.LEASE_TTL_S
+        patient = self._db.calm.left_s() > 0
         for job in jobs.live(tx):
             if job.kind != "triggerer" or job.id == self._job_id:
                 continue

@@ -23,6 +23,7 @@ __all__ = [
     "Matched",
     "NewEvent",
     "Told",
+    "ahead",
     "delete",
     "event_count",
     "event_rows",
@@ -94,6 +95,10 @@ _MARK = Sql(
 )
 _TAKE = Sql("UPDATE external_event SET taken_at = {now}, woken = :woken WHERE id = :id")
 _EVENT = Sql("SELECT id, taken_at, woken, expires_at FROM external_event WHERE id = :id")
+_AHEAD = Sql(
+    f"SELECT count(*) FROM (SELECT 1 FROM external_event e WHERE {_OPEN} "
+    "AND e.external_key = :key AND e.id < :id LIMIT :most) AS w"
+)
 _WAITING = Sql(
     f"SELECT count(*) FROM (SELECT 1 FROM trigger t WHERE {_WAITS} AND t.external_key = :key "
     "LIMIT :most) AS w"
@@ -226,6 +231,11 @@ def told(tx: Tx, event_id: int) -> Told | None:
 def waiting(tx: Tx, key: str, most: int = 1_000_000) -> int:
     """How many triggers wait for a key, counted up to ``most``."""
     return int(tx.scalar(_WAITING, key=key, most=most))
+
+
+def ahead(tx: Tx, key: str, event_id: int, most: int = 1_000_000) -> int:
+    """How many events of a key go before one of them, counted up to ``most``."""
+    return int(tx.scalar(_AHEAD, key=key, id=event_id, most=most))
 
 
 def event_rows(
