@@ -22,6 +22,7 @@ from roost.exceptions import DecryptionError, RoostException
 from roost.models.engine import Tx, read, single, transact
 from roost.models.queries import dispatches, jobs, xcoms
 from roost.models.queries.dispatches import Claimed, DagCode
+from roost.models.queries.task_specs import task_spec
 from roost.support.clock import SECOND, now_us
 from roost.support.crypto import Keyring
 from roost.support.processes import Process, is_alive
@@ -333,30 +334,14 @@ def _lost(error: str) -> Outcome:
 
 def _spec(one: Claimed, code: _Code, now: int) -> TaskSpec:
     task = code.tasks.get(one.task_id)
-    return TaskSpec(
+    return task_spec(
+        one,
         dispatch_id=one.id,
-        ti_id=one.ti_id,
-        dag_id=one.dag_id,
-        run_id=one.run_id,
-        task_id=one.task_id,
-        map_index=one.map_index,
-        try_number=one.try_number,
         max_tries=one.first_try + 1 + (task.retries if task else 0),
-        run_type=one.run_type,
         operator=task.operator if task else "",
         code_hash=code.code_hash,
         fileloc=code.fileloc,
-        logical_date=one.logical_date,
-        interval_start=one.interval_start,
-        interval_end=one.interval_end,
-        run_queued_at=one.run_queued_at,
-        run_start_date=one.run_start_date,
         start_date=one.start_date or now,
-        pool=one.pool,
-        pool_slots=one.pool_slots,
-        queue=one.queue,
-        priority_weight=one.priority_weight,
-        conf=msgspec.Raw(one.conf.encode()),
         next_method=one.next_method,
         run_us=one.run_us,
         execution_timeout_us=task.execution_timeout_us if task else None,

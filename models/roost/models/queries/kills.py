@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from roost.models.engine import Sql, Tx
 from roost.models.queries import jobs
+from roost.models.queries.task_specs import TASK_COLUMNS
 from roost.models.queries.trigger_specs import spec_of, start_spec
 from roost.models.sql import Row
 from roost.support.clock import SECOND
@@ -96,11 +97,8 @@ _FINISH = Sql(
     "AND (id, epoch) IN (SELECT r.id, r.epoch FROM {rows:r | id bigint, epoch integer})"
 )
 _STARTS = Sql(
-    "SELECT k.id, k.dispatch_id, k.code_hash, k.fileloc, k.queue, ti.id AS ti_id, k.task_id, "
-    "k.map_index, k.try_number, ti.pool, ti.pool_slots, ti.priority_weight, "
-    "COALESCE(ti.start_date, k.created_at) AS start_date, run.dag_id, run.run_id, run.run_type, "
-    "run.logical_date, run.interval_start, run.interval_end, run.queued_at, "
-    "run.start_date AS run_start_date, run.conf "
+    "SELECT k.id, k.dispatch_id, k.code_hash, k.fileloc, k.queue, k.try_number, "
+    f"COALESCE(ti.start_date, k.created_at) AS start_date, {TASK_COLUMNS} "
     "FROM {rows:r | id bigint} JOIN trigger_kill k ON k.id = r.id "
     "JOIN dag_run run ON run.dag_id = k.dag_id AND run.run_id = k.run_id "
     "JOIN task_instance ti ON ti.dag_run_id = run.id AND ti.task_id = k.task_id "

@@ -9,10 +9,10 @@ import msgspec
 
 from roost.exceptions import DecryptionError
 from roost.models.engine import Sql, Tx
+from roost.models.queries.task_specs import TASK_COLUMNS, task_spec
 from roost.models.sql import Row
 from roost.support.crypto import Keyring
 from roost.support.trigger_wire import StartSpec, TriggerSpec
-from roost.support.wire import TaskSpec
 
 __all__ = ["SourceRow", "sources", "spec_of", "specs", "start_spec"]
 
@@ -29,11 +29,8 @@ _SPECS = Sql(
 )
 # What templates see of the run and its task (D12): asked for those only that have some.
 _STARTS = Sql(
-    "SELECT t.id, t.dispatch_id, t.code_hash, t.fileloc, t.queue, ti.id AS ti_id, ti.task_id, "
-    "ti.map_index, ti.try_number, ti.pool, ti.pool_slots, ti.priority_weight, "
-    "COALESCE(ti.start_date, t.created_at) AS start_date, run.dag_id, run.run_id, run.run_type, "
-    "run.logical_date, run.interval_start, run.interval_end, run.queued_at, "
-    "run.start_date AS run_start_date, run.conf "
+    "SELECT t.id, t.dispatch_id, t.code_hash, t.fileloc, t.queue, ti.try_number, "
+    f"COALESCE(ti.start_date, t.created_at) AS start_date, {TASK_COLUMNS} "
     "FROM {rows:r | id bigint} JOIN trigger t ON t.id = r.id "
     "JOIN task_instance ti ON ti.id = t.ti_id JOIN dag_run run ON run.id = t.dag_run_id"
 )
@@ -84,30 +81,14 @@ def start_spec(row: Row, text: str) -> StartSpec:
         start = _START.decode(text)
     except msgspec.DecodeError:  # it fails its own task, in the runner
         start = StartSpec(msgspec.Raw(b"null"), "", 1)
-    start.task = TaskSpec(
+    start.task = task_spec(
+        row,
         dispatch_id=row.dispatch_id,
-        ti_id=row.ti_id,
-        dag_id=row.dag_id,
-        run_id=row.run_id,
-        task_id=row.task_id,
-        map_index=row.map_index,
-        try_number=row.try_number,
         max_tries=start.max_tries,
-        run_type=row.run_type,
         operator=start.operator,
         code_hash=row.code_hash,
         fileloc=row.fileloc,
-        logical_date=row.logical_date,
-        interval_start=row.interval_start,
-        interval_end=row.interval_end,
-        run_queued_at=row.queued_at,
-        run_start_date=row.run_start_date,
         start_date=row.start_date,
-        pool=row.pool,
-        pool_slots=row.pool_slots,
-        queue=row.queue,
-        priority_weight=row.priority_weight,
-        conf=msgspec.Raw(row.conf.encode()),
     )
     return start
 
