@@ -9,7 +9,10 @@ from tests.cli.seed import Seed
 def test_check_names_what_is_wrong(seed: Seed) -> None:
     """Exit code 1 and one line: nobody, a process gone, a lease that lapsed, a stuck loop."""
     result = seed.cli("jobs", "check", "--kind", "triggerer")
-    assert (result.exit_code, result.stderr) == (1, "roost: no triggerer is running\n")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "roost: no triggerer is running: start `roost triggerer`\n",
+    )
     job = seed.job("triggerer")
     seed.sql("UPDATE job SET lease_until = :at", at=now_us() + 60 * SECOND)
     assert seed.cli("jobs", "check", "--kind", "triggerer").exit_code == 0

@@ -36,6 +36,7 @@ def test_why_a_poll_trigger_has_not_fired(seed: Seed, waits: int) -> None:
     found = why(seed, waits)
     assert found["kind"] == "no_triggerer_for_queue"
     assert "`roost triggerer --queues default`" in found["text"]
+    assert "those that run take gpu" in found["text"]
     seed.sql("UPDATE trigger SET queue = 'gpu'")
     found = why(seed, waits)
     assert found["kind"] == "no_capacity"
@@ -47,7 +48,7 @@ def test_why_a_poll_trigger_has_not_fired(seed: Seed, waits: int) -> None:
     seed.sql("UPDATE trigger SET strikes = 1, trouble = 'blocked 2 s at f.py:3'")
     found = why(seed, waits)
     assert (found["kind"], found["numbers"]["strikes"]) == ("struck", 1)
-    assert "strike 1 of 3: blocked 2 s at f.py:3" in found["text"]
+    assert "strike 1 of 3: blocked 2 s at f.py:3; with strike 3 its task fails" in found["text"]
     seed.sql("UPDATE trigger SET strikes = 2")
     assert why(seed, waits)["kind"] == "quarantine"
     seed.sql("UPDATE job SET pid_start = 1 WHERE id = :job", job=free)
@@ -56,6 +57,43 @@ def test_why_a_poll_trigger_has_not_fired(seed: Seed, waits: int) -> None:
     found = why(seed, waits)
     assert found["kind"] == "no_triggerer"
     assert "is gone, and no other is running" in found["text"]
+
+
+def test_why_counts_what_is_held_beside_what_runs(seed: Seed) -> None:
+    """D15: what was put aside or taken just now takes room, though no runner runs it yet."""
+    seed.dags(chain("a", "x", "y"))
+    key = seed.run("a", "r")
+    job = seed.job("triggerer", detail='{"running": 0, "capacity": 1}')
+    seed.trigger(seed.instance(key, "x", state="deferred", try_number=1), key, job_id=job)
+    free = seed.trigger(seed.instance(key, "y", state="deferred", try_number=1), key)
+    found = seed.json("triggers", "why", str(free))
+    assert (found["kind"], found["numbers"]["capacity"]) == ("no_capacity", 1)
+    assert "1 of 1 run; start another" in found["text"]
+    same = seed.cli("tasks", "why", "a", "r", "y").stdout
+    assert same == found["text"] + "\n"
+
+
+def test_why_a_watcher_is_put_aside(seed: Seed) -> None:
+    """D13: said for how long at most, with the trouble and whose code to mend."""
+    job = seed.job("triggerer")
+    seed.sql(
+        "INSERT INTO trigger (lane, classpath, source, kwargs, next_kwargs, code_hash, fileloc, "
+        "queue, created_at, watcher_hash, job_id, strikes, trouble) VALUES ('poll', 'mine.Drop', "
+        "'mine:Drop', '{}', '{}', 'c', 'mine.py', 'default', 1, 'h', :job, 4, 'it exited')",
+        job=job,
+    )
+    seed.sql(
+        "INSERT INTO asset_watcher (dag_id, uri, name, hash, classpath, source, kwargs, "
+        "code_hash, fileloc, queue) VALUES ('d', 'u', 'w', 'h', 'c', 's', '{}', 'c', 'f', 'q')"
+    )
+    found = seed.json("triggers", "why", "1")
+    assert found["kind"] == "aside"
+    assert "put aside after 4 strikes by triggerer here:" in found["text"]
+    assert "after 150 s at most: it exited; mend mine.Drop in mine.py" in found["text"]
+    seed.sql("UPDATE trigger SET strikes = 2")
+    found = seed.json("triggers", "why", "1")
+    assert found["kind"] == "quarantine"
+    assert "with strike 3 it is put aside for a while" in found["text"]
 
 
 def test_why_a_row_has_not_fired(seed: Seed, waits: int) -> None:
@@ -84,7 +122,10 @@ def test_why_a_row_has_not_fired(seed: Seed, waits: int) -> None:
 
 
 def test_why_of_what_does_not_wait(seed: Seed, waits: int) -> None:
-    assert "there is no trigger 99" in seed.cli("triggers", "why", "99").stderr
+    gone = seed.cli("triggers", "why", "99").stderr
+    assert gone.startswith("roost: there is no trigger 99: it has ended, or never was; ")
+    assert gone.count("\n") == 1
+    assert "is not in the range" in seed.cli("triggers", "show", "9" * 20).stderr
     assert seed.cli("triggers", "why", "a").exit_code == 2
     assert seed.cli("triggers", "why", "a", "r").exit_code == 2
     seed.sql("DELETE FROM trigger")
@@ -109,7 +150,8 @@ def test_show(keyed: Seed, waits: int) -> None:
     keyed.sql("UPDATE trigger SET kwargs = :sealed", sealed=sealed)
     assert keyed.json("triggers", "show", str(waits))[0]["kwargs"] == {"job": "j2"}
     (keyed.home / KEY_FILE).unlink()
-    assert "there is no encryption key" in keyed.json("triggers", "show", str(waits))[0]["kwargs"]
+    hidden = keyed.json("triggers", "show", str(waits))[0]["kwargs"]
+    assert "there is no encryption key here: put back the one it was written with" in hidden
 
 
 def test_show_of_a_trigger_in_which_its_task_starts(keyed: Seed, waits: int) -> None:

@@ -114,7 +114,10 @@ class Keyring:
                 "written with, after the newest, or set it anew"
             ) from None
         except ConfigError as error:
-            raise DecryptionError(f"{what} is encrypted, but {error}") from None
+            reason = str(error)
+            if not self._parts():  # another one would not do
+                reason = "there is no encryption key here: put back the one it was written with"
+            raise DecryptionError(f"{what} is encrypted, but {reason}") from None
         return plain.decode()
 
     def seal(self, text: str) -> str:

@@ -116,7 +116,8 @@ def check(
     well = [job for job in found if ailment(job) is None]
     what = kind or "daemon"
     if not found:
-        _fail(ctx, f"no {what} is running{f' on {hostname}' if hostname else ''}")
+        where = f" on {hostname}" if hostname else ""
+        _fail(ctx, f"no {what} is running{where}: start `roost {kind or 'standalone'}`")
     elif not well:
         job = found[0]
         name = f"{job.kind} {job.hostname}:{job.pid} (job {job.id})"

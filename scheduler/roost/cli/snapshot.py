@@ -106,10 +106,11 @@ def take(tx: Tx, config: Config, run: Any, task_id: str, row: Any | None) -> Sna
             "trigger": why.trigger(tx, row.id),
             "end_of_try": why.end_of_try(tx, row.id, row.try_number),
         }
+    counts = () if fields.get("trigger") is None else listing.trigger_counts(tx)
     return Snapshot(
         now=now_us(),
         schedulers=sum(job.kind == "scheduler" for job in jobs),
-        triggerers=tuple(triggerer_of(job) for job in jobs if job.kind == "triggerer"),
+        triggerers=tuple(triggerer_of(job, counts) for job in jobs if job.kind == "triggerer"),
         workers=tuple(_queues(job) for job in jobs if job.kind == "worker"),
         run=run,
         dag=find_dag(tx, config, run.dag_id)[0],

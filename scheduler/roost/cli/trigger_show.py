@@ -37,20 +37,21 @@ def _trigger(tx: Tx, trigger_id: int) -> Any:
     row = queries.trigger_by_id(tx, trigger_id)
     if row is None:
         raise NotFound(
-            f"there is no trigger {trigger_id}: nobody waits for it (any more); "
-            "`roost triggers list` shows those there are"
+            f"there is no trigger {trigger_id}: it has ended, or never was; `roost triggers list` "
+            "shows those there are, `roost tasks why DAG_ID RUN_ID TASK_ID` what became of a task"
         )
     return row
 
 
 def _why(tx: Tx, row: Any) -> Any:
     jobs = listing.live_jobs(tx)
-    triggerers = [triggerer_of(job) for job in jobs if job.kind == "triggerer"]
+    counts = listing.trigger_counts(tx)
+    triggerers = [triggerer_of(job, counts) for job in jobs if job.kind == "triggerer"]
     return why_waiting(row, triggerers, sum(job.kind == "scheduler" for job in jobs), now_us())
 
 
 @click.command(cls=Command)
-@click.argument("trigger_id", type=int)
+@click.argument("trigger_id", type=click.IntRange(1, (1 << 63) - 1))
 @output_option
 def show(trigger_id: int, output: str) -> None:
     """Show everything about one trigger, its arguments with secrets hidden.
@@ -122,7 +123,7 @@ def why(what: str, run_id: str | None, task_id: str | None, map_index: int, outp
                 state = "none" if instance is None else instance.state
                 raise NotFound(
                     f"task {task_id} is {state}: it waits for no trigger; "
-                    f"`roost tasks why {what} {run_id} {task_id}` says what for"
+                    f"`roost tasks why {what} {run_id} {task_id}` says more"
                 )
         found = _why(tx, row)
     if output == "json":

@@ -10,10 +10,9 @@ import msgspec
 from roost.cli.output import iso
 from roost.dag.runwait import KEY as RUN_KEY
 from roost.scheduler.line import Reason
+from roost.triggerer.strikes import APART, STRIKES, longest_aside_s
 
 __all__ = ["Triggerer", "awaited", "triggerer_of", "waits_for", "why_waiting"]
-
-_QUARANTINE = 2
 
 
 class Triggerer(NamedTuple):
@@ -38,11 +37,19 @@ class _Detail(msgspec.Struct):
     queues: list[str] = []
 
 
-def triggerer_of(job: Any) -> Triggerer:
-    """A row of ``listing.live_jobs`` whose kind is ``triggerer``."""
+def triggerer_of(job: Any, counts: Sequence[Any] = ()) -> Triggerer:
+    """A triggerer.
+
+    Args:
+        job: a row of ``listing.live_jobs`` whose kind is ``triggerer``.
+        counts: ``listing.trigger_counts``: what has been put aside takes room, and so does what it
+            has taken since it last said how many it runs.
+    """
     detail = msgspec.json.decode(job.detail or "{}", type=_Detail)
+    held = max((row.running for row in counts if row.job_id == job.id), default=0)
+    running = max(detail.running, held)
     return Triggerer(
-        job.id, job.hostname, job.pid, detail.capacity, detail.running, frozenset(detail.queues)
+        job.id, job.hostname, job.pid, detail.capacity, running, frozenset(detail.queues)
     )
 
 
@@ -110,18 +117,29 @@ def _polled(row: Any, owner: Triggerer) -> _Tail:
             return "failing", f"{tail}, {row.trouble}", {"trouble": row.trouble}
         return "deferred", tail, {}
     numbers: dict[str, object] = {"strikes": row.strikes, "trouble": row.trouble}
-    trouble = f"strike {row.strikes} of 3: {row.trouble or 'it ended or blocked its runner'}"
-    if row.strikes >= _QUARANTINE:
-        return "quarantine", f"{tail} in quarantine, {trouble}", numbers
-    return "struck", f"{tail}, {trouble}", numbers
+    trouble = row.trouble or "it ended or blocked its runner"
+    if row.watcher is not None and row.strikes >= STRIKES:
+        longest = longest_aside_s(row.strikes)
+        tail = (
+            f"put aside after {row.strikes} strikes by triggerer {owner.hostname}:{owner.pid}, and "
+            f"tried again in quarantine after {longest:.0f} s at most: {trouble}; mend "
+            f"{row.classpath} in {row.fileloc}"
+        )
+        return "aside", tail, numbers | {"longest_aside_s": longest}
+    place = f"{tail} in quarantine" if row.strikes >= APART else tail
+    then = "it is put aside for a while" if row.watcher is not None else "its task fails"
+    remedy = f"with strike {STRIKES} {then}; it must await instead of blocking, never exit"
+    kind = "quarantine" if row.strikes >= APART else "struck"
+    return kind, f"{place}, strike {row.strikes} of {STRIKES}: {trouble}; {remedy}", numbers
 
 
 def _free(row: Any, triggerers: Sequence[Triggerer]) -> _Tail:
     takers = [one for one in triggerers if not one.queues or row.queue in one.queues]
     numbers: dict[str, object] = {"queue": row.queue, "triggerers": len(triggerers)}
     if not takers:
+        others = ", ".join(sorted({queue for one in triggerers for queue in one.queues}))
         tail = (
-            f"none of {len(triggerers)} triggerers takes queue {row.queue}: "
+            f"no triggerer takes queue {row.queue}: those that run take {others}; start "
             f"`roost triggerer --queues {row.queue}`"
         )
         return "no_triggerer_for_queue", tail, numbers

@@ -157,7 +157,17 @@ class Registry:
             folder = str(self._folder)
             bundle = Bundle(source.code_hash, folder, source.helpers) if source.helpers else None
             path = str(self._folder / source.fileloc)
-            loaded = load_dag_file(path, source.source, folder, with_policy=False, bundle=bundle)
+            try:
+                loaded = load_dag_file(
+                    path, source.source, folder, with_policy=False, bundle=bundle
+                )
+            except Exception as error:
+                what = f"{source.fileloc} (version {source.code_hash[:12]})"
+                brief = f"{type(error).__name__}: {error}"
+                error.add_note(
+                    f"{what}, which has the trigger's class, cannot be imported: {brief}"
+                )
+                raise
             self._loaded[source.code_hash] = loaded
         return loaded
 

@@ -29,6 +29,7 @@ __all__ = [
     "Suspects",
     "aside_s",
     "failure",
+    "longest_aside_s",
     "name_of",
     "whose",
 ]
@@ -151,8 +152,12 @@ def whose(spec: TriggerSpec) -> str:
 
 def aside_s(strikes: int) -> float:
     """How long a watcher is put aside that has so many strikes: no task can fail for it (D13)."""
-    doubled = 2.0 ** min(max(strikes - STRIKES, 0), 6)
-    return ASIDE_S * doubled * random.uniform(0.75, 1.25)  # noqa: S311 - to spread, not to hide
+    return longest_aside_s(strikes) * random.uniform(0.6, 1.0)  # noqa: S311 - to spread, not to hide
+
+
+def longest_aside_s(strikes: int) -> float:
+    """The longest that :func:`aside_s` says."""
+    return ASIDE_S * 1.25 * 2.0 ** min(max(strikes - STRIKES, 0), 6)
 
 
 def failure(spec: TriggerSpec, trouble: str | None) -> TriggerReport:
