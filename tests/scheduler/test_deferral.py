@@ -48,6 +48,7 @@ def test_an_event_resumes_the_method_with_its_payload_d3(world: World) -> None:
     assert [move.trigger_id for move in moves] == [trigger_id]
     world.end(resumed, ok())
     world.turns()
+    assert (world.row("a").next_method, world.row("a").next_kwargs) == (None, None)
     assert world.work() == ["b"]
     assert world.run_state(run) == "success"
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from roost.models.engine import Sql, Tx
-from roost.models.states import MOVES, RUN_MOVES, Event, RunEvent, RunState, State
+from roost.models.states import FINISHED, MOVES, RUN_MOVES, Event, RunEvent, RunState, State
 from roost.support.storable import storable
 
 __all__ = [
@@ -147,6 +147,8 @@ def _log_row(path: tuple[Event, ...], step: int, row: Moved) -> dict[str, Any]:
 
 
 _Names = tuple[str, ...]
+# What a deferral leaves for the method that it comes back to; a payload may be large, and secret.
+_RESUME: _Names = ("next_method", "next_kwargs")
 
 
 def _update_text(
@@ -162,6 +164,8 @@ def _update_text(
     columns += [f"{name} text" for name in more]
     assignments = "".join(f", {name} = r.{name}" for name in sets)
     assignments += "".join(f", {name} = t.{name} + r.{name}" for name in adds)
+    if MOVES[path[-1]][1] in FINISHED | {State.UP_FOR_RETRY}:  # nobody comes back to it (D3)
+        assignments += "".join(f", {name} = NULL" for name in _RESUME if name not in sets)
     conditions = "".join(f" AND t.{name} = r.if_{name}" for name in guards)
     returning = ", ".join([*(f"t.{n}" for n in Moved._fields), *(f"r.{n}" for n in more)])
     return (
