@@ -67,15 +67,19 @@ def test_the_third_strike_takes_a_trigger_back_whoever_is_faster() -> None:
 
 
 def test_a_signal_in_a_step_proves_nothing_at_first() -> None:
-    """D5: it may have come from outside; who is alone when it comes again has done it."""
+    """D5: it may have come from outside; who is alone when it comes again, twice, has done it."""
     lanes, _ = lanes_of()
     healthy, apart = lanes.wards
     healthy.running.update({7: 1, 8: 1})
-    death = Death("killed by signal 9", 7, importing=False, suspicious=True, sure=False)
+    death = Death(
+        "killed by signal 9", 7, importing=False, suspicious=True, sure=False, outside=True
+    )
     lanes.court.accuse(healthy, death)
     assert not lanes.court._accused
     assert (lanes.court.ward_of(7), lanes.court.ward_of(8)) == (apart, healthy)
     apart.running.update({7: 1})
+    lanes.court.accuse(apart, death)
+    assert not lanes.court._accused
     lanes.court.accuse(apart, death)
     assert [strike.trigger_id for strike in lanes.court._accused] == [7]
 

@@ -12,14 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from roost.triggerer import steps
 from roost.triggerer.case import CURRENT
 from roost.triggerer.messages import SHARED_BYTES, SLOT_BYTES
 from roost.triggerer.steps import Steps, started_by, task_factory
-from roost.triggerer.strikes import NEVER, STRIKES, Strikes, Suspects
+from roost.triggerer.strikes import NEVER, STRIKES, Strikes
 from tests.support.daemons import Daemons
 from tests.support.waiting import wait_until
 from tests.triggerer.world import World
@@ -232,22 +230,6 @@ def test_short_blocks_add_up() -> None:
     assert strikes.block(3, 1.0, True)
     strikes.keep({})
     assert not strikes.block(1, 0.7, False)
-
-
-@given(st.integers(1, 300), st.data())
-def test_suspect_is_found_and_nobody_else(count: int, data: st.DataObject) -> None:
-    """D5: who ends runners unseen is found by halves, and no innocent is ever found guilty."""
-    culprits = set(data.draw(st.lists(st.integers(0, count - 1), min_size=1, max_size=1)))
-    suspects = Suspects()
-    found = None
-    for _ in range(40):
-        everybody = set(range(count))
-        apart = bool(culprits & suspects.apart)  # whose runner ends
-        running = suspects.apart if apart else everybody - suspects.apart
-        found = suspects.died(running, apart)
-        if found is not None:
-            break
-    assert found in culprits
 
 
 def test_trigger_that_exits_fails_and_its_neighbours_fire(world: World, daemons: Daemons) -> None:

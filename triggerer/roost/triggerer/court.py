@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Set
 from functools import partial
 
 from roost.models.engine import Tx
@@ -27,11 +27,11 @@ from roost.triggerer.strikes import (
     NEVER,
     STRIKES,
     Strikes,
-    Suspects,
     aside_s,
     failure,
     name_of,
 )
+from roost.triggerer.suspects import End, Suspects
 from roost.triggerer.ward import Ward
 
 __all__ = ["Court"]
@@ -81,7 +81,6 @@ class Court:
         self._importers: list[tuple[int, str]] = []  # and what became of their runner
         self._ended: set[int] = set()  # accused of more than a block
         self._apart: set[int] = set()  # known to have so many strikes
-        self._struck: set[int] = set()  # known to have one
 
     # -- who may run, and where ----------------------------------------------------------------
 
@@ -111,7 +110,6 @@ class Court:
         self._strikes.keep(held)
         self._suspects.keep(held)
         self._apart &= held.keys()
-        self._struck &= held.keys()
         self._ended &= held.keys()
 
     def admit(self, specs: list[TriggerSpec]) -> list[TriggerSpec]:
@@ -123,8 +121,6 @@ class Court:
             self._strikes.hold(spec.trigger_id, spec.epoch, NEVER)
             self._on_failed(TriggerReport(spec.trigger_id, spec.epoch, "failed", error=spec.error))
             return False
-        if spec.strikes:
-            self._struck.add(spec.trigger_id)
         if spec.strikes >= APART:
             self._apart.add(spec.trigger_id)
         if spec.strikes < STRIKES or self._is_back(spec):
@@ -153,39 +149,43 @@ class Court:
 
     def accuse(self, ward: Ward, death: Death) -> None:
         """A runner ended that nobody had asked to: its triggers' doing, if it can be told whose."""
-        how = f"the runner {death.how}"
-        culprit = death.culprit
-        if culprit is not None and death.importing:
-            self._importers.append((culprit, f"{how}, while its code was imported"))
+        how = f"the runner {death.how}" + (", while its code was imported" * death.importing)
+        if death.culprit is not None and death.sure:
+            found: Set[int] = ward.all_with(death.culprit).keys()
+        else:
+            found = self._found(ward, death, how)
+        if found and death.importing and death.culprit is not None:
+            self._importers.append((death.culprit, how))
             return
-        if culprit is None and death.suspicious:
-            culprit = self._suspects.died(ward.running, ward.apart)
-            self.moved = True
-            if culprit is None and ward.running:
-                self._make_room(death.hung)
-                log.error("%s, and it is not seen which trigger did that: half run apart now", how)
-        elif culprit is not None and not death.sure and not self._is_proof(ward, culprit):
-            self._suspects.apart = set(ward.all_with(culprit))
-            self.moved = True
-            self._make_room(death.hung)
-            log.error(
-                "%s, in a step of trigger %d: it runs apart now to see who it was", how, culprit
-            )
-            culprit = None
-        if culprit is not None:
-            for one, epoch in ward.all_with(culprit).items():
-                self._strikes.hold(one, epoch, NEVER)  # until it is judged
-                self._ended.add(one)
-                self._accused.append(triggers.Strike(one, epoch, 1, how))
+        for one in found:
+            epoch = ward.running[one]
+            self._strikes.hold(one, epoch, NEVER)  # until it is judged
+            self._ended.add(one)
+            self._accused.append(triggers.Strike(one, epoch, 1, how))
 
-    def _is_proof(self, ward: Ward, culprit: int) -> bool:
-        """Whether a runner that ended in a step of this trigger must have ended by it."""
-        alone = ward.apart and ward.running.keys() <= ward.all_with(culprit).keys()
-        return alone or culprit in self._struck
+    def _found(self, ward: Ward, death: Death, how: str) -> Set[int]:
+        """Who has ended a runner, if that is beyond doubt now; else some run apart, to find it."""
+        tried = set(self._suspects.apart)
+        on_trial = ward.apart and not tried.isdisjoint(ward.running)
+        may_be_one = death.culprit is not None or death.suspicious or (death.outside and on_trial)
+        if not may_be_one or not ward.running:
+            return set()
+        end = _end_of(ward, death)
+        found = self._suspects.died(end)
+        self.moved = True
+        self._make_room(death.hung, rests=bool(found))
+        if not found:
+            _log_trial(how, end, tried, self._suspects.apart)
+        return found
 
-    def _make_room(self, hung: bool) -> None:
-        """Let suspects be alone in the runner apart until they have had time to do it again."""
-        until = time.monotonic() + (HANG_S if hung else HOLD_S)
+    def _make_room(self, hung: bool, rests: bool) -> None:
+        """Let suspects be alone in the runner apart until they have had time to do it again.
+
+        Args:
+            hung: that takes a while.
+            rests: whom we make room for is held back first.
+        """
+        until = time.monotonic() + (HANG_S if hung else HOLD_S) + HOLD_S * rests
         for ward in self._wards:
             for one, epoch in ward.running.items():
                 if one in self._apart and one not in self._suspects.apart:
@@ -217,7 +217,6 @@ class Court:
         struck = {one.trigger_id: one for one in accused if one.strikes and one.trigger_id in found}
         if not struck:
             return
-        self._struck |= struck.keys()
         await self._end([one for one in struck if found[one] >= STRIKES])
         for spec in await self._db.reading(partial(self._specs, list(struck))):
             count, trouble = found[spec.trigger_id], struck[spec.trigger_id].trouble
@@ -257,3 +256,29 @@ class Court:
             return
         self._strikes.hold(spec.trigger_id, spec.epoch, NEVER)
         self._on_failed(failure(spec, trouble))
+
+
+def _end_of(ward: Ward, death: Death) -> End:
+    """What there is to be said of who may have ended a runner that is not empty."""
+    one = death.culprit if death.culprit in ward.running else next(iter(ward.running))
+    unit = ward.of_same_code(one) if death.importing else ward.all_with(one)
+    return End(
+        running=ward.running.keys(),
+        apart=ward.apart,
+        unit=unit.keys(),
+        seen=one == death.culprit,
+        fresh=ward.was_only(one, unit),
+        outside=death.outside,
+    )
+
+
+def _log_trial(how: str, end: End, before: set[int], tried: set[int]) -> None:
+    """Say who is tried now, for the end of a runner of which nobody is found guilty yet."""
+    step = f", in a step of trigger {min(end.unit)}" if end.seen else ""
+    who = f"trigger {min(tried)} runs" if len(tried) == 1 else f"{len(tried)} triggers run"
+    if tried == before:
+        log.error("%s%s: %s apart still to see who it was", how, step, who)
+    elif len(tried) == 1 or (end.seen and tried == end.unit):
+        log.error("%s%s: %s apart now to see who it was", how, step, who)
+    else:
+        log.error("%s, and it is not seen which trigger did that: half run apart now", how)

@@ -63,8 +63,6 @@ _MOST_UNREAD = 8 << 20
 # So many short-lived runners in a row may be killed from outside before triggers are suspected.
 _OUTSIDE = 4
 _CHUNK = 1 << 18
-# What a process is killed by for what it does itself, as a rule in the loop's thread.
-_FAULTS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
 # A runner that has closed its line ends in this time, or will not by itself.
 _LAST_BREATH_S = 1.0
 # Nothing that a watchdog tells is longer.
@@ -88,6 +86,7 @@ class Death(NamedTuple):
         sure: it was the culprit's doing. A signal can come from outside, or from a thread, and a
             thread can hold the GIL, in the middle of a step of somebody else.
         hung: it took a while to see.
+        outside: a signal ended or stopped it, whoever sent that.
     """
 
     how: str
@@ -96,6 +95,7 @@ class Death(NamedTuple):
     suspicious: bool
     sure: bool = True
     hung: bool = False
+    outside: bool = False
 
 
 class _Child:
@@ -343,9 +343,20 @@ class Keeper:
                 # Before it is ready no trigger runs in it.
                 suspicious = ready and (child.swollen or not outside)
                 seen_at_it = child.blocking is not None and child.blocking.trigger_id == culprit
-                sure = seen_at_it if child.fate else status >= 0 or -status in _FAULTS
+                signalled = child.pulse.stopped if child.fate else status < 0
+                sure = not signalled and (seen_at_it or not child.fate)
                 hung = bool(child.fate) and not child.pulse.stopped
-                self._on_death(Death(what, culprit or None, importing, suspicious, sure, hung))
+                self._on_death(
+                    Death(
+                        what,
+                        culprit or None,
+                        importing,
+                        suspicious,
+                        sure,
+                        hung,
+                        outside=ready and signalled,
+                    )
+                )
         self._on_change()
 
     def _count_failure(self, ready: bool) -> None:

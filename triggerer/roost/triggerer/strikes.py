@@ -7,14 +7,14 @@ moves to a runner apart, with the third it has failed; a watcher, which has no t
 for ever longer instead. However many culprits there are, the deaths
 they cause are bounded, and everything else gets on.
 
-Who ends a runner outside of its loop - in a thread, by a child process - is not seen at it.
-Then it is looked for by halves (:class:`Suspects`).
+Who ends a runner outside of its loop - in a thread, by a child process - is not seen at it, and a
+signal may come from anywhere. Then it is looked for (:mod:`roost.triggerer.suspects`).
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 from roost.support.labels import task_label
 from roost.support.trigger_wire import TriggerReport, TriggerSpec
@@ -26,7 +26,6 @@ __all__ = [
     "NEVER",
     "STRIKES",
     "Strikes",
-    "Suspects",
     "aside_s",
     "failure",
     "longest_aside_s",
@@ -99,43 +98,6 @@ class Strikes:
             del self._until[trigger_id]
         for trigger_id in self._blocked.keys() - held.keys():
             del self._blocked[trigger_id]
-
-
-class Suspects:
-    """Finds who ends runners without being seen at it: half of those who may have runs apart.
-
-    Each death tells which half it was. Only one that was alone in its runner is found guilty, so
-    a wrong guess costs nobody a strike.
-    """
-
-    def __init__(self) -> None:
-        self._among: set[int] = set()
-        #: Those that run apart for now.
-        self.apart: set[int] = set()
-
-    def died(self, running: Collection[int], apart: bool) -> int | None:
-        """A runner has ended by nobody's visible doing.
-
-        Args:
-            running: its triggers.
-            apart: it is the one for those with strikes and for suspects.
-
-        Returns:
-            Who it was; None when it can have been several.
-        """
-        if apart and len(running) == 1:
-            return next(iter(running))
-        # The runner apart has nobody else; in the other, it is who was not apart the last time.
-        among = set(running) if apart else (self._among & set(running)) or set(running)
-        half = set(random.sample(sorted(among), (len(among) + 1) // 2))
-        # Where the next one ends, the intersection with its triggers leaves the right half.
-        self._among, self.apart = among, half
-        return None
-
-    def keep(self, held: Mapping[int, int]) -> None:
-        """Forget every trigger that is not held any more."""
-        self.apart &= held.keys()
-        self._among &= held.keys()
 
 
 def name_of(spec: TriggerSpec) -> str:

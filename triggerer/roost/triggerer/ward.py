@@ -44,6 +44,8 @@ class Ward:
         self._sent_sources: dict[str, None] = {}  # in the order in which they were last sent for
         self._code: dict[int, str] = {}  # code hash by id of what the runner was given
         self._idle_since: float | None = None
+        self._ever: set[int] = set()  # who was in the present process
+        self._crowded = False  # too many to be told
 
     def ready(self) -> bool:
         """Have a runner from now on; False while there is none yet. Its start is told."""
@@ -66,6 +68,7 @@ class Ward:
             return
         # Noted first: the report of a trigger that fires at once must find it here.
         self.running.update((spec.trigger_id, spec.epoch) for spec in specs)
+        self._note_ever(specs)
         for spec in specs:  # one string for all: there are thousands
             self._code[spec.trigger_id] = sys.intern(spec.code_hash)
         with contextlib.suppress(RunnerGone):
@@ -82,6 +85,7 @@ class Ward:
         for spec in specs:
             self.running.pop(spec.trigger_id, None)
             self.killing[spec.trigger_id] = spec.epoch
+        self._note_ever(specs)
         with contextlib.suppress(RunnerGone):
             await self._send_sources(found)
             for some in _slices(specs):
@@ -126,6 +130,22 @@ class Ward:
         # Who is missing has no row any more, or its event is stored: it is not sent again.
         return {one: self.running[one] for one in group if one in self.running}
 
+    def of_same_code(self, trigger_id: int) -> dict[int, int]:
+        """Epoch by id of those that run and were deferred by the same version of a DAG file."""
+        code = self._code.get(trigger_id)
+        return {one: epoch for one, epoch in self.running.items() if self._code.get(one) == code}
+
+    def was_only(self, trigger_id: int, unit: Collection[int]) -> bool:
+        """Whether nobody else was ever in the present process: only these, or polled with this."""
+        known = {*unit, *self._together.get(trigger_id, ())}
+        return not self._crowded and self._ever <= known
+
+    def _note_ever(self, specs: list[TriggerSpec]) -> None:
+        self._ever.update(spec.trigger_id for spec in specs)
+        if len(self._ever) > 2 * len(self.running) + _SLACK:
+            self._ever.clear()
+            self._crowded = True
+
     async def rest(self) -> None:
         """Let a runner go that has had nothing to do for a while."""
         if self.running or self.killing or self.keeper.pid is None:
@@ -156,6 +176,8 @@ class Ward:
             self._sent_sources.clear()
             self._code.clear()
             self._together.clear()
+            self._ever.clear()
+            self._crowded = False
             self.running.clear()
             self.killing.clear()
 
