@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -9,7 +10,7 @@ import pytest
 
 from roost.models.queries import jobs, kills, triggers
 from roost.models.queries.kills import Kill
-from roost.support.clock import SECOND
+from roost.support.clock import SECOND, now_us
 from tests.scheduler.hands import World, deferred, ok, task
 from tests.scheduler.test_start_from_trigger import waits
 
@@ -120,23 +121,92 @@ def test_the_owner_kills_and_when_it_is_gone_another_d10(world: World) -> None:
     assert killed(world) == []
 
 
-def test_it_is_given_to_so_many_runners_and_kept_so_long_d10(world: World) -> None:
+def expire(world: World) -> list[tuple[str, int, int]]:
+    lost = world.transact(kills.expire)
+    return [(one.task_id, one.attempts, one.strikes) for one in lost]
+
+
+def let_go(world: World, job_id: int, kill: Kill, strikes: int) -> list[int]:
+    struck = {kill.spec.trigger_id: (kill.spec.epoch, strikes)}
+    return [one.strikes for one in world.transact(lambda tx: kills.let_go(tx, job_id, struck))]
+
+
+def come_due(world: World) -> None:
+    world.execute("UPDATE trigger_kill SET retry_at = 0")
+
+
+def age(world: World, by_us: int) -> None:
+    world.execute("UPDATE trigger_kill SET created_at = created_at - :k", k=by_us)
+
+
+def test_it_is_not_given_up_for_triggerers_that_end_but_tried_ever_later_d10(world: World) -> None:
+    """They may have been restarted; and if it ends them, it does so a few dozen times a day."""
+    world.start(task("a"))
+    world.work(a=deferred())
+    world.clear("a")
+    pauses = []
+    for attempt in range(1, 17):
+        job_id = world.register("triggerer")
+        assert world.transact(lambda tx: kills.tried_before(tx, job_id)) is (attempt > 1)  # noqa: B023
+        if attempt > 1:
+            assert claim(world, job_id, tried=False) == []
+        before = now_us()
+        (kill,) = claim(world, job_id)
+        assert (kill.attempts, kill.strikes) == (attempt, 0)
+        (row,) = world.fetch("SELECT retry_at FROM trigger_kill")
+        pauses.append((row.retry_at - before) // SECOND)
+        assert row.retry_at <= now_us() + 3600 * SECOND
+        world.transact(lambda tx: jobs.end(tx, job_id))  # noqa: B023
+        if attempt > 1:
+            other = world.register("triggerer")
+            world.execute("UPDATE trigger_kill SET retry_at = retry_at + :h", h=3600 * SECOND)
+            assert claim(world, other) == []
+            assert world.transact(lambda tx: kills.tried_before(tx, other)) is False  # noqa: B023
+            assert world.transact(lambda tx: triggers.look(tx, other)).kills == 0  # noqa: B023
+        come_due(world)
+        assert expire(world) == []
+    assert pauses[0] == 0
+    assert all(later >= earlier for earlier, later in pairwise(pauses))
+    assert pauses[-1] >= 3600
+
+
+def test_it_may_end_so_many_runners_d10(world: World) -> None:
+    world.start(task("a"))
+    world.work(a=deferred())
+    world.clear("a")
+    job_id, other = world.register("triggerer"), world.register("triggerer")
+    for strikes in range(1, kills.MOST_STRIKES + 1):
+        assert expire(world) == []
+        (kill,) = claim(world, job_id)
+        assert let_go(world, other, kill, 1) == []  # it is not that one's
+        assert let_go(world, job_id, kill, 1) == [strikes]
+        assert let_go(world, job_id, kill, 1) == []
+        come_due(world)
+        (another,) = claim(world, other)  # whoever comes first: the object has gone with its runner
+        assert another.strikes == strikes
+        assert expire(world) == []  # it is in hand
+        assert let_go(world, other, another, 0) == [strikes]
+        come_due(world)
+    assert expire(world) == [("a", 2 * kills.MOST_STRIKES, kills.MOST_STRIKES)]
+    assert killed(world) == []
+
+
+def test_it_is_kept_so_long_d10(world: World) -> None:
+    """A day, if it was tried a few times; what nobody has come for, a week."""
     world.start(task("a"), task("b"))
     world.work(a=deferred(), b=deferred())
-    job_id = world.register("triggerer")
-    world.clear("a")
-    assert world.transact(lambda tx: kills.tried_before(tx, job_id)) is False
-    for attempt in range(1, kills.MOST_ATTEMPTS + 1):
-        (kill,) = claim(world, job_id)
-        assert kill.attempts == attempt
-        assert world.transact(lambda tx: kills.tried_before(tx, job_id)) is True
-        assert claim(world, job_id, tried=False) == []
-    assert claim(world, job_id) == []
-    assert killed(world) == []
-    world.clear("b")
-    world.execute("UPDATE trigger_kill SET created_at = created_at - :k", k=kills.KEPT_US)
-    assert claim(world, job_id) == []
-    assert killed(world) == []
+    world.clear("a", "b")
+    for _ in range(3):
+        job_id = world.register("triggerer")
+        assert len(claim(world, job_id)) == 2
+        world.transact(lambda tx: jobs.end(tx, job_id))  # noqa: B023
+        world.execute("UPDATE trigger_kill SET attempts = 0 WHERE task_id = 'b'")
+        come_due(world)
+    assert expire(world) == []
+    age(world, kills.KEPT_US)
+    assert expire(world) == [("a", 3, 0)]
+    age(world, kills.UNTRIED_US)
+    assert expire(world) == [("b", 0, 0)]
 
 
 def test_a_look_tells_how_many_there_are_for_whom_d10(world: World) -> None:

@@ -227,7 +227,7 @@ METRICS: tuple[Metric, ...] = (
         "triggers.kill_errors",
         "triggers",
         _TRIGGERER,
-        "Triggers whose on_kill() raised, took too long or could not be called.",
+        "Triggers whose on_kill() raised, took too long, could not be called or was given up.",
     ),
     _counter("triggers.polls", "polls", _TRIGGERER, "Polls, each about many triggers."),
     _counter("triggers.poll_errors", "polls", _TRIGGERER, "Polls that failed."),

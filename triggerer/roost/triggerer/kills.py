@@ -6,11 +6,13 @@ import logging
 from functools import partial
 
 from roost.models.queries import kills
-from roost.models.queries.kills import Kill
+from roost.models.queries.kills import Kill, Lost
 from roost.support.crypto import Keyring
+from roost.support.labels import task_label
 from roost.support.stats import Stats
 from roost.support.trigger_wire import TriggerSpec
 from roost.triggerer.database import Database
+from roost.triggerer.keeper import Death
 from roost.triggerer.messages import Killed
 from roost.triggerer.strikes import name_of
 from roost.triggerer.ward import SourcesFn, Ward
@@ -55,6 +57,9 @@ class Kills:
         self._stats = stats
         self._sources = sources
         self._done: dict[int, int] = {}  # epoch by id, to be settled
+        # Epoch, and 1 if it was their doing, by id, of those whose runner has ended.
+        self._lost: dict[int, tuple[int, int]] = {}
+        self._deaths: dict[int, str] = {}  # how, by id, of those whose doing it was
 
     @property
     def under_way(self) -> int:
@@ -71,6 +76,18 @@ class Kills:
         if told.failed:
             self._stats.incr("triggers.kill_errors")
 
+    def died(self, ward: Ward, death: Death) -> None:
+        """A runner has ended with some of them in hand. It was the doing of the one that was seen
+        at it, or that had the runner for itself; the others are tried again elsewhere."""
+        alone = death.suspicious and len(ward.killing) == 1 and not ward.running
+        for trigger_id, epoch in ward.killing.items():
+            if trigger_id in self._done:
+                continue
+            guilty = death.culprit == trigger_id or (death.culprit is None and alone)
+            self._lost[trigger_id] = epoch, int(guilty)
+            if guilty:
+                self._deaths[trigger_id] = death.how
+
     async def look(self, seen: int) -> bool:
         """Settle what is done and begin what is to be done; True when more may follow at once.
 
@@ -83,6 +100,9 @@ class Kills:
             for ward in self._wards:
                 ward.killing = {k: e for k, e in ward.killing.items() if done.get(k) != e}
             seen -= len(done)
+        if self._lost:
+            seen -= len(self._lost)
+            await self._let_go()
         if seen <= self.under_way:
             return False
         healthy, apart = self._wards
@@ -98,7 +118,8 @@ class Kills:
             queues=self._queues,
             keys=self._keys,
         )
-        claimed = await self._db.until_done(step)
+        claimed, given_up = await self._db.until_done(lambda tx: (step(tx), kills.expire(tx)))
+        self._tell_given_up(given_up)
         readable = [kill for kill in claimed if kill.spec.error is None]
         for kill in claimed:
             if kill.spec.error is not None:
@@ -108,6 +129,29 @@ class Kills:
             if its:
                 await self._give(ward, its)
         return len(claimed) == _BATCH or bool(self._done)
+
+    async def _let_go(self) -> None:
+        """Have others try what ended with its runner, and tell who ended it."""
+        lost, self._lost = self._lost, {}
+        deaths, self._deaths = self._deaths, {}
+        step = partial(kills.let_go, job_id=self._job_id, struck=lost)
+        found, given_up = await self._db.until_done(lambda tx: (step(tx), kills.expire(tx)))
+        for one in found:
+            if one.id in deaths:
+                log.error(
+                    "trigger %d (%s): on_kill() ended its runner, time %d of %d: the runner %s",
+                    one.id, _name_of(one), one.strikes, kills.MOST_STRIKES, deaths[one.id],
+                )  # fmt: skip
+        self._tell_given_up(given_up)
+
+    def _tell_given_up(self, given_up: list[Lost]) -> None:
+        for one in given_up:
+            log.error(
+                "trigger %d (%s): on_kill() is given up: %d runners have had it, %d of them it "
+                "ended; see to it that what the task waited for is ended",
+                one.id, _name_of(one), one.attempts, one.strikes,
+            )  # fmt: skip
+            self._stats.incr("triggers.kill_errors")
 
     def _give_up(self, spec: TriggerSpec, why: str) -> None:
         """It cannot be made, here or elsewhere, so that there is nothing to call (D4)."""
@@ -126,9 +170,14 @@ class Kills:
 
     async def _give(self, ward: Ward, claimed: list[Kill]) -> None:
         for kill in claimed:
-            if kill.attempts == kills.MOST_ATTEMPTS:
+            if kill.attempts > 1:
                 log.warning(
-                    "trigger %d (%s): on_kill() is tried for the last time",
-                    kill.spec.trigger_id, name_of(kill.spec),
+                    "trigger %d (%s): on_kill() is tried again, time %d",
+                    kill.spec.trigger_id, name_of(kill.spec), kill.attempts,
                 )  # fmt: skip
         await ward.kill([kill.spec for kill in claimed], self._timeout_us, self._sources)
+
+
+def _name_of(lost: Lost) -> str:
+    label = task_label(lost.dag_id, lost.task_id, lost.map_index, lost.run_id)
+    return f"{lost.classpath} of {label}"

@@ -25,6 +25,7 @@ from roost.support.slices import Slices
 from roost.support.trigger_wire import TriggerReport, TriggerSpec
 from roost.triggerer.court import Court
 from roost.triggerer.database import Database
+from roost.triggerer.keeper import Death
 from roost.triggerer.kills import Kills
 from roost.triggerer.messages import Blocked, Killed, Source
 from roost.triggerer.peers import Peers
@@ -293,6 +294,11 @@ class Lanes:
         """A runner is through with a trigger that was to be killed."""
         self._kills.ended(told)
         self._wake.set()
+
+    def runner_died(self, ward: Ward, death: Death) -> None:
+        """The runner ended, and nobody had asked it to: somebody's doing, perhaps."""
+        self.court.accuse(ward, death)
+        self._kills.died(ward, death)
 
     def runner_changed(self, ward: Ward) -> None:
         """The runner started or ended: a new one holds nothing yet."""

@@ -185,9 +185,11 @@ def _create_kills() -> None:
         sa.Column("dispatch_id", sa.BigInteger(), nullable=False),
         sa.Column("start", sa.Text()),
         sa.Column("attempts", sa.SmallInteger(), server_default="0", nullable=False),
+        sa.Column("strikes", sa.SmallInteger(), server_default="0", nullable=False),
+        sa.Column("retry_at", sa.BigInteger()),
         sa.PrimaryKeyConstraint("id", name="pk_trigger_kill"),
     )
-    op.create_index("ix_trigger_kill_job_id", "trigger_kill", ["job_id", "id"])
+    op.create_index("ix_trigger_kill_job_id", "trigger_kill", ["job_id", "id", "retry_at"])
 
 
 def _create_watchers() -> None:

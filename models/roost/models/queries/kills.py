@@ -3,6 +3,9 @@
 Whoever ran a trigger has its kill as well, for it has the trigger itself; when that triggerer is
 gone, or never was, another one claims it. Each claim has an epoch, and what has been done is told
 under it, so a stale owner settles nothing.
+
+That a triggerer or its host ends says nothing against a kill that it had in hand: it is tried
+again, ever later. Only runners that it ended itself are held against it.
 """
 
 from __future__ import annotations
@@ -21,19 +24,29 @@ from roost.support.trigger_wire import TriggerSpec
 
 __all__ = [
     "KEPT_US",
-    "MOST_ATTEMPTS",
+    "MOST_STRIKES",
+    "UNTRIED_US",
     "Kill",
+    "Lost",
     "claim",
+    "expire",
     "finish",
     "kill_triggers_of",
+    "let_go",
     "pending",
     "tried_before",
 ]
 
+MOST_STRIKES = 3
+"""So many runners may it end."""
 KEPT_US = 86_400 * SECOND
-"""Nobody has come for it so long: it is dropped."""
-MOST_ATTEMPTS = 3
-"""As often it is given to a runner, which may end each time."""
+"""So long it is tried, whatever ended the triggerers that had it."""
+_TRIES = 3  # as often at least: they may all have been away for a day
+UNTRIED_US = 7 * KEPT_US
+"""So long it waits for triggerers that come for it."""
+_PAUSE_US = SECOND  # before the third try, and twice as long before each that follows
+_DOUBLINGS = 11
+_LONGEST_PAUSE_US = 3600 * SECOND
 
 
 class Kill(NamedTuple):
@@ -42,10 +55,25 @@ class Kill(NamedTuple):
     Attributes:
         spec: the trigger; its epoch is that of the claim.
         attempts: how often a runner was given it, this time included.
+        strikes: how many of them it ended.
     """
 
     spec: TriggerSpec
     attempts: int
+    strikes: int
+
+
+class Lost(NamedTuple):
+    """A kill that no runner has in hand any more, and what it was of."""
+
+    id: int
+    classpath: str
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int
+    attempts: int
+    strikes: int
 
 
 # Of what only waited as a row, and of what no runner has made yet, there is nothing to end. What
@@ -72,23 +100,43 @@ _KILL_POSTGRES = Sql(
 )
 _KILL_SQLITE = Sql(_INTO + _MOVED.format(table="trigger") + f" AND t.{_OF_TASKS}")
 _DELETE = Sql(f"DELETE FROM trigger WHERE {_OF_TASKS}")
-_EXPIRE = Sql("DELETE FROM trigger_kill WHERE created_at < {now} - :kept OR attempts >= :most")
+_LOST = ", ".join(Lost._fields)
+_FREE = (
+    "(k.job_id IS NULL "
+    "OR NOT EXISTS (SELECT 1 FROM job j WHERE j.id = k.job_id AND j.ended_at IS NULL))"
+)
+_EXPIRE = Sql(
+    "DELETE FROM trigger_kill AS k WHERE (strikes >= :strikes "
+    "OR (created_at < {now} - :kept AND attempts >= :tries) OR created_at < {now} - :untried) "
+    f"AND {_FREE} RETURNING {_LOST}"
+)
+_LET_GO = Sql(
+    "UPDATE trigger_kill SET job_id = NULL, strikes = trigger_kill.strikes + r.strikes "
+    "FROM {rows:r | id bigint, epoch integer, strikes integer} "
+    "WHERE trigger_kill.id = r.id AND trigger_kill.epoch = r.epoch "
+    "AND trigger_kill.job_id = :job_id "
+    "RETURNING " + ", ".join(f"trigger_kill.{name} AS {name}" for name in Lost._fields)
+)
+_IS_DUE = "(k.retry_at IS NULL OR k.retry_at <= {now})"
 _CLAIM = (
-    "WITH pick AS (SELECT k.id FROM trigger_kill k WHERE (k.job_id = :job_id OR ((k.job_id IS NULL "
-    "OR NOT EXISTS (SELECT 1 FROM job j WHERE j.id = k.job_id AND j.ended_at IS NULL)) {queues})) "
-    "AND (k.attempts = 0 OR :tried = 1) "
+    "WITH pick AS (SELECT k.id FROM trigger_kill k WHERE (k.job_id = :job_id OR (" + _FREE + " "
+    "{queues})) AND (k.attempts = 0 OR :tried = 1) AND {due} "
     "AND k.id NOT IN (SELECT b.id FROM {{rows:b = busy | id bigint}}) "
     "ORDER BY k.id LIMIT :batch {{skip_locked}}) "
-    "UPDATE trigger_kill SET job_id = :job_id, epoch = epoch + 1, attempts = attempts + 1 "
+    "UPDATE trigger_kill SET job_id = :job_id, epoch = epoch + 1, attempts = attempts + 1, "
+    "retry_at = {{now}} + CASE WHEN attempts = 0 THEN 0 WHEN attempts > :doublings THEN :longest "
+    "ELSE CAST(:pause AS bigint) * (1 << (attempts - 1)) END "
     "WHERE id IN (SELECT id FROM pick) RETURNING *"
 )
-_CLAIM_ANY = Sql(_CLAIM.format(queues=""))
+_CLAIM_ANY = Sql(_CLAIM.format(due=_IS_DUE, queues=""))
 _CLAIM_QUEUES = Sql(
-    _CLAIM.format(queues="AND k.queue IN (SELECT q.queue FROM {rows:q = queues | queue text})")
+    _CLAIM.format(
+        due=_IS_DUE, queues="AND k.queue IN (SELECT q.queue FROM {rows:q = queues | queue text})"
+    )
 )
 _TRIED = Sql(
-    "SELECT 1 AS one FROM trigger_kill k WHERE k.attempts > 0 AND (k.job_id = :job_id OR "
-    "NOT EXISTS (SELECT 1 FROM job j WHERE j.id = k.job_id AND j.ended_at IS NULL)) LIMIT 1"
+    "SELECT 1 AS one FROM trigger_kill k WHERE k.attempts > 0 "
+    f"AND (k.job_id = :job_id OR {_FREE}) AND {_IS_DUE} LIMIT 1"
 )
 _PENDING = Sql("SELECT k.id FROM {rows:r | id bigint} JOIN trigger_kill k ON k.id = r.id")
 # By id, and not by job: each of its kills would be held against each that is done.
@@ -129,7 +177,7 @@ def claim(
     queues: Sequence[str] = (),
     keys: Keyring | None = None,
 ) -> list[Kill]:
-    """Take what this triggerer is to kill, and what nobody who lives is; drop what is too old.
+    """Take what this triggerer is to kill, and what nobody who lives is, as far as it is due.
 
     Args:
         tx: the transaction.
@@ -142,8 +190,15 @@ def claim(
     """
     if not jobs.owns_lease(tx, job_id):
         return []
-    tx.run(_EXPIRE, kept=KEPT_US, most=MOST_ATTEMPTS)
-    params = {"job_id": job_id, "batch": batch, "tried": int(tried), "busy": _ids(tx, busy)}
+    params = {
+        "job_id": job_id,
+        "batch": batch,
+        "tried": int(tried),
+        "busy": _ids(tx, busy),
+        "doublings": _DOUBLINGS + 1,
+        "longest": _LONGEST_PAUSE_US,
+        "pause": _PAUSE_US,
+    }
     if queues:
         wanted = tx.rows([{"queue": queue} for queue in queues])
         rows = tx.all(_CLAIM_QUEUES, **params, queues=wanted)
@@ -152,11 +207,30 @@ def claim(
     starts = {}
     if starting := [row.id for row in rows if row.start is not None]:
         starts = {row.id: row for row in tx.all(_STARTS, rows=_ids(tx, starting))}
-    return [Kill(_spec(row, starts, keys), row.attempts) for row in rows]
+    return [Kill(_spec(row, starts, keys), row.attempts, row.strikes) for row in rows]
+
+
+def let_go(tx: Tx, job_id: int, struck: Mapping[int, tuple[int, int]]) -> list[Lost]:
+    """A runner has ended that had these in hand: whoever comes first tries them again.
+
+    Args:
+        tx: the transaction.
+        job_id: whose runner it was. Of another's claim nothing is written.
+        struck: by id the epoch, and 1 if it ended the runner, else 0.
+    """
+    rows = [{"id": id_, "epoch": told[0], "strikes": told[1]} for id_, told in struck.items()]
+    return [Lost._make(row) for row in tx.all(_LET_GO, job_id=job_id, rows=tx.rows(rows))]
+
+
+def expire(tx: Tx) -> list[Lost]:
+    """Give up what has ended too many runners, or is too old; gives these."""
+    limits = {"strikes": MOST_STRIKES, "kept": KEPT_US, "tries": _TRIES, "untried": UNTRIED_US}
+    return [Lost._make(row) for row in tx.all(_EXPIRE, **limits)]
 
 
 def tried_before(tx: Tx, job_id: int) -> bool:
-    """Whether a runner of this triggerer, or of one that is gone, has ended over one of them."""
+    """Whether one of them is due that a runner had before, of this triggerer or of one that is
+    gone."""
     return tx.first(_TRIED, job_id=job_id) is not None
 
 

@@ -54,8 +54,9 @@ _LOOK = Sql(
     "(SELECT count(*) FROM ownerless) AS ownerless, "
     "(SELECT min(lease_until) - {now} FROM job WHERE ended_at IS NULL AND kind = 'triggerer' "
     "AND id <> :job_id) AS rivals_left, "
-    "(SELECT count(*) FROM trigger_kill k WHERE k.job_id IS NULL OR k.job_id = :job_id OR "
-    "NOT EXISTS (SELECT 1 FROM job j WHERE j.id = k.job_id AND j.ended_at IS NULL)) AS kills, "
+    "(SELECT count(*) FROM trigger_kill k WHERE k.job_id = :job_id OR ((k.job_id IS NULL OR "
+    "NOT EXISTS (SELECT 1 FROM job j WHERE j.id = k.job_id AND j.ended_at IS NULL)) "
+    "AND (k.retry_at IS NULL OR k.retry_at <= {now}))) AS kills, "
     "count(*) AS held, CAST(coalesce(sum(id), 0) AS bigint) AS held_sum "
     "FROM trigger WHERE lane = 'poll' AND fired_at IS NULL AND job_id = :job_id"
 )

@@ -175,5 +175,7 @@ trigger_kill = Table(  # a user ended the wait: on_kill() is still to be called 
     Column("dispatch_id", BigInteger, nullable=False),
     Column("start", Text),
     Column("attempts", SmallInteger, nullable=False, server_default="0"),  # runners that had it
-    Index("ix_trigger_kill_job_id", "job_id", "id"),
+    Column("strikes", SmallInteger, nullable=False, server_default="0"),  # those that it ended
+    Column("retry_at", BigInteger),  # no runner has it again before
+    Index("ix_trigger_kill_job_id", "job_id", "id", "retry_at"),  # all that a look reads
 )
