@@ -24,7 +24,7 @@ _NOW = {
 _TRIGGER_ROW = (
     "INSERT INTO chaos_audit ({columns}) VALUES ({{now}}, '{what}', {row}.id, {row}.ti_id, "
     "{row}.dispatch_id, {row}.lane, {row}.epoch, {row}.job_id, "
-    "CASE WHEN {row}.fired_at IS NULL THEN 0 ELSE 1 END, NULL, NULL)"
+    "CASE WHEN {row}.fired_at IS NULL THEN 0 ELSE 1 END, {row}.queue, NULL)"
 )
 # Beside the event: the claim in force, and whether the owner's lease has not been ended.
 _EVENT_ROW = (

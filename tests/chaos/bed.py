@@ -24,7 +24,7 @@ from sqlalchemy.exc import DBAPIError
 from roost.models.engine import open_engine
 from roost.support.crypto import new_key
 from roost.support.osproc import die_with_parent
-from tests.chaos import audit, dagfile
+from tests.chaos import audit, dagfile, scripts
 from tests.support.daemons import ROOST, clean_environment
 from tests.support.databases import migrate
 from tests.support.postgres import PostgresServer
@@ -271,7 +271,7 @@ class Bed:
             raise
 
     def _make(self, folder: Path, kind: str, mutant: str) -> None:
-        for name in ("dags", "alive", "files", "beach", "a", "b"):
+        for name in ("dags", "alive", "files", "beach", "surf", "marks", "a", "b"):
             (folder / name).mkdir()
         (folder / "dags" / "chaos.py").write_text(Path(dagfile.__file__).read_text())
         self.database = Database(kind, folder, self._stack)
@@ -296,15 +296,16 @@ class Bed:
         plan = [("a", "scheduler"), ("a", "worker"), ("a", "triggerer"), ("b", "triggerer")]
         if kind == "postgresql":
             plan.append(("b", "scheduler"))
-        self.members = {
-            f"{command}-{host}": Member(
-                f"{command}-{host}", (command,), folder / host, self.environments[host]
-            )
-            for host, command in plan
-        }
+        every = sorted({queue for queues in scripts.QUEUES.values() for queue in queues})
+        self.members = {}
+        for host, command in plan:
+            queues = {"worker": every, "triggerer": scripts.QUEUES[host]}.get(command)
+            args = (command,) if queues is None else (command, "--queues", ",".join(queues))
+            name = f"{command}-{host}"
+            self.members[name] = Member(name, args, folder / host, self.environments[host])
         for member in self.members.values():
             self._stack.callback(member.close)
-        for pool, (slots, percent) in dagfile.POOLS.items():
+        for pool, (slots, percent) in scripts.POOLS.items():
             self.cli("pools", "set", pool, str(slots), "--deferred-percent", str(percent))
 
     def cli(self, *args: str) -> str:

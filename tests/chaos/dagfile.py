@@ -1,22 +1,22 @@
 """The load of the kill test, a DAG file: tasks that wait in every way and note what they do.
 
-Each task plays a *script*: a list of steps for each of its tries. What a task comes to follows from
-its script alone (:func:`outcomes`), whatever is killed meanwhile. Every body and every trigger
-writes to the witness, a file that no process holds open and that a crash cannot take back.
+They are told what to do by :mod:`tests.chaos.scripts`, and note it in the witness.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import time
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from roost.dag import DAG, Asset, AssetWatcher
+from roost.dag.asset import AssetAny, AssetExpression
 from roost.exceptions import RoostException
 from roost.operators import BaseOperator, PythonOperator
 from roost.support.processes import start_ticks
@@ -27,111 +27,29 @@ from roost.triggers import (
     FileTrigger,
     PooledTrigger,
     StartTriggerArgs,
+    StreamItem,
     TaskFailedEvent,
     TaskSkippedEvent,
     TaskSuccessEvent,
     TimeDeltaTrigger,
     TriggerEvent,
 )
-
-Script = list[list[str]]
-
-# By DAG and task: the steps of each try. A step is WHAT:HOW; see Actor._wait and Beacon.run. A try
-# after a user's clear goes on with the next of them, or with the last one again.
-SCRIPTS: dict[str, dict[str, Script]] = {
-    "hops": {
-        "timer": [["timer:1"]],
-        "two": [["poll:0.5", "timer:0.5"]],
-        "ten": [["poll:0.2", "timer:0.2", "now", "poll:0.5", "now"] * 2],
-        "long": [["poll:8"]],
-        "longer": [["poll:15"]],
-        "file": [["file:1", "poll:0.2"]],
-        "busy": [["work:1.5", "poll:0.2", "work:1.5", "timer:0.2", "work:1"]],
-    },
-    "events": {
-        "before": [["event:before"]],
-        "during": [["event:during", "poll:0.3", "event:during"]],
-        "after": [["event:after", "now", "event:after"]],
-        "asked": [["event:asked", "event:asked"]],
-    },
-    "ends": {
-        "late": [["timeout:2"], ["timer:0.2"]],
-        "never": [["timeout:1"]],
-        "broken": [["fail"], ["poll:0.2", "fail"], ["now"]],
-        "raises": [["raise"], ["timer:0.2", "raise"], ["poll:0.2"]],
-        "race": [["race:1"]],
-        "well": [["end:success"]],
-        "bad": [["end:failed"], ["poll:0.2", "end:failed"]],
-        "left": [["poll:0.2", "end:skipped"]],
-        "moment": [["endtimer:1"]],
-    },
-    "begun": {
-        "by_trigger": [["start", "poll:0.2"]],
-        "again": [["start", "raise"], ["start", "timer:0.2"]],
-    },
-    "mapped": {"each": [["poll:0.4", "timer:0.4"]]},
-    "pooled": {
-        "narrow": [["poll:0.5", "timer:0.5"]],
-        "second": [["timer:0.5", "poll:0.5"]],
-        "third": [["poll:1"]],
-    },
-    "seats": {
-        "one": [["seat:0.5", "timer:0.2", "seat:0.2"]],
-        "two": [["seat:2"]],
-        "twin": [["twin:1"]],
-        "other": [["twin:1"]],
-        "broken": [["seatfail"], ["seat:0.2"]],
-    },
-    "held": {  # long enough for a user to come
-        "poll": [["poll:12"], ["poll:0.3"]],
-        "seat": [["seat:12"], ["seat:0.3"]],
-        "timer": [["timer:12"], ["timer:0.3"]],
-        "key": [["event:asked", "poll:6"], ["now"]],
-    },
-    "tide": {"catch": [["poll:0.2"]]},
-}
-WATCHED = "tide"  # runs of this DAG are made by what a watcher sees
-SEA = "chaos://sea"
-MAPPED = 4
-STARTED = -1  # in the place of the dispatch that deferred, where none did
-POOLS = {"narrow": (2, 50)}  # slots and deferred_percent
-FAILING = {"timeout", "fail", "raise", "seatfail"}
-
-
-def outcomes(script: Script) -> set[str]:
-    """The states that a task with this script may end in."""
-    found: set[str] = set()
-    for number, steps in enumerate(script):
-        what, _, how = steps[-1].partition(":")
-        if what == "race":
-            found.add("success")
-        fails = what in FAILING or what == "race" or (what == "end" and how == "failed")
-        if not fails:
-            return found | {{"skipped": "skipped"}.get(how, "success")}
-        if number == len(script) - 1:
-            found.add("failed")
-    return found
-
-
-def folder() -> Path:
-    """Where the kill test keeps what tasks and triggers write, and the files they wait for."""
-    return Path(os.environ["ROOST_CHAOS"])
-
-
-def note(what: str, **fields: Any) -> None:
-    """One line in the witness, of a task, a trigger or a user."""
-    testify(folder(), what, **fields)
-
-
-def testify(place: Path, what: str, **fields: Any) -> None:
-    """One line in the witness below a folder: one write to a file opened to append."""
-    line = {"w": what, "t": time.clock_gettime_ns(time.CLOCK_BOOTTIME), "pid": os.getpid()}
-    data = json.dumps(line | fields).encode() + b"\n"
-    file = os.open(place / "witness", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        os.write(file, data)
-    finally:
-        os.close(file)
+from tests.chaos.scripts import (
+    BEGUN,
+    MAPPED,
+    QUEUES,
+    SCRIPTS,
+    SEA,
+    STARTED,
+    SURFERS,
+    WATCHED,
+    Script,
+    folder,
+    note,
+    queue_of,
+    surfers_of,
+    timeout_of,
+)
 
 
 class Beacon(BaseTrigger):
@@ -207,6 +125,66 @@ class Tide(BaseEventTrigger):
             await asyncio.sleep(0.2)
 
 
+class Surf(BaseEventTrigger):
+    """One of those who look at the waves together: each is to bring all of its own, once.
+
+    The broker is a folder. It forgets a wave when all who are to have it have said so by a mark,
+    wherever they are, and until then brings it again to who has acknowledged it.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return ("Surf", {"number": self.number})
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        raise NotImplementedError("it shares a stream")
+        yield
+
+    def shared_stream_key(self) -> str:
+        return "surf"
+
+    @classmethod
+    async def open_shared_stream(cls, _kwargs: dict[str, Any]) -> AsyncIterator[StreamItem]:
+        stream = f"{os.getpid()}.{time.time_ns()}"
+        again: dict[str, float] = {}  # when what was brought may be brought again
+        numbers = count(1)
+        while True:
+            for file in sorted((folder() / "surf").iterdir()):
+                if all(_mark(file.name, one).exists() for one in surfers_of(file.name)):
+                    file.unlink(missing_ok=True)
+                elif again.get(file.name, 0.0) <= time.monotonic():
+                    again[file.name] = float("inf")
+                    value = {"stream": stream, "number": next(numbers), "wave": file.name}
+                    answer = partial(_answered, value, again)
+                    yield StreamItem(value, partial(answer, "ack"), partial(answer, "nack"))
+            await asyncio.sleep(0.2)
+
+    @classmethod
+    async def filter_shared_stream(
+        cls, stream: AsyncIterator[Any], kwargs: dict[str, Any]
+    ) -> AsyncIterator[TriggerEvent]:
+        me = kwargs["number"]
+        life = f"{os.getpid()}.{time.time_ns()}"
+        async for value in stream:
+            note("fed", by=me, life=life, **value)
+            wave = value["wave"]
+            if me in surfers_of(wave) and not _mark(wave, me).exists():
+                yield TriggerEvent({"thing": f"{wave}@{me}"}, key=wave)
+                _mark(wave, me).touch()  # it is stored
+            note("dealt", by=me, life=life, **value)
+
+
+def _mark(wave: str, number: int) -> Path:
+    return folder() / "marks" / f"{wave}@{number}"
+
+
+async def _answered(value: dict[str, Any], again: dict[str, float], how: str) -> None:
+    note(how, **value)
+    again[value["wave"]] = time.monotonic() + 1
+
+
 class Actor(BaseOperator):
     """Plays its script, one step a dispatch."""
 
@@ -275,7 +253,6 @@ class Actor(BaseOperator):
         what, _, how = step.partition(":")
         nonce: int | str = me["d"]
         place = "%".join(map(str, [*key, me["try"], me["hop"], how]))
-        timeout: float | None = None
         ends = what in ("end", "endtimer")
         kwargs: dict[str, Any] = {"nonce": me["d"], "hop": me["hop"] + 1}
         trigger: BaseTrigger
@@ -283,7 +260,9 @@ class Actor(BaseOperator):
             case "timer" | "endtimer":
                 trigger = TimeDeltaTrigger(float(how), end_from_trigger=ends)
                 kwargs["due"] = int(trigger.moment.timestamp() * 1_000_000)
-            case "event":
+            case "timerrace":
+                trigger = TimeDeltaTrigger(float(how))
+            case "event" | "await":
                 trigger = ExternalTrigger(place)
                 kwargs["expects"] = place
             case "file":
@@ -299,13 +278,12 @@ class Actor(BaseOperator):
             case _:
                 trigger = Beacon(nonce, step)
                 kwargs["expects"] = nonce
-                timeout = float(how) if what in ("timeout", "race") else None
-        note("end", **me, how="defer", step=step)
+        note("end", **me, how="defer", step=step, key=place)
         self.defer(
             trigger=trigger,
             method_name=None if ends else "go_on",
             kwargs=None if ends else kwargs,
-            timeout=timeout,
+            timeout=timeout_of(step),
         )
 
 
@@ -325,13 +303,10 @@ class Catch(Actor):
     """Notes for which events its run was made."""
 
     def execute(self, context: Any) -> Any:
-        events = context["triggering_asset_events"][SEA]
-        things = sorted(event.extra["thing"] for event in events)
+        events = context["triggering_asset_events"]
+        things = sorted(event.extra["thing"] for uri in events for event in events[uri])
         note("caught", run=context["run_id"], things=things)
         return super().execute(context)
-
-
-_KINDS: dict[str, type[Actor]] = {"begun": Starter, WATCHED: Catch}
 
 
 def total(ti: Any) -> int:
@@ -339,12 +314,27 @@ def total(ti: Any) -> int:
     return sum(ti.xcom_pull(task_ids="each"))
 
 
+def schedule(dag_id: str) -> AssetExpression | list[Asset] | None:
+    """What makes the runs of a DAG; None: the load does."""
+    if dag_id == "tide":
+        return [Asset(SEA, watchers=AssetWatcher("tide", Tide()))]
+    if dag_id != "surf":
+        return None
+    queues = ["default", "default", QUEUES["a"][-1]]
+    return AssetAny(
+        *(
+            Asset(f"{SEA}/{number}", watchers=AssetWatcher("surf", Surf(number), queue=queue))
+            for number, queue in zip(SURFERS, queues, strict=True)
+        )
+    )
+
+
 def build(dag_id: str) -> DAG:
-    """One DAG of the table above."""
+    """One DAG of the scripts."""
     scripts = SCRIPTS[dag_id]
     with DAG(
         dag_id,
-        schedule=[Asset(SEA, watchers=AssetWatcher("tide", Tide()))] if dag_id == WATCHED else None,
+        schedule=schedule(dag_id),
         start_date=datetime(2026, 1, 1, tzinfo=UTC),
         max_active_runs=1000,
         max_active_tasks=1000,
@@ -355,9 +345,13 @@ def build(dag_id: str) -> DAG:
             each >> PythonOperator(task_id="total", python_callable=total)
             return dag
         for task_id, script in scripts.items():
-            pool = "narrow" if dag_id == "pooled" else "default_pool"
-            operator = _KINDS.get(dag_id, Actor)
-            operator(task_id=task_id, script=script, pool=pool)
+            operator = Catch if dag_id in WATCHED else Starter if task_id in BEGUN else Actor
+            operator(
+                task_id=task_id,
+                script=script,
+                pool="narrow" if dag_id == "pooled" else "default_pool",
+                queue=queue_of(dag_id, task_id),
+            )
     return dag
 
 

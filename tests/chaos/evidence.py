@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Engine, text
 
 from roost.models.states import Event
-from tests.chaos.dagfile import STARTED
+from tests.chaos.scripts import STARTED
 
 __all__ = ["BY_USER", "Body", "Entry", "Evidence", "Key", "Sighting", "read"]
 

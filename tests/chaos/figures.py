@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tests.chaos.evidence import Evidence
+from tests.chaos.judge_waits import TIMED_OUT
 from tests.chaos.nemesis import Blow
 
 __all__ = ["figures"]
@@ -34,7 +35,14 @@ def figures(found: Evidence, blows: Sequence[Blow], logs: str) -> dict[str, Any]
         "events_sent_by_users": sum(line["w"] == "sent" for line in found.witness),
         "kills_asked": sum(row.what == "killed" for row in found.audit),
         "kills_called": sum(line["w"] == "on_kill" for line in found.witness),
+        "timed_out": sum(
+            (row.reason or "").startswith(TIMED_OUT) for rows in found.left.values() for row in rows
+        ),
+        "events_sent": sum(line["w"] == "send" for line in found.witness),
         "things_seen": len(found.sightings),
+        "stream_items": sum(line["w"] == "fed" for line in found.witness),
+        "stream_acks": sum(line["w"] == "ack" for line in found.witness),
+        "stream_nacks": sum(line["w"] == "nack" for line in found.witness),
         "claims_after_the_first": sum(row.epoch > 1 for row in events if row.lane == "poll"),
         "fired_twice": sum(count > 1 for count in fires.values()),
         "events_refused": logs.count("came too late"),

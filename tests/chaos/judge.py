@@ -12,17 +12,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from tests.chaos import dagfile
+from tests.chaos import scripts
 from tests.chaos.evidence import BY_USER, Evidence, Key
+from tests.chaos.judge_streams import streams
 from tests.chaos.judge_tide import tide
 from tests.chaos.judge_users import edits, kills, marked
+from tests.chaos.judge_waits import TIMED_OUT, deferral, keys, queues, starts, timeouts
 from tests.chaos.nemesis import Blow
 
 __all__ = ["leases", "verdict"]
 
-_TIMED_OUT = "the trigger timed out"
 _GRACE_S = 2.0
-_TIMELY = {"timeout", "race"}  # steps that may be timed out
 _KINDS = {
     "fired": {"resume"},
     "failed": {"fail", "retry"},
@@ -164,13 +164,14 @@ def _applied(found: Evidence, events: dict[int, list[Any]]) -> Iterator[str]:
     for trigger, rows in found.left.items():
         kinds = [event.kind for event in events.get(trigger, [])]
         for row in rows:
-            late = (row.reason or "").startswith(_TIMED_OUT)
+            late = (row.reason or "").startswith(TIMED_OUT)
             if (late and not kinds) or row.event in BY_USER:
                 continue
             if not kinds:
                 yield f"S3: trigger {trigger} was left by {row.event} without an event: {row}"
             elif not late and row.event not in _KINDS[kinds[0]]:
-                yield f"S3: event {kinds} of trigger {trigger} was taken as {row.event}: {row}"
+                rule = "D11" if kinds[0].startswith("end_") else "S3"
+                yield f"{rule}: event {kinds} of trigger {trigger} was taken as {row.event}: {row}"
 
 
 def _endings(found: Evidence) -> Iterator[str]:
@@ -185,7 +186,7 @@ def _endings(found: Evidence) -> Iterator[str]:
         elif key[2] == "total":
             allowed = {"success"}
         else:
-            allowed = dagfile.outcomes(dagfile.SCRIPTS[key[0]][key[2]])
+            allowed = scripts.outcomes(scripts.SCRIPTS[key[0]][key[2]])
         if state not in allowed:
             yield f"L5: {key} is {state}, its script allows {sorted(allowed)}"
     for trigger, rows in found.left.items():
@@ -196,7 +197,7 @@ def _steps(found: Evidence) -> Iterator[str]:
     """S3: nobody returns before all steps of the script, and what they return is not mixed up."""
     for bodies in found.bodies.values():
         begin, end = bodies[-1].begin, bodies[-1].end
-        script = dagfile.SCRIPTS[begin["ti"][0]][begin["ti"][2]]
+        script = scripts.SCRIPTS[begin["ti"][0]][begin["ti"][2]]
         steps = script[min(begin["try"], len(script)) - 1]
         if end is not None and end["how"] == "return" and end["hop"] != len(steps):
             yield f"L5: {begin['ti']} returned after {end['hop']} of {steps}: {end}"
@@ -208,32 +209,29 @@ def _totals(found: Evidence) -> Iterator[str]:
 
     Who is cleared just after it has ended leaves nothing to a task that is about to read it.
     """
-    share = len(dagfile.SCRIPTS["mapped"]["each"][0])
+    share = len(scripts.SCRIPTS["mapped"]["each"][0])
     for run, total in found.totals.items():
         forgotten = {k for k, row in found.edits if k[:2] == run and row.from_state == "success"}
-        allowed = [(dagfile.MAPPED - n) * share for n in range(len(forgotten) + 1)]
+        allowed = [(scripts.MAPPED - n) * share for n in range(len(forgotten) + 1)]
         if int(total) not in allowed:
             yield f"S16: the instances of a mapped task of {run} came to {total}, not {allowed}"
 
 
 def _failure(found: Evidence, trigger: int, rows: list[Any]) -> Iterator[str]:
     """A wait fails only where its script has it fail."""
-    maker = found.maker(trigger)
-    bodies = [] if maker is None else found.bodies_of(maker)
-    end = bodies[-1].end if bodies else None
+    end = deferral(found, trigger)
     if end is None:
         return
     what, _, how = str(end["step"]).partition(":")
+    timely = scripts.timeout_of(end["step"]) is not None
+    fails = timely or what in scripts.FAILING or (what == "end" and how == "failed")
     for row in rows:
-        late = (row.reason or "").startswith(_TIMED_OUT)
-        if late and what not in _TIMELY:
-            yield f"D6: {end} was timed out: {row}"
-        fails = what in _TIMELY or what in dagfile.FAILING or (what == "end" and how == "failed")
         if row.event in ("fail", "retry") and not fails:
             yield f"S11: {end} failed: {row}"
 
 
 _RULES = (
     *(_bodies, _lives, _entries, _triggers, _claims, _events, _endings, _steps),
-    *(edits, kills, tide),
+    *(edits, kills, tide, streams),
+    *(queues, keys, timeouts, starts),
 )

@@ -1,4 +1,4 @@
-"""The verdict on the watcher: each thing is an event once, and of one run (D13, H16)."""
+"""The verdict on watchers: what they are to see is an event once, and of one run (D13, H16)."""
 
 from __future__ import annotations
 
@@ -6,18 +6,23 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from tests.chaos.evidence import Evidence
+from tests.chaos.scripts import surfers_of
 
 __all__ = ["tide"]
 
 
 def tide(found: Evidence) -> Iterator[str]:
-    """D13: no thing is lost, doubled or made up, whoever watched meanwhile."""
+    """D13: nothing is lost, doubled or made up, whoever watched meanwhile; nor of a shared stream
+    (D14), where each of the watchers has to see it."""
     things = {one["thing"] for one in found.witness if one["w"] == "thing"}
+    waves = [one["wave"] for one in found.witness if one["w"] == "wave"]
+    things |= {f"{wave}@{number}" for wave in waves for number in surfers_of(wave)}
     seen = Counter(row.thing for row in found.sightings)
     for thing in sorted(things | set(seen)):
         if thing not in things or seen[thing] != 1:
             there = "is there" if thing in things else "never was there"
-            yield f"D13: thing {thing} {there}, it was seen {seen[thing]} times"
+            rule = "D14" if "@" in thing else "D13"
+            yield f"{rule}: thing {thing} {there}, it was seen {seen[thing]} times"
     uses: dict[str, set[str]] = defaultdict(set)
     used = Counter(row.thing for row in found.sightings for _ in row.runs)
     for row in found.sightings:

@@ -23,7 +23,7 @@ from roost.support.clock import SECOND, now_us
 from roost.support.config import load_config
 from roost.support.crypto import keyring_of
 from roost.support.doorbell import Doorbell
-from tests.chaos import dagfile
+from tests.chaos import scripts
 from tests.chaos.bed import Bed
 
 __all__ = ["Load"]
@@ -60,20 +60,21 @@ class Load:
         self._later: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = count(1)
         self._next_run = 0.0
-        self._next_thing = 0.0
-        self._things = 0
+        self._next_thing = self._next_wave = 0.0
+        self._things = self._waves = 0
         self._next_look = 0.0
         self._order: list[str] = []
 
     @property
     def waiting(self) -> int:
         """How much is yet to be done later."""
-        return len(self._later) + len(list((self.bed.folder / "beach").iterdir()))
+        seen = [file for name in ("beach", "surf") for file in (self.bed.folder / name).iterdir()]
+        return len(self._later) + len(seen)
 
     def known(self) -> bool:
         """Whether all DAGs have been parsed."""
         with read(self._engine) as tx:
-            return all(listing.dag_details(tx, dag) is not None for dag in dagfile.SCRIPTS)
+            return all(listing.dag_details(tx, dag) is not None for dag in scripts.SCRIPTS)
 
     def tick(self, *, more: bool) -> None:
         """Do what is due; ``more``: start runs, too."""
@@ -92,6 +93,9 @@ class Load:
             if more and now >= self._next_thing:
                 self._next_thing = now + self.rng.uniform(0.2, 3)
                 self._wash_up()
+            if more and now >= self._next_wave:
+                self._next_wave = now + self.rng.uniform(0.3, 4)
+                self._raise_wave()
         except Exception as error:
             if not is_passing(error):
                 raise
@@ -106,12 +110,12 @@ class Load:
 
     def _start_run(self) -> None:
         if not self._order:
-            self._order = [dag_id for dag_id in dagfile.SCRIPTS if dag_id != dagfile.WATCHED]
+            self._order = [dag_id for dag_id in scripts.SCRIPTS if dag_id not in scripts.WATCHED]
             self.rng.shuffle(self._order)
         dag_id = self._order[-1]
         number = self.started.get(dag_id, 0) + 1
         run_id = f"{dag_id}-{number}"
-        for task_id, script in dagfile.SCRIPTS[dag_id].items():
+        for task_id, script in scripts.SCRIPTS[dag_id].items():
             for hop, step in enumerate(script[0]):
                 what, _, how = step.partition(":")
                 place = "%".join(map(str, [dag_id, run_id, task_id, -1, 1, hop, how]))
@@ -130,8 +134,15 @@ class Load:
         """Something for the watcher to see, named for good."""
         self._things += 1
         thing = f"{self._things:06}"
-        dagfile.testify(self.bed.folder, "thing", thing=thing)
+        scripts.testify(self.bed.folder, "thing", thing=thing)
         (self.bed.folder / "beach" / thing).touch()
+
+    def _raise_wave(self) -> None:
+        """Something for those who share a stream, likewise."""
+        self._waves += 1
+        wave = f"{self._waves:06}"
+        scripts.testify(self.bed.folder, "wave", wave=wave)
+        (self.bed.folder / "surf" / wave).touch()
 
     def _create(self, dag_id: str, run_id: str) -> None:
         def step(tx):  # type: ignore[no-untyped-def]
@@ -158,6 +169,7 @@ class Load:
                 self._at(self.rng.uniform(0, 2), lambda key=key: self._send(key))  # type: ignore[misc]
 
     def _send(self, key: str) -> None:
+        scripts.testify(self.bed.folder, "send", key=key)
         event = NewEvent(key, self._keys.encrypt(f'"{key}"'), "chaos", _KEEP_US)
         transact(self._engine, lambda tx: external.send(tx, event))
         self.sent.add(key)

@@ -22,12 +22,25 @@ def log(event: str, came_from: str, **fields: Any) -> Any:
 
 def audit(what: str, **fields: Any) -> Any:
     row = {"what": what, "trigger_id": 7, "lane": "poll", "epoch": 1, "job_id": 3, "fired": 0}
-    row |= {"kind": None, "owner_ok": 1, "at": 0, "dispatch_id": 1}
+    kind = "default" if what in ("made", "changed", "gone") else None  # the queue's place
+    row |= {"kind": kind, "owner_ok": 1, "at": 0, "dispatch_id": 1}
     return SimpleNamespace(**row | fields)
 
 
+HOST = audit("joined", trigger_id=None, kind="a:boot", lane="triggerer", epoch=1234)
+
+
 def line(what: str, dispatch: int, at: int, **fields: Any) -> dict[str, Any]:
-    return {"w": what, "ti": list(KEY), "d": dispatch, "try": 1, "hop": 0, "t": at, **fields}
+    return {
+        "w": what,
+        "ti": list(KEY),
+        "d": dispatch,
+        "try": 1,
+        "hop": 0,
+        "t": at,
+        "at": at,
+        **fields,
+    }
 
 
 def history() -> list[Any]:
@@ -53,6 +66,7 @@ def evidence(rows: list[Any] | None = None) -> Evidence:
         audit("changed"),
         audit("event", fired=1, kind="fired"),
         audit("gone", fired=1),
+        HOST,
     ]
     found.witness = [
         line("begin", 1, 10),

@@ -9,7 +9,7 @@ import pytest
 
 from tests.chaos.evidence import Evidence, Sighting
 from tests.chaos.judge import verdict
-from tests.chaos.test_judge import KEY, audit, line, log, rules
+from tests.chaos.test_judge import HOST, KEY, audit, line, log, rules
 
 Break = Callable[[Evidence], object]
 
@@ -39,6 +39,7 @@ def edited(rows: list[Any] | None = None) -> Evidence:
         audit("changed"),
         audit("gone"),
         audit("killed", kind="Beacon", lane=None, dispatch_id=1),
+        HOST,
     ]
     found.witness = [
         line("begin", 1, 10),
@@ -78,7 +79,12 @@ def resumed_and_dropped() -> list[Any]:
 def test_who_is_edited_before_he_goes_on_need_not() -> None:
     """S3: but who was not has to."""
     found = edited(resumed_and_dropped())
-    found.audit = [*found.audit[:2], audit("event", fired=1, kind="fired"), audit("gone", fired=1)]
+    found.audit = [
+        *found.audit[:2],
+        audit("event", fired=1, kind="fired"),
+        audit("gone", fired=1),
+        HOST,
+    ]
     del found.witness[4]
     assert verdict(found) == []
     found.dropped.clear()
@@ -153,7 +159,7 @@ def test_what_no_runner_has_made_yet_is_not_killed() -> None:
     """D10: nor what has fired, nor a row that no runner holds."""
     for fields in ({"fired": 1}, {"lane": "timer"}):
         found = edited()
-        found.audit = [*found.audit[:2], audit("gone", **fields)]
+        found.audit = [*found.audit[:2], audit("gone", **fields), HOST]
         del found.witness[4]
         assert not [said for said in verdict(found) if said.startswith("D10")]
 

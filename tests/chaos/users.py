@@ -27,7 +27,7 @@ from roost.models.engine import is_passing, open_engine, transact
 from roost.models.state_edits import Edited, Mark
 from roost.support.config import Config, load_config
 from roost.support.osproc import die_with_parent
-from tests.chaos.dagfile import note
+from tests.chaos.scripts import note
 
 __all__ = ["Users"]
 
@@ -129,6 +129,7 @@ class _User:
     def _answer(self) -> None:
         if keys := [str(row[0]) for row in self._rows(_ASKED)]:
             key = self._rng.choice(keys)
+            note("send", key=key)
             try:
                 cli.main(["events", "send", key, "--payload", json.dumps(key)])
             except SystemExit as end:  # not 0: it says why, and the key is asked for again
