@@ -41,6 +41,7 @@ class Load:
     """Starts runs, and does later what they wait for; each step again until the database took it.
 
     Attributes:
+        waits: whether waits of many seconds are among them.
         active: most runs at once: what is killed is slower than what is started.
         started: how many runs of each DAG.
         sent: every key that an event was sent for.
@@ -49,6 +50,7 @@ class Load:
     bed: Bed
     rng: random.Random
     every_s: float
+    waits: bool = True
     active: int = 40
     started: dict[str, int] = field(default_factory=dict)
     sent: set[str] = field(default_factory=set)
@@ -110,7 +112,8 @@ class Load:
 
     def _start_run(self) -> None:
         if not self._order:
-            self._order = [dag_id for dag_id in scripts.SCRIPTS if dag_id not in scripts.WATCHED]
+            others = scripts.WATCHED if self.waits else scripts.WATCHED | scripts.WAITING
+            self._order = [dag_id for dag_id in scripts.SCRIPTS if dag_id not in others]
             self.rng.shuffle(self._order)
         dag_id = self._order[-1]
         number = self.started.get(dag_id, 0) + 1

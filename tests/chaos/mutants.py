@@ -5,33 +5,12 @@ Applied in the daemons by ``inject/sitecustomize.py``, and only there.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
-__all__ = ["MUTANTS", "Mutant", "apply"]
+from tests.chaos import mutants_waits
+from tests.chaos.mutating import Mutant, cut, queries
 
-
-class Mutant(NamedTuple):
-    """How a guard is lost, and the rule that must find it out."""
-
-    apply: Callable[[], None]
-    rule: str
-
-
-def _cut(module: Any, name: str, old: str, new: str = "") -> None:
-    """Change a named statement; the text must be there."""
-    from roost.models.engine import Sql
-
-    source = getattr(module, name).source
-    if old not in source:
-        raise ValueError(f"{name} does not hold {old!r}")
-    setattr(module, name, Sql(source.replace(old, new)))
-
-
-def _queries(name: str) -> Any:
-    import importlib
-
-    return importlib.import_module(f"roost.models.queries.{name}")
+__all__ = ["MUTANTS", "apply"]
 
 
 class _NoLeases:
@@ -49,10 +28,10 @@ class _NoLeases:
 
 def _stale_owner() -> None:
     """An event is taken from whoever sends it: no lease, no owner, no epoch."""
-    events = _queries("trigger_events")
+    events = queries("trigger_events")
     guard = "job_id = :job_id AND epoch = told_epoch AND fired_at IS NULL"
-    _cut(events, "_STORE", guard, ":job_id > 0 AND fired_at IS NULL")
-    _cut(events, "_STORE", "SELECT id, epoch, kind", "SELECT id, told_epoch, kind")
+    cut(events, "_STORE", guard, ":job_id > 0 AND fired_at IS NULL")
+    cut(events, "_STORE", "SELECT id, epoch, kind", "SELECT id, told_epoch, kind")
     events.jobs = _NoLeases(events.jobs)
 
 
@@ -60,15 +39,15 @@ def _same_epoch() -> None:
     """A claim does not raise the epoch."""
     kept = "epoch = CASE WHEN epoch = 0 THEN 1 ELSE epoch END"
     for name in ("_CLAIM_FREE", "_CLAIM_FREE_QUEUES"):
-        _cut(_queries("triggers"), name, "epoch = epoch + 1", kept)
+        cut(queries("triggers"), name, "epoch = epoch + 1", kept)
 
 
 def _second_event() -> None:
     """A trigger takes any number of events: the index is gone, and so is the clause."""
-    events = _queries("trigger_events")
-    for module, name in ((events, "_STORE"), (_queries("timers"), "_FIRE_POSTGRES")):
-        _cut(module, name, "ON CONFLICT (trigger_id) DO NOTHING ")
-    _cut(_queries("external"), "_FIRE", " ON CONFLICT (trigger_id) DO NOTHING")
+    events = queries("trigger_events")
+    for module, name in ((events, "_STORE"), (queries("timers"), "_FIRE_POSTGRES")):
+        cut(module, name, "ON CONFLICT (trigger_id) DO NOTHING ")
+    cut(queries("external"), "_FIRE", " ON CONFLICT (trigger_id) DO NOTHING")
     store = events.store
 
     def twice(tx: Any, job_id: int, reports: Any, now: int, *more: Any, **others: Any) -> Any:
@@ -80,8 +59,8 @@ def _second_event() -> None:
 
 def _lost_event() -> None:
     """Some events are marked as stored, and are not."""
-    events = _queries("trigger_events")
-    _cut(events, "_STORE", "AND fired_at IS NULL ", "AND fired_at IS NULL AND id % 7 <> 3 ")
+    events = queries("trigger_events")
+    cut(events, "_STORE", "AND fired_at IS NULL ", "AND fired_at IS NULL AND id % 7 <> 3 ")
     store = events.store
 
     def lossy(tx: Any, job_id: int, reports: Any, now: int, *more: Any, **others: Any) -> list[int]:
@@ -97,12 +76,12 @@ def _lost_event() -> None:
 def _early_timer() -> None:
     """Timers fire two seconds before their moment."""
     for name in ("_FIRE_POSTGRES", "_FIRE_SQLITE", "_MARK_SQLITE"):
-        _cut(_queries("timers"), name, "due_at <= :now", "due_at - 2000000 <= :now")
+        cut(queries("timers"), name, "due_at <= :now", "due_at - 2000000 <= :now")
 
 
 def _foreign_event() -> None:
     """An event is given to another waiter of the same triggerer."""
-    events = _queries("trigger_events")
+    events = queries("trigger_events")
     store = events.store
     kept: list[Any] = []
 
@@ -118,7 +97,7 @@ def _foreign_event() -> None:
 
 def _kept_trigger() -> None:
     """Some triggers stay when they have done their part."""
-    inbox = _queries("inbox")
+    inbox = queries("inbox")
     delete = inbox.delete_triggers
 
     def keep(tx: Any, ids: Any) -> None:
@@ -142,9 +121,9 @@ def _silent_move() -> None:
 
 def _every_lease_lapsed() -> None:
     """Daemons take those of other hosts for dead, whatever their leases say."""
-    jobs = _queries("jobs")
+    jobs = queries("jobs")
     for name in ("_LIVE", "_SURVEY"):
-        _cut(jobs, name, "lease_until < {now} AS lapsed", "1 = 1 AS lapsed")
+        cut(jobs, name, "lease_until < {now} AS lapsed", "1 = 1 AS lapsed")
 
 
 def _forgotten_loss() -> None:
@@ -184,7 +163,7 @@ def _resumed_edit() -> None:
         wait(run, index, waiting._replace(columns=columns) if fresh else waiting)
 
     setattr(ActiveRun, "wait", keeping)  # noqa: B010 - a mutant may
-    kills = _queries("kills")
+    kills = queries("kills")
     kill = kills.kill_triggers_of
 
     def kill_and_keep(tx: Any, ti_ids: Any) -> None:
@@ -197,7 +176,7 @@ def _resumed_edit() -> None:
 
 def _forgotten_kill() -> None:
     """A user's edit deletes what was awaited, and nobody is told to end it."""
-    _queries("kills").kill_triggers_of = _queries("user_edits").delete_triggers_of
+    queries("kills").kill_triggers_of = queries("user_edits").delete_triggers_of
 
 
 def _idle_kill() -> None:
@@ -209,7 +188,7 @@ def _idle_kill() -> None:
 
 def _lost_wish() -> None:
     """Who edits what runs is told that it will be done."""
-    _queries("user_edits").wish_for = lambda *_args: None
+    queries("user_edits").wish_for = lambda *_args: None
 
 
 def _crossed_pool() -> None:
@@ -226,7 +205,7 @@ def _crossed_pool() -> None:
 
 def _lost_sighting() -> None:
     """Some of what a watcher sees counts as stored, and is not."""
-    watchers = _queries("watchers")
+    watchers = queries("watchers")
     store = watchers.store
 
     def lossy(tx: Any, job_id: int, seen: Any) -> Any:
@@ -238,7 +217,7 @@ def _lost_sighting() -> None:
 
 def _second_sighting() -> None:
     """The key of what a watcher sees counts for nothing: brought again, it is stored again."""
-    watchers = _queries("watchers")
+    watchers = queries("watchers")
     store = watchers.store
 
     def twice(tx: Any, job_id: int, seen: Any) -> Any:
@@ -251,8 +230,11 @@ def _second_sighting() -> None:
 
 
 MUTANTS: dict[str, Mutant] = {
-    "stale-owner": Mutant(_stale_owner, "S15"),
-    "same-epoch": Mutant(_same_epoch, "epoch"),
+    # It is seen when a triggerer wakes up after a take-over, which takes a lease.
+    "stale-owner": Mutant(
+        _stale_owner, "S15", frozenset({"stop"}), "triggerer", 60.0, (15.0, 17.0), waits=True
+    ),
+    "same-epoch": Mutant(_same_epoch, "epoch", frozenset({"kill"}), "triggerer", waits=True),
     "second-event": Mutant(_second_event, "S3"),
     "lost-event": Mutant(_lost_event, "L5"),
     "early-timer": Mutant(_early_timer, "N1"),
@@ -260,14 +242,15 @@ MUTANTS: dict[str, Mutant] = {
     "kept-trigger": Mutant(_kept_trigger, "S6"),
     "silent-move": Mutant(_silent_move, "S4"),
     "every-lease-lapsed": Mutant(_every_lease_lapsed, "S15"),
-    "forgotten-loss": Mutant(_forgotten_loss, "S11"),
-    "resumed-edit": Mutant(_resumed_edit, "S3"),
-    "forgotten-kill": Mutant(_forgotten_kill, "D10"),
-    "idle-kill": Mutant(_idle_kill, "D10"),
-    "lost-wish": Mutant(_lost_wish, "D10"),
+    "forgotten-loss": Mutant(_forgotten_loss, "S11", frozenset({"kill"}), "worker"),
+    "resumed-edit": Mutant(_resumed_edit, "S3", waits=True),
+    "forgotten-kill": Mutant(_forgotten_kill, "D10", waits=True),
+    "idle-kill": Mutant(_idle_kill, "D10", waits=True),
+    "lost-wish": Mutant(_lost_wish, "D10", waits=True),
     "crossed-pool": Mutant(_crossed_pool, "S3"),
     "lost-sighting": Mutant(_lost_sighting, "D13"),
     "second-sighting": Mutant(_second_sighting, "D13"),
+    **mutants_waits.MUTANTS,
 }
 
 

@@ -60,6 +60,7 @@ class Nemesis:
         pause_s: shortest and longest time between two of them.
         stop_s: of a SIGSTOP.
         kinds: those it may choose from.
+        aim: the kind of daemon that all of them hit; empty: whoever.
     """
 
     def __init__(
@@ -69,10 +70,11 @@ class Nemesis:
         kinds: set[str],
         pause_s: tuple[float, float],
         stop_s: tuple[float, float],
+        aim: str = "",
     ) -> None:
         impossible = _ON_FILE if bed.database.server is not None else _ON_SERVER
         self._bed, self._rng, self._pause_s = bed, rng, pause_s
-        self._stop_s = stop_s
+        self._stop_s, self._aim = stop_s, aim
         self._kinds = sorted(kinds - impossible)
         self._next = 0.0
         self._held = ExitStack()
@@ -156,6 +158,9 @@ class Nemesis:
     def _targets(self, kind: str) -> Iterator[Member]:
         """Half of the blows hit a triggerer: it is their test."""
         members = list(self._bed.members.values())
+        if self._aim:
+            yield from (member for member in members if member.kind == self._aim)
+            return
         triggerers = [member for member in members if member.kind == "triggerer"]
         only = kind in ("host-lost", "freeze") or kind.startswith("runner-")
         yield from triggerers if only or self._rng.random() < 0.5 else members

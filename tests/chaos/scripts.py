@@ -84,6 +84,7 @@ SCRIPTS: dict[str, dict[str, Script]] = {
 BEGUN = {"by_trigger", "again", "right_begun"}  # tasks that start in their triggers
 QUEUES = {"a": ("default", "left"), "b": ("default", "right")}  # of the triggerers, by host
 WATCHED = {"tide", "surf"}  # runs of these DAGs are made by what watchers see
+WAITING = {"hops", "held"}  # DAGs with waits of many seconds
 SEA = "chaos://sea"
 SURFERS = (0, 1, 2)  # watchers that share a stream
 MAPPED = 4

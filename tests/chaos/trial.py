@@ -45,6 +45,8 @@ class Plan:
         pause_s: bounds of the time between two blows.
         stop_s: bounds of the time for which a process is stopped.
         drain_s: how long what is left may take when all is healed.
+        aim: the kind of daemon that all blows hit; empty: whoever.
+        waits: whether waits of many seconds are part of the load.
         mutant: the guard that is dropped.
     """
 
@@ -56,6 +58,8 @@ class Plan:
     pause_s: tuple[float, float] = (1.0, 15.0)
     stop_s: tuple[float, float] = (1.0, 40.0)
     drain_s: float = 180.0
+    aim: str = ""
+    waits: bool = True
     mutant: str = ""
 
 
@@ -106,9 +110,11 @@ class _Trial:
 
     def __init__(self, bed: Bed, plan: Plan, tell: Callable[[str], None]) -> None:
         self.bed, self.plan = bed, plan
-        self.load = Load(bed, random.Random(plan.seed), plan.every_s)  # noqa: S311
-        rng = random.Random(plan.seed + 1)  # noqa: S311 - what a seed gives is to be seen again
-        self.nemesis = Nemesis(bed, rng, set(plan.kinds), plan.pause_s, plan.stop_s)
+        rng = random.Random(plan.seed)  # noqa: S311 - what a seed gives is to be seen again
+        self.load = Load(bed, rng, plan.every_s, waits=plan.waits)
+        rng = random.Random(plan.seed + 1)  # noqa: S311
+        kinds = set(plan.kinds)
+        self.nemesis = Nemesis(bed, rng, kinds, plan.pause_s, plan.stop_s, plan.aim)
         self._rng = random.Random(plan.seed + 2)  # noqa: S311
         self._tell = tell
         self.users: Users | None = None
