@@ -286,3 +286,37 @@ class Hangs(Named):
         while True:
             time.sleep(1)
         yield
+
+
+class GoesOn(BaseTrigger):
+    """Does something behind its event."""
+
+    def __init__(self, note, then):
+        self.note = note
+        self.then = then
+
+    def serialize(self):
+        return ("GoesOn", {"note": self.note, "then": self.then})
+
+    def write(self, text):
+        with open(self.note, "a") as file:
+            file.write(text + "\n")
+
+    async def run(self):
+        yield TriggerEvent("first")
+        await asyncio.sleep(0.01)
+        self.write("went on")
+        if self.then == "raises":
+            raise ValueError("too late")
+        if self.then == "yields":
+            yield TriggerEvent("second")
+        while self.then in ("waits", "stays"):
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                self.write("cancelled")
+                if self.then == "waits":
+                    raise
+
+    async def cleanup(self):
+        self.write("cleaned")

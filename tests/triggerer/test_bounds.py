@@ -71,7 +71,7 @@ def test_names_of_runs_are_forgotten() -> None:
     async def run() -> int:
         runner = Runner(asyncio.get_running_loop())
         runner._group, runner._registry = MagicMock(), MagicMock()
-        runner._ways = (MagicMock(),) * 5
+        runner._ways = (MagicMock(),) * 6
         runner._spawn = MagicMock()  # type: ignore[method-assign]
         runner._live = MagicMock()  # type: ignore[method-assign]
         for number in range(MANY):

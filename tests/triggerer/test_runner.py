@@ -191,6 +191,32 @@ def test_cancelled_trigger_reports_nothing_and_cleans_up(
     assert not runner.reports
 
 
+@pytest.mark.parametrize(
+    ("then", "notes", "said"),
+    [
+        ("ends", ["went on", "cleaned"], ""),
+        ("yields", ["went on", "cleaned"], "yielded a second event, which is lost"),
+        ("raises", ["went on", "cleaned"], "ValueError: too late"),
+        ("waits", ["went on", "cancelled", "cleaned"], ""),
+        ("stays", ["went on", "cancelled"], "does not end when cancelled and is dropped"),
+    ],
+)
+def test_run_comes_to_its_end_behind_its_event(
+    runner: RunnerProcess, tmp_path: Path, then: str, notes: list[str], said: str
+) -> None:
+    """reliability.md 2b: the first event wins, a second one is logged; D9: then it cleans up."""
+    note = tmp_path / "note"
+    runner.start(1, "GoesOn", note=str(note), then=then)
+    report = runner.wait_reports(1)[1]
+    assert (report.kind, typedjson.decode(report.payload)) == ("fired", "first")
+    runner.wait_written(note, notes[-1])
+    runner.read_until(lambda: runner.messages[-1] == Beat(0))
+    assert list(dict.fromkeys(note.read_text().split("\n")[:-1])) == notes
+    for log in (runner.log.read_text(), runner.words):  # the triggerer's, and the task's
+        assert said in log
+        assert ("trigger 1" in log) == bool(said)
+
+
 def test_same_trigger_sent_twice_runs_once(runner: RunnerProcess, tmp_path: Path) -> None:
     """A repeated spec is the same trigger; a higher epoch replaces it."""
     note = tmp_path / "note"

@@ -73,6 +73,7 @@ RenderFn = Callable[["Case"], Awaitable[dict[str, Any]]]
 ReportFn = Callable[[TriggerReport], None]
 TakeFn = Callable[["Case", PooledTrigger], None]
 TellFn = Callable[["Case", BaseTrigger | None], None]
+BoundFn = Callable[["Case"], asyncio.TimerHandle]
 
 
 class Case:
@@ -149,6 +150,7 @@ async def live(
     pool: TakeFn | None = None,
     unmet: TellFn | None = None,
     render: RenderFn | None = None,
+    bound: BoundFn | None = None,
 ) -> None:
     """Run one trigger to its end and report what became of it. Never raises.
 
@@ -159,6 +161,8 @@ async def live(
         pool: takes a trigger that is polled with others, and reports what becomes of it.
         unmet: told of a trigger whose wait ends without an event, before that is reported.
         render: makes the arguments of a trigger that its task starts in.
+        bound: has the trigger cancelled, unless its handle is, when ``run()`` goes on for too long
+            behind its event.
     """
     if case.leaving:
         return
@@ -193,7 +197,33 @@ async def live(
             report(ended)
             if ended.waits:
                 await _acknowledge(case, trigger)
+            if bound is not None and not case.leaving:
+                await _go_on(case, events, bound)
     await _leave(case, trigger, events)
+
+
+async def _go_on(case: Case, events: AsyncIterator[object], bound: BoundFn) -> None:
+    """Let ``run()`` come to its end behind the event, where it may give back what it has.
+
+    A wait ends with its first event (reliability.md 2b); of a second one nobody can be told.
+    """
+    task = asyncio.current_task()
+    handle = bound(case)
+    try:
+        await anext(events)
+    except StopAsyncIteration:
+        pass
+    except BaseException as error:
+        _raise_if_closed(task, error)
+        if not case.leaving:
+            _complain(case, "run(), behind its event,", error)
+    else:
+        log.warning(
+            "trigger %d (%s) yielded a second event, which is lost: a wait ends with the first",
+            case.trigger_id, case.label,
+        )  # fmt: skip
+    finally:
+        handle.cancel()
 
 
 async def _leave(

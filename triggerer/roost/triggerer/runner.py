@@ -29,6 +29,7 @@ from roost.support.trigger_wire import TriggerReport
 from roost.triggerer.asking import Asking
 from roost.triggerer.case import (
     CURRENT,
+    BoundFn,
     Case,
     RenderFn,
     ReportFn,
@@ -82,11 +83,12 @@ from roost.triggerer.watching import Watch, watch
 
 __all__ = ["Runner", "main"]
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("roost.triggerer.runner")  # also where this module is __main__
 
 BEAT_S = 1.0
 _INSIST_S = 1.0
 _INSIST_TIMES = 5
+_AFTERWARDS_S = 1.0  # that run() has behind its event
 _ORPHAN_GRACE_S = 5.0
 _BATCH = 500
 _BATCH_BYTES = 4 << 20
@@ -101,7 +103,7 @@ _DEADLY = (
     signal.SIGPROF, signal.SIGUSR1, signal.SIGUSR2,
 )  # fmt: skip
 
-Ways = tuple[ResolveFn, ReportFn, TakeFn, TellFn, RenderFn]
+Ways = tuple[ResolveFn, ReportFn, TakeFn, TellFn, RenderFn, BoundFn]
 """What :func:`live` needs besides the case."""
 
 
@@ -208,7 +210,8 @@ class Runner(asyncio.Protocol):
     def _set_up(self, registry: Registry) -> None:
         self._registry = registry
         self._ways = (
-            registry.resolve, self._report, self._pool.take, self._unmet, registry.arguments
+            registry.resolve, self._report, self._pool.take, self._unmet, registry.arguments,
+            self._bound,
         )  # fmt: skip
 
     def _start(self, start: Start) -> None:
@@ -365,6 +368,9 @@ class Runner(asyncio.Protocol):
             return
         task.cancel()
         self._loop.call_later(_INSIST_S, self._cancel, case, times + 1)
+
+    def _bound(self, case: Case) -> asyncio.TimerHandle:
+        return self._loop.call_later(_AFTERWARDS_S, self._cancel, case)
 
     def _drop(self, case: Case, task: asyncio.Task[None]) -> None:
         """Take no further step of a trigger that refuses to end."""
