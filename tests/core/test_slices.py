@@ -30,11 +30,12 @@ def test_a_heap_is_taken_whole_and_in_growing_slices(sizes: tuple[int, int], hea
 
 def test_after_a_pause_the_first_is_small_again() -> None:
     slices = Slices(2, 8)
-    assert [(slices.size, slices.took(count)) for count in (2, 4, 8, 8, 7, 1)] == [
-        (2, True),
-        (4, True),
-        (8, True),
-        (8, True),
-        (8, False),
-        (2, False),
+    counts = (2, 4, 8, 8, 7, 1)
+    assert [(slices.at_first, slices.size, slices.took(count)) for count in counts] == [
+        (True, 2, True),
+        (False, 4, True),
+        (False, 8, True),
+        (False, 8, True),
+        (False, 8, False),
+        (True, 2, False),
     ]

@@ -22,6 +22,11 @@ class Slices:
         self._most = most
         self.size = first
 
+    @property
+    def at_first(self) -> bool:
+        """Whether the next slice is a first one: there was a pause, or nothing yet."""
+        return self.size == self._first
+
     def took(self, count: int) -> bool:
         """Note that the slice held ``count`` rows; True when there may be more."""
         full = count >= self.size

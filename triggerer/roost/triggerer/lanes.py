@@ -37,7 +37,10 @@ __all__ = ["POLL_S", "Lanes"]
 log = logging.getLogger(__name__)
 
 POLL_S = 5.0
-_FIRST_TIMERS = 32
+_FIRST_TIMERS = 8
+# Of many timers the first few have the processors for themselves until their tasks run; what two of
+# them start in that time is what a first slice holds.
+_HEAD_START_S = 0.02
 _TIMER_BATCH = 1_000
 _CLAIM_BATCH = 1_000
 _SEND_BATCH = 500
@@ -191,10 +194,14 @@ class Lanes:
 
     async def _fire(self, now: int) -> bool:
         step = partial(timers.fire_timers, now=now, batch=self._timers.size)
+        is_first = self._timers.at_first
         fired = await self._db.until_done(step)
         if fired:
             self._on_fired(fired)
-        return self._timers.took(fired)
+        more = self._timers.took(fired)
+        if more and is_first:
+            await anyio.sleep(_HEAD_START_S)
+        return more
 
     # -- poll triggers -------------------------------------------------------------------------
 
