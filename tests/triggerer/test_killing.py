@@ -113,6 +113,7 @@ def test_the_very_object_that_runs_is_cancelled_then_asked_then_cleaned_d10(
     runner.wait_written(path, "clean")
     assert path.read_text() == "made run cancelled killed clean "
     runner.read_until(lambda: "on_kill() was called" in runner.words)
+    assert "nobody waits any more: a user ended it\n" in runner.words
     assert runner.reports == {}
 
 

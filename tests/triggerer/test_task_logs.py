@@ -196,6 +196,7 @@ def test_the_last_polls_are_told_when_a_trigger_fails(
     assert re.search(rf"{mark}  \S+ to \S+, 2 times: saw nothing\n", found)
     assert re.search(rf"{mark}  \S+Z: saw a wolf\n", found)
     assert found.index("saw a wolf") < found.index("no sheep")
+    assert re.search(rf"ERROR - {mark}Speaks failed: ", found)
 
 
 def test_the_last_polls_are_told_when_nobody_waits_any_more(
@@ -208,7 +209,7 @@ def test_the_last_polls_are_told_when_nobody_waits_any_more(
     logs.wait(timed_out, "waiting")
     world.settle([timed_out])
     found = logs.wait(timed_out, "no x")
-    assert "nobody waits any more" in found
+    assert "nobody waits any more: it timed out, or its run did\n" in found
     assert f"the last polls of trigger {timed_out} (Speaks):" in found
     assert triggerer.stop() == 0
     assert "the last polls" not in logs.path(handed).read_text()

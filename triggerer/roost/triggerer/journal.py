@@ -116,12 +116,12 @@ class Journal:
                 self._add(trigger_id, speaker, [speaker.mark + line for line in lines])
         return True
 
-    def say(self, case: Case, text: str) -> None:
+    def say(self, case: Case, text: str, level: int = logging.INFO) -> None:
         """The runner's own words about a trigger, which no limit holds back."""
         if not case.of_task:  # a watcher has no task, and no log of its own
             log.warning("[trigger %d] %s", case.trigger_id, mask_also(text, case.secrets))
             return
-        record = logging.LogRecord("roost", logging.INFO, "", 0, text, None, None)
+        record = logging.LogRecord("roost", level, "", 0, text, None, None)
         with self._lock:
             speaker = self._added(case)
             lines = _marked(self._own_formatter, record, speaker.mark)

@@ -272,7 +272,8 @@ class Runner(asyncio.Protocol):
         """A wait ends without an event: tell the task's log what the last polls have seen."""
         self._tidy(case.trigger_id)
         if case.over:
-            self.journal.say(case, "nobody waits any more: it timed out, or a user ended it")
+            why = "it timed out, or its run did" if case.killing is None else "a user ended it"
+            self.journal.say(case, f"nobody waits any more: {why}")
         if text := black_box(trigger, case.trigger_id):
             self.journal.say(case, text)
 
@@ -282,7 +283,8 @@ class Runner(asyncio.Protocol):
         self._tidy(report.trigger_id)
         case = self.cases.get(report.trigger_id)
         if case is not None and report.error is not None:
-            self.journal.say(case, f"{case.classpath} failed: {report.error}")
+            text = f"{case.classpath} failed: {report.error}"
+            self.journal.say(case, text, logging.ERROR)
         self._reports.append(report)
         self._reported.set()
 
