@@ -147,3 +147,24 @@ def test_a_class_that_only_its_name_tells_of_is_imported_and_hashed_d12(tmp_path
     assert "far_away:Far" in parsed.triggers
     assert parsed.helpers == ["far_away.py"]
     assert "far_away:Far" in load_dag_file(str(dag_file), parsed.source, str(tmp_path)).triggers
+
+
+def test_a_class_is_named_as_its_author_writes_it_d12(tmp_path: Path) -> None:
+    """As ``defer()`` names it, and not by the module that the loader makes of its file."""
+    dag_file = tmp_path / "ha.py"
+    dag_file.write_text(
+        "from roost.dag import DAG\nfrom roost.operators import BaseOperator\n"
+        "from roost.triggers import BaseTrigger, DateTimeTrigger, StartTriggerArgs\n"
+        "class Flag(BaseTrigger):\n    serialize = run = None\n"
+        "with DAG('d', schedule=None):\n"
+        "    for kind in (Flag, DateTimeTrigger):\n"
+        "        op = BaseOperator(task_id=kind.__name__)\n"
+        "        op.start_from_trigger = True\n"
+        "        kwargs = {'moment': '{{ ts }}'} if kind is DateTimeTrigger else {}\n"
+        "        op.start_trigger_args = StartTriggerArgs(kind, None, kwargs)\n"
+    )
+    loaded = load_dag_file(str(dag_file), dag_file.read_text(), str(tmp_path))
+    starts = [task.start for task in serialize_dag(loaded.dags["d"]).tasks]
+    names = sorted(start.classpath for start in starts if start)
+    assert names == ["ha.Flag", "roost.triggers.DateTimeTrigger"]
+    assert all(start.source in loaded.triggers for start in starts if start)

@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 import msgspec
 
-from roost.dag.trigger import BaseTrigger, source_of, trigger_classes
+from roost.dag.trigger import BaseTrigger, classpath_of, source_of, trigger_classes
 from roost.exceptions import DagError
 from roost.support import typedjson
 from roost.support.clock import duration_us, from_us, to_us
@@ -165,8 +165,7 @@ def _class_named(classpath: str, own: type[BaseTrigger]) -> type[BaseTrigger]:
     a class in a DAG file cannot know under which module name that file is loaded.
     """
     dotted = classpath.replace(":", ".")
-    ours = own.__module__.startswith("roost.triggers.")
-    if dotted == f"{'roost.triggers' if ours else own.__module__}.{own.__qualname__}":
+    if dotted == classpath_of(own):
         return own
     for kind in trigger_classes():
         if dotted == f"{kind.__module__}.{kind.__qualname__}":

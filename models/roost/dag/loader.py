@@ -24,7 +24,7 @@ from roost.dag.cluster_policy import load_policy
 from roost.dag.definition import DAG
 from roost.dag.ignore import IGNORE_FILES, read_rules
 from roost.dag.starting import import_start_triggers
-from roost.dag.trigger import BaseTrigger, source_of, trigger_classes
+from roost.dag.trigger import DAG_MODULE, BaseTrigger, source_of, trigger_classes
 from roost.exceptions import DagError
 from roost.support.user_settings import ignore_syntax, local_settings
 
@@ -45,7 +45,6 @@ __all__ = [
 MAX_SOURCE = 8 << 20
 #: Bytes that the helper modules of a DAG file may have together for their texts to be kept.
 MAX_HELPERS = 2 << 20
-_PREFIX = "roost_dag_"
 _ARCHIVE = "!roost-zip "  # roost.dag.package.MARK
 
 
@@ -139,7 +138,7 @@ def module_name(path: str, dags_folder: str) -> str:
     relative = _relative(os.path.abspath(path), os.path.abspath(dags_folder))
     digest = hashlib.sha256(relative.encode()).hexdigest()[:8]
     stem = re.sub(r"\W", "_", relative.removesuffix(".py"))
-    return f"{_PREFIX}{stem}_{digest}"
+    return f"{DAG_MODULE}{stem}_{digest}"
 
 
 def load_dag_file(
@@ -258,7 +257,7 @@ def _below(folder: str) -> dict[str, str | None]:
 
 
 def _installed(name: str, place: str) -> bool:
-    ours = name == "roost" or name.startswith(("roost.", _PREFIX)) or name == "__main__"
+    ours = name == "roost" or name.startswith(("roost.", DAG_MODULE)) or name == "__main__"
     return ours or "site-packages" in place or "dist-packages" in place
 
 

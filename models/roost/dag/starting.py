@@ -15,7 +15,7 @@ import msgspec
 
 from roost.dag import knobs
 from roost.dag.model import SerializedStart
-from roost.dag.trigger import BaseTrigger, source_of, trigger_classes
+from roost.dag.trigger import BaseTrigger, classpath_of, source_of, trigger_classes
 from roost.dag.xcom_arg import find_arguments
 from roost.exceptions import DagError, ValueNotStorable
 from roost.support import typedjson
@@ -93,7 +93,7 @@ def serialize_start(task: BaseOperator) -> SerializedStart | None:
     _check_method(of, task, args.next_method)
     if args.on_timeout not in get_args(OnTimeout):
         raise DagError(f"{of}: on_timeout must be 'retry', 'fail' or 'skip'")
-    named = args.trigger_cls if isinstance(args.trigger_cls, str) else source.replace(":", ".")
+    named = args.trigger_cls if isinstance(args.trigger_cls, str) else classpath_of(kind)
     kwargs = _plain(of, "trigger_kwargs", args.trigger_kwargs)
     if not task.is_mapped:  # an instance of a mapped task may have arguments of its own
         _check_signature(of, kind, args.trigger_kwargs or {})

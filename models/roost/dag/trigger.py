@@ -14,15 +14,20 @@ if TYPE_CHECKING:
     from roost.dag.connection import Connection
 
 __all__ = [
+    "DAG_MODULE",
     "BaseTaskEndEvent",
     "BaseTrigger",
     "TaskFailedEvent",
     "TaskSkippedEvent",
     "TaskSuccessEvent",
     "TriggerEvent",
+    "classpath_of",
     "source_of",
     "trigger_classes",
 ]
+
+DAG_MODULE = "roost_dag_"
+"""With what the names of modules begin that are DAG files; a hash ends them."""
 
 _MOST_NOTES = 10
 _NOTE_CHARS = 500
@@ -251,6 +256,19 @@ class BaseTrigger(ABC):
 def source_of(kind: type) -> str:
     """``module:qualname`` of a class."""
     return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def classpath_of(kind: type) -> str:
+    """The name of a class as its author writes it in ``serialize()``, for people to read.
+
+    A class in a DAG file cannot know under which module name that file is loaded.
+    """
+    module = kind.__module__
+    if module.startswith("roost.triggers."):
+        module = "roost.triggers"
+    elif module.startswith(DAG_MODULE):
+        module = module.removeprefix(DAG_MODULE).rpartition("_")[0]
+    return f"{module}.{kind.__qualname__}"
 
 
 def trigger_classes() -> list[type[BaseTrigger]]:
