@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from roost.support.clock import now_us
+from roost.triggerer.messages import Blocked
 from tests.support.daemons import Daemons
 from tests.support.waiting import wait_until
 from tests.triggerer.world import HASH, World
@@ -75,6 +76,22 @@ def statsd() -> Iterator[Statsd]:
     server = Statsd()
     yield server
     server.close()
+
+
+@pytest.mark.parametrize(
+    ("trigger_id", "label", "who"),
+    [
+        (38, "d.t run r", "trigger 38 (d.t run r)"),
+        (38, "", "trigger 38 (which has ended since)"),
+        (None, "", "unknown code"),
+        (None, "a callback", "unknown code (a callback)"),
+    ],
+)
+def test_who_blocks_is_never_named_by_empty_brackets(
+    trigger_id: int | None, label: str, who: str
+) -> None:
+    """D20: a trigger that has just ended has no row any more to take its name from."""
+    assert Blocked(trigger_id, label, "a.py:1 in f", 1).who == who
 
 
 @pytest.mark.parametrize("database_kind", ["sqlite"])

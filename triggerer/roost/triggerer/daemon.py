@@ -384,11 +384,9 @@ class Triggerer:
 
     def _on_blocked(self, lanes: Lanes, ward: Ward, note: Blocked) -> None:
         lanes.court.blocked(ward, note)
-        who = "unknown code" if note.trigger_id is None else f"trigger {note.trigger_id}"
+        who = note.who
         if note.over:
-            log.warning(
-                "%s (%s) has blocked its runner for %.2f s", who, note.label, note.blocked_us / 1e6
-            )
+            log.warning("%s has blocked its runner for %.2f s", who, note.blocked_us / 1e6)
             return
         self._stats.incr("triggers.blocked_main_thread")
         dag, task = note.dag_id, note.task_id
@@ -397,9 +395,9 @@ class Triggerer:
             dag, task = ("_watchers", note.label) if known else ("_unknown", "_unknown")
         self._stats.incr("triggers.blocked", dag=dag, task=task)
         log.warning(
-            "%s (%s) blocks every trigger of this runner for %.2f s at %s: "
+            "%s blocks every trigger of this runner for %.2f s at %s: "
             "await there, or move the work to asyncio.to_thread",
-            who, note.label, note.blocked_us / 1e6, note.where,
+            who, note.blocked_us / 1e6, note.where,
         )  # fmt: skip
 
     async def _on_held(self, lanes: Lanes, ward: Ward, note: Blocked) -> None:

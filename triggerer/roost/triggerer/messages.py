@@ -272,6 +272,13 @@ class Blocked(msgspec.Struct, tag=True):
     dag_id: str = ""
     task_id: str = ""
 
+    @property
+    def who(self) -> str:
+        """Who blocks, for people; a trigger that has just ended has no row to be named by."""
+        if self.trigger_id is None:
+            return f"unknown code ({self.label})" if self.label else "unknown code"
+        return f"trigger {self.trigger_id} ({self.label or 'which has ended since'})"
+
 
 ToRunner = Setup | Start | Forget | Cancel | Kill | Answer | Stop | Stored | Kept
 FromRunner = Beat | Reports | Killed | Ask | Together | Blocked | Words | Seen
