@@ -6,6 +6,7 @@ how long is read from the database's own clock.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sqlite3
@@ -176,3 +177,25 @@ def test_an_outage_longer_than_a_lease_ends_nobody(
     (tmp_path / "file").touch()
     wait_events(world, *numbers)
     assert (first.process.poll(), second.process.poll()) == (None, None)
+
+
+def test_a_stopped_triggerer_is_listed_with_what_is_wrong(
+    world: World, daemons: Daemons, roost_home: Path
+) -> None:
+    """While nobody takes over it says so in ``jobs list``; a peer that does ends its job."""
+    stale = start(daemons, "a")
+    job = owner(world, stale)
+
+    def listed() -> list[Any]:
+        rows = json.loads(daemons.cli("jobs", "list", "--output", "json").stdout)
+        return [row for row in rows if row["id"] == job]
+
+    assert [row["healthy"] for row in listed()] == [True]
+    stale.signal(signal.SIGSTOP)
+    world.rows("UPDATE job SET lease_until = 0 WHERE id = :id", id=job)
+    (row,) = listed()
+    assert (row["pid"], row["healthy"]) == (stale.pid, False)
+    assert "has not renewed its lease for" in row["trouble"]
+    start(daemons, "b")
+    wait_until(lambda: not listed(), what="its peer to end its job")
+    stale.signal(signal.SIGCONT)
