@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from roost.support.clock import now_us
 from roost.triggerer.messages import Blocked
 from tests.support.daemons import Daemons
 from tests.support.waiting import wait_until
+from tests.triggerer.statsd import Statsd
 from tests.triggerer.world import HASH, World
 
 CODE = """
@@ -43,32 +42,6 @@ class Watches(BaseEventTrigger):
         await asyncio.sleep(3600)
         yield
 """
-
-
-class Statsd:
-    """Counts what a server is told."""
-
-    def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind(("127.0.0.1", 0))
-        self._socket.setblocking(False)
-        self.port: int = self._socket.getsockname()[1]
-        self._counts: Counter[str] = Counter()
-
-    def counts(self) -> dict[str, int]:
-        """Every counter of blocks so far."""
-        while True:
-            try:
-                lines = self._socket.recv(65536).decode().split("\n")
-            except BlockingIOError:
-                return dict(self._counts)
-            for line in lines:
-                name, _, value = line.partition(":")
-                if name.startswith("roost.triggers.blocked"):
-                    self._counts[name.removeprefix("roost.triggers.")] += int(value.split("|")[0])
-
-    def close(self) -> None:
-        self._socket.close()
 
 
 @pytest.fixture

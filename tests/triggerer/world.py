@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ class World:
     def __init__(self, url: str, dags_folder: Path, code: str) -> None:
         self.engine = sa.create_engine(url, poolclass=NullPool)
         self._keys = Keyring(file=dags_folder.parent / KEY_FILE)
+        self._folder = dags_folder
         self.module = module_name(str(dags_folder / _FILE), str(dags_folder))
         (dags_folder / _FILE).write_text(code)
         now = now_us()
@@ -100,6 +102,30 @@ class World:
                 db.execute(ti.insert(), instances)
                 db.execute(trigger.insert(), rows)
         return [row["id"] for row in rows]
+
+    def add_file(self, fileloc: str, code: str) -> dict[str, Any]:
+        """Store another DAG file, without executing it here.
+
+        Args:
+            fileloc: its name below the DAGs folder, where it is not put.
+            code: its text; the trigger class that is deferred is called ``Late``.
+
+        Returns:
+            What the triggers of its class ``Late`` override.
+        """
+        source = f"{module_name(str(self._folder / fileloc), str(self._folder))}:Late"
+        code_hash = hashlib.sha256(code.encode()).hexdigest()
+        with self.engine.begin() as db:
+            db.execute(
+                tables.dag_source.insert().values(
+                    code_hash=code_hash,
+                    fileloc=fileloc,
+                    source=code,
+                    triggers=msgspec.json.encode([source]).decode(),
+                    created_at=now_us(),
+                )
+            )
+        return {"cls": "Late", "source": source, "code_hash": code_hash, "fileloc": fileloc}
 
     def _row(self, spec: dict[str, Any], number: int, now: int) -> dict[str, Any]:
         spec = dict(spec)

@@ -211,7 +211,7 @@ METRICS: tuple[Metric, ...] = (
         "triggers.blocked.{dag}.{task}",
         "blocks",
         _TRIGGERER,
-        "The same, by whose trigger it was: the task's; a watcher's under _watchers, _unknown.",
+        "The same and slow imports of its code, by the trigger's task, or _watchers, _unknown.",
     ),
     _counter(
         "triggers.watcher_events", "triggers", _TRIGGERER, "Asset events that watchers brought."

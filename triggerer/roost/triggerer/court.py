@@ -18,6 +18,7 @@ from roost.support.clock import now_us
 from roost.support.service import Wake
 from roost.support.trigger_wire import TriggerReport, TriggerSpec
 from roost.triggerer.database import Database
+from roost.triggerer.imports import Imports
 from roost.triggerer.keeper import Death
 from roost.triggerer.messages import Blocked
 from roost.triggerer.strikes import (
@@ -51,6 +52,7 @@ class Court:
         specs: reads these triggers, as far as they are still ours.
         take_back: has these go on in no runner.
         on_failed: takes the failure of a trigger that ended or blocked its runner too often.
+        on_import: takes what imports take long, each with how many more triggers wait for it.
         wake: set when there is something to judge.
     """
 
@@ -64,6 +66,7 @@ class Court:
         specs: Callable[[Iterable[int], Tx], list[TriggerSpec]],
         take_back: Callable[[Ward, list[int]], Awaitable[None]],
         on_failed: Callable[[TriggerReport], None],
+        on_import: Callable[[Blocked, int], None],
         wake: Wake,
     ) -> None:
         self._db = database
@@ -78,7 +81,7 @@ class Court:
         self._strikes = Strikes(strike_after)
         self._suspects = Suspects()
         self._accused: list[triggers.Strike] = []
-        self._importers: list[tuple[int, str]] = []  # and what became of their runner
+        self._imports = Imports(database, job_id, specs, on_import)
         self._ended: set[int] = set()  # accused of more than a block
         self._apart: set[int] = set()  # known to have so many strikes
 
@@ -140,12 +143,20 @@ class Court:
         """A trigger keeps its runner's loop from turning, or has done so (D20)."""
         if note.trigger_id is None:
             return
+        if note.importing:
+            self._imports.put(note)
+            self._wake.set()
+            return
         seconds = note.blocked_us / 1e6
         trouble = f"blocked its runner for {seconds:.2f} s at {note.where}"
         for one, epoch in ward.all_with(note.trigger_id).items():
             strike = note.over and self._strikes.block(one, seconds, ward.apart)
             self._accused.append(triggers.Strike(one, epoch, int(strike), trouble))
         self._wake.set()
+
+    async def label(self, note: Blocked) -> None:
+        """Put the name of its trigger's task into a note, where that is still to be had."""
+        await self._imports.label(note)
 
     def accuse(self, ward: Ward, death: Death) -> None:
         """A runner ended that nobody had asked to: its triggers' doing, if it can be told whose."""
@@ -155,7 +166,7 @@ class Court:
         else:
             found = self._found(ward, death, how)
         if found and death.importing and death.culprit is not None:
-            self._importers.append((death.culprit, how))
+            self._imports.died(death.culprit, how)
             return
         for one in found:
             epoch = ward.running[one]
@@ -195,12 +206,9 @@ class Court:
 
     async def judge(self) -> None:
         """Strike whom there is something against; tell whose triggers they were, fail the worst."""
-        importers, self._importers = self._importers, []
-        for importer, how in importers:
-            needs = partial(triggers.of_same_code, job_id=self._job_id, trigger_id=importer)
-            for key, epoch in (await self._db.reading(needs)).items():
-                self._ended.add(key)
-                self._accused.append(triggers.Strike(key, epoch, 1, how))
+        of_imports = await self._imports.accused()
+        self._ended.update(one.trigger_id for one in of_imports if one.strikes)
+        self._accused += of_imports
         accused: dict[int, triggers.Strike] = {}
         for one in self._accused:
             before = accused.get(one.trigger_id)

@@ -247,6 +247,7 @@ class Triggerer:
             on_heard=self._external.look,
             on_given=self._on_given,
             on_failed=lambda report: outbox.put([report]),
+            on_import=self._on_import,
             keys=self._keys,
         )
         receipts = Receipts([ward.keeper for ward in wards])
@@ -384,24 +385,49 @@ class Triggerer:
 
     def _on_blocked(self, lanes: Lanes, ward: Ward, note: Blocked) -> None:
         lanes.court.blocked(ward, note)
+        if note.importing:
+            return  # told of when it is known who else needs that code
         who = note.who
         if note.over:
             log.warning("%s has blocked its runner for %.2f s", who, note.blocked_us / 1e6)
             return
         self._stats.incr("triggers.blocked_main_thread")
-        dag, task = note.dag_id, note.task_id
-        if not dag:
-            known = note.trigger_id is not None and note.label  # of no task: a watcher's
-            dag, task = ("_watchers", note.label) if known else ("_unknown", "_unknown")
-        self._stats.incr("triggers.blocked", dag=dag, task=task)
+        self._count_block(note)
         log.warning(
             "%s blocks every trigger of this runner for %.2f s at %s: "
             "await there, or move the work to asyncio.to_thread",
             who, note.blocked_us / 1e6, note.where,
         )  # fmt: skip
 
+    def _count_block(self, note: Blocked) -> None:
+        dag, task = note.dag_id, note.task_id
+        if not dag:
+            known = note.trigger_id is not None and note.label  # of no task: a watcher's
+            dag, task = ("_watchers", note.label) if known else ("_unknown", "_unknown")
+        self._stats.incr("triggers.blocked", dag=dag, task=task)
+
     async def _on_held(self, lanes: Lanes, ward: Ward, note: Blocked) -> None:
-        self._on_blocked(lanes, ward, await lanes.labelled(note))
+        if not note.importing:
+            await lanes.court.label(note)
+        self._on_blocked(lanes, ward, note)
+
+    def _on_import(self, note: Blocked, others: int) -> None:
+        """The import of this trigger's code takes long, or is over; so many others wait for it."""
+        who = note.who + (f" and {others} more" if others else "")
+        seconds = note.blocked_us / 1e6
+        if note.over:
+            log.warning("the import of the code of %s took %.2f s", who, seconds)
+            return
+        self._count_block(note)
+        if note.held:
+            self._stats.incr("triggers.blocked_main_thread")
+        log.warning(
+            "the import of the code of %s %s for %.2f s at %s: "
+            "import and do there only what takes no time",
+            who,
+            "blocks every trigger of this runner" if note.held else "has them wait",
+            seconds, note.where,
+        )  # fmt: skip
 
     # -- the process ---------------------------------------------------------------------------
 

@@ -138,8 +138,9 @@ class _Child:
         self.empty_mb = 0.0  # its memory before it had a trigger, as soon as it has told it
         self.swollen = False  # killed for its memory: whose step it is in says nothing
         self.blocking: Blocked | None = None  # the trigger that keeps its loop from turning
-        # Where they block, of those triggers that we have told of before the watchdog could.
-        self.told: dict[int | None, str] = {}
+        # Where they block, of those triggers that we have told of before the watchdog could, and
+        # whether they do so in the import of their code.
+        self.told: dict[tuple[int | None, bool], str] = {}
 
     def close(self) -> None:
         self.line.close()
@@ -153,10 +154,13 @@ class _Child:
             return 0, False
         step, importing = memoryview(self.slot[:SLOT_BYTES]).cast("q")
         blocking = 0 if self.blocking is None else self.blocking.trigger_id or 0
-        if not step and self.fate:
+        in_import = self.blocking is not None and self.blocking.importing
+        if self.fate and in_import and blocking == importing:
+            step = 0  # it waited for the interpreter, which the import held
+        elif not step and self.fate and not in_import:
             step = blocking
-        if step and step == blocking and self.blocking is not None:
-            self.fate += f", at {self.blocking.where}" if self.fate else ""
+        if self.fate and self.blocking is not None and (step or importing) == blocking != 0:
+            self.fate += f", at {self.blocking.where}"
         return step or importing, not step and importing != 0
 
     def kill(self) -> None:
@@ -457,14 +461,25 @@ class Keeper:
 
     def _take_block(self, child: _Child, note: Blocked) -> None:
         """The watchdog learns of what held the GIL when it is over: we have told of it then."""
-        place = child.told.get(note.trigger_id)
+        key = note.trigger_id, note.importing
+        place = child.told.get(key)
         if place is not None and note.where == UNSEEN:
             note.where = place
-        child.blocking = None if note.over else note
+        self._keep_block(child, note)
         if note.over:
-            child.told.pop(note.trigger_id, None)
+            child.told.pop(key, None)
         if note.over or place is None:
             self._on_blocked(note)
+
+    @staticmethod
+    def _keep_block(child: _Child, note: Blocked) -> None:
+        """Note who keeps the loop from turning; an import does so only while it holds the GIL."""
+        blocking = child.blocking
+        if note.over and note.importing:
+            if blocking is not None and blocking.importing:
+                child.blocking = None
+        elif not note.importing:
+            child.blocking = None if note.over else note
 
     async def _watch(self, child: _Child) -> None:
         """Kill a runner that hangs, or grows too much.
@@ -486,10 +501,13 @@ class Keeper:
             await anyio.sleep(HELD_LOOK_S)
             stall = held.look()
             # Once a block: the signal ends a sleep in C before its time.
-            if stall is not None and stall.trigger_id not in child.told:
-                where = await held.where()
-                note = Blocked(stall.trigger_id, "", where, int(stall.seconds * 1e6))
-                child.blocking, child.told[stall.trigger_id] = note, where
+            if stall is not None and (stall.trigger_id, stall.importing) not in child.told:
+                where = await held.where(stall)
+                note = Blocked(
+                    stall.trigger_id, "", where, int(stall.seconds * 1e6),
+                    importing=stall.importing, held=True,
+                )  # fmt: skip
+                child.blocking, child.told[stall.trigger_id, stall.importing] = note, where
                 await self._on_held(note)
 
     def _growth(self, child: _Child) -> str | None:

@@ -13,6 +13,7 @@ import time
 from typing import NamedTuple
 
 from roost.triggerer.pulse import schedstat
+from roost.triggerer.steps import count_look
 
 __all__ = ["Kept"]
 
@@ -53,12 +54,14 @@ class Kept:
     Args:
         watched: the other thread's number in the kernel.
         look_s: the thread sleeps for so long between two looks.
+        looker: the number of the thread that will look, where that is not the one that makes this
+            and time counts from now on.
     """
 
-    def __init__(self, watched: int, look_s: float) -> None:
+    def __init__(self, watched: int, look_s: float, looker: int = 0) -> None:
         self._watched = watched
         self._look_s = look_s
-        self._ran, self._own = _Ran(), _Ran()
+        self._ran, self._own = (_Ran.of(watched), _Ran.of(looker)) if looker else (_Ran(), _Ran())
         #: When it looked last, as ``time.monotonic()`` tells.
         self.seen = time.monotonic()
 
@@ -74,6 +77,9 @@ class Kept:
             began = time.monotonic()
             ran, own = _Ran.of(self._watched), _Ran.of(threading.get_native_id())
             now = time.monotonic()
+            # Reading lets go of the GIL each time, which a thread that spins gives back only when
+            # asked: the supervisor must not take that for a GIL that is held.
+            count_look()
             if now - began <= _LATE_S:
                 break  # else it waited for the GIL in between: what was read first is old
         gap = now - self.seen

@@ -29,7 +29,6 @@ from roost.triggerer.keeper import Death
 from roost.triggerer.kills import Kills
 from roost.triggerer.messages import Blocked, Killed, Source
 from roost.triggerer.peers import Peers
-from roost.triggerer.strikes import whose
 from roost.triggerer.ward import SourcesFn, Ward
 
 __all__ = ["POLL_S", "Lanes"]
@@ -65,6 +64,7 @@ class Lanes:
         on_given: called when triggers were given back for others to claim.
         keys: decrypts what tasks deferred with; None: it is plain.
         on_failed: takes the failure of a trigger that ended or blocked its runner too often.
+        on_import: takes what imports take long, each with how many more triggers wait for it.
     """
 
     def __init__(
@@ -83,6 +83,7 @@ class Lanes:
         on_heard: Callable[[], None],
         on_given: Callable[[], None],
         on_failed: Callable[[TriggerReport], None],
+        on_import: Callable[[Blocked, int], None],
         keys: Keyring | None = None,
     ) -> None:
         self._db = database
@@ -106,6 +107,7 @@ class Lanes:
             specs=self._specs,
             take_back=self._take_back,
             on_failed=on_failed,
+            on_import=on_import,
             wake=wake,
         )
         self._timers = Slices(_FIRST_TIMERS, _TIMER_BATCH)
@@ -289,13 +291,6 @@ class Lanes:
     async def _sources(self, wanted: Collection[str]) -> list[Source]:
         found = await self._db.reading(lambda tx: trigger_specs.sources(tx, wanted))
         return [Source(*row) for row in found]
-
-    async def labelled(self, note: Blocked) -> Blocked:
-        """The note with the name of its trigger's task, where that is still to be had."""
-        if note.trigger_id is not None:
-            for spec in await self._db.reading(partial(self._specs, [note.trigger_id])):
-                note.label, note.dag_id, note.task_id = whose(spec), spec.dag_id, spec.task_id
-        return note
 
     def killed(self, told: Killed) -> None:
         """A runner is through with a trigger that was to be killed."""

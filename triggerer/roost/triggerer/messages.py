@@ -46,11 +46,12 @@ __all__ = [
 
 # Memory that both sides see, native integers. It outlives the runner (roost.triggerer.steps).
 # First the id of the trigger whose step the runner is executing, and of the one whose code it
-# imports, or 0; then how often its watchdog has looked, and the kernel's id of that thread.
+# imports, or 0; then how often its watchdog has looked, and the kernel's id of that thread, and of
+# the one that imports.
 SLOT_BYTES = 16
-SHARED_BYTES = 32
-# Behind it in the same file: the stack of the loop's thread, written on this signal, which no
-# trigger has a use for (roost.triggerer.held).
+SHARED_BYTES = 40
+# Behind it in the same file: the stack of the thread that gets this signal, which no trigger has a
+# use for (roost.triggerer.held).
 STACK_AT = 4096
 STACK_SIGNAL = signal.SIGRTMIN + 4
 
@@ -254,6 +255,8 @@ class Words(msgspec.Struct, tag=True):
 class Blocked(msgspec.Struct, tag=True):
     """One trigger keeps the loop from turning (D20), told by the runner's watchdog thread.
 
+    Or the import of its code takes long: others wait for that, too, but the loop turns.
+
     Attributes:
         trigger_id: None when the loop is blocked outside every trigger's task.
         label: ``dag_id.task_id run run_id`` of it.
@@ -262,6 +265,8 @@ class Blocked(msgspec.Struct, tag=True):
         over: the loop turns again: that was all of it.
         dag_id: of the trigger's task; empty where it has none, or is not known.
         task_id: of the same.
+        importing: it is the import of its code.
+        held: seen by the supervisor: nobody else in the runner gets the interpreter.
     """
 
     trigger_id: int | None
@@ -271,6 +276,8 @@ class Blocked(msgspec.Struct, tag=True):
     over: bool = False
     dag_id: str = ""
     task_id: str = ""
+    importing: bool = False
+    held: bool = False
 
     @property
     def who(self) -> str:

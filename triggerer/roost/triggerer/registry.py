@@ -9,6 +9,8 @@ task deferred with, also in the next runner, and the next deferral uses the edit
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -28,13 +30,36 @@ from roost.dag.trigger import BaseTrigger, source_of
 from roost.exceptions import RoostException
 from roost.triggerer.bundle import Bundle
 from roost.triggerer.case import Case
+from roost.triggerer.importing import importing, where_in
 from roost.triggerer.messages import Source
 from roost.triggerer.starting import Renderers, needs_dag, render_start
-from roost.triggerer.steps import importing
 
 __all__ = ["Registry"]
 
 _LOAD_S = 60.0
+
+
+class _Finding:
+    """One import, for all that want the same at a time; it may wait for others to be over.
+
+    Args:
+        get: what is to be done in the loader's thread.
+    """
+
+    def __init__(self, get: Callable[[], Any]) -> None:
+        self._get = get
+        self.future: asyncio.Future[Any]
+        self.began: float | None = None
+        self.thread: int | None = None
+
+    def run(self) -> Any:
+        """Do it."""
+        self.thread, self.began = threading.get_ident(), time.monotonic()
+        return self._get()
+
+    def left_s(self) -> float:
+        """Seconds until it has taken too long."""
+        return _LOAD_S - (0.0 if self.began is None else time.monotonic() - self.began)
 
 
 class Registry:
@@ -48,7 +73,8 @@ class Registry:
         self._folder = Path(dags_folder)
         self._sources: dict[str, Source] = {}
         self._loaded: dict[str, LoadedFile] = {}
-        self._finding: dict[tuple[str, str], asyncio.Future[Any]] = {}
+        self._finding: dict[tuple[str, str], _Finding] = {}
+        self._first: _Finding | None = None  # what the loader is at
         self._renderers = Renderers()
         self._own = {source_of(cls): cls for cls in _own_classes()}
         self._packages = Packages()
@@ -107,22 +133,52 @@ class Registry:
         return await self._renderers.run(partial(render_start, start, dag))
 
     async def _import(self, case: Case, what: str, get: Callable[[Case], Any]) -> Any:
-        """``get(case)`` in the loader's thread, once for all that want the same at a time."""
+        """``get(case)`` in the loader's thread, once for all that want the same at a time.
+
+        Raises:
+            TimeoutError: it took longer than a minute, not counting what it waited for others.
+        """
         key = (case.code_hash, what)
-        finding = self._finding.get(key)
-        if finding is None:
-            loop = asyncio.get_running_loop()
-            finding = loop.run_in_executor(self._loader, self._noted, case, get)
-            self._finding[key] = finding
-        loader = self._loader
-        # wait() leaves the future alone when this trigger is cancelled: others wait for it too.
-        done, _ = await asyncio.wait((finding,), timeout=_LOAD_S)
-        if not done:
-            if self._loader is loader:  # it hangs in there: others get a thread of their own
-                self._loader = ThreadPoolExecutor(1, "dag-file")
-            raise TimeoutError(f"importing the code of {case.source} took over {_LOAD_S:g} s")
-        self._finding.pop(key, None)
-        return finding.result()
+        while True:
+            finding = self._finding.get(key)
+            if finding is None:
+                finding = self._finding[key] = _Finding(partial(self._noted, case, get))
+                loop = asyncio.get_running_loop()
+                finding.future = loop.run_in_executor(self._loader, self._begin, finding)
+            first = finding if finding.began is not None else self._first or finding
+            # wait() leaves the future alone when this trigger is cancelled: others wait for it.
+            await asyncio.wait((finding.future,), timeout=max(0.0, first.left_s()))
+            if finding.future.done():
+                if self._finding.get(key) is finding:
+                    del self._finding[key]
+                if not finding.future.cancelled():
+                    return finding.future.result()
+            elif finding.began is not None and finding.left_s() <= 0:
+                self._pass_by(finding)
+                where = where_in(finding.thread)
+                raise TimeoutError(
+                    f"importing the code of {case.source} took over {_LOAD_S:g} s"
+                    + (f", at {where}" if where else "")
+                )
+            elif first.left_s() <= 0:
+                self._pass_by(first)
+
+    def _begin(self, finding: _Finding) -> Any:
+        self._first = finding
+        try:
+            return finding.run()
+        finally:
+            if self._first is finding:
+                self._first = None
+
+    def _pass_by(self, hung: _Finding) -> None:
+        """Give what waits for one that hangs to a thread of its own."""
+        if self._first is not hung:
+            return  # somebody has done so
+        self._first = None
+        # Those that are cancelled with this are asked for again by whoever waits for them.
+        self._loader.shutdown(wait=False, cancel_futures=True)
+        self._loader = ThreadPoolExecutor(1, "dag-file")
 
     @staticmethod
     def _noted(case: Case, get: Callable[[Case], Any]) -> Any:

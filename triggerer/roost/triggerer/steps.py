@@ -8,8 +8,8 @@ runner has ended is the culprit (:mod:`roost.triggerer.strikes`). A trigger that
 nothing, a step some hundred nanoseconds.
 
 So are callbacks outside of tasks, as those of the trigger that registered them, and the trigger
-for which a DAG file is imported. Not seen: threads, and callbacks of another loop than asyncio's.
-They leave 0, and 0 accuses nobody.
+for which a DAG file is imported (:mod:`roost.triggerer.importing`). Not seen: threads, and
+callbacks of another loop than asyncio's. They leave 0, and 0 accuses nobody.
 
 What is executing, and since when, is also there for the watchdog's thread. A step that took long
 is noted with its begin and end by the loop's own thread: a call that keeps the interpreter to
@@ -19,14 +19,13 @@ itself stops the watchdog, but not the clock.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import mmap
 import os
 import threading
 import time
 from collections import deque
-from collections.abc import Coroutine, Generator, Iterator
+from collections.abc import Coroutine, Generator
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -36,6 +35,7 @@ from roost.triggerer.messages import SHARED_BYTES
 
 __all__ = [
     "LONG_S",
+    "LOOK_S",
     "Executing",
     "Long",
     "Steps",
@@ -43,18 +43,22 @@ __all__ = [
     "attach",
     "count_look",
     "executing",
-    "importing",
     "keep",
     "note_callbacks",
+    "note_import",
+    "put_back",
     "started_by",
     "take_long",
     "task_factory",
+    "watchdog_thread",
 ]
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+# The watchdog looks so often, and tells of what took so long.
+LOOK_S = 0.05
 LONG_S = 0.15
 
 Executing = tuple[object, int, float]
@@ -73,8 +77,7 @@ class Long(NamedTuple):
     ended: float
 
 
-# Two numbers, or 0: the trigger whose step is executing, and the one whose code is imported in a
-# thread beside it; and two of the watchdog's. Private until attach().
+# What messages.SLOT_BYTES tells of. Private until attach().
 _slot = memoryview(bytearray(SHARED_BYTES)).cast("q")
 
 # What a step must leave as it was; None until keep().
@@ -108,6 +111,28 @@ def count_look() -> None:
     _slot[3] = threading.get_native_id()
 
 
+def watchdog_thread() -> int:
+    """The kernel's id of the watchdog's thread; 0 before its first look."""
+    return _slot[3]
+
+
+def note_import(trigger_id: int, thread: int) -> None:
+    """Note that the code of this trigger is imported by this thread, or by none: 0, 0.
+
+    Args:
+        trigger_id: one of those that need the code.
+        thread: the kernel's id.
+    """
+    _slot[4] = thread  # first: whoever reads the other finds this
+    _slot[1] = trigger_id
+
+
+def put_back(trigger_id: int) -> None:
+    """Put back what a trigger's code has changed for all; see :func:`keep`."""
+    if _commons is not None and not _commons.whole():
+        _commons.put_back(trigger_id)
+
+
 def accuse(trigger_id: int) -> None:
     """Note that this trigger is about to end the process, whatever is executing; 0: nobody.
 
@@ -133,18 +158,6 @@ def keep(commons: Commons) -> None:
     """See to it from now on that each step leaves this as it was."""
     global _commons
     _commons = commons
-
-
-@contextlib.contextmanager
-def importing(trigger_id: int) -> Iterator[None]:
-    """Note that the code of this trigger is imported."""
-    _slot[1] = trigger_id
-    try:
-        yield
-    finally:
-        if _commons is not None and not _commons.whole():
-            _commons.put_back(trigger_id)
-        _slot[1] = 0
 
 
 class Steps(Coroutine[Any, Any, T]):

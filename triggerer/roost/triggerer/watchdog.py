@@ -30,14 +30,22 @@ from typing import NamedTuple
 from roost.support.frames import pack
 from roost.support.storable import storable
 from roost.triggerer.case import CURRENT
+from roost.triggerer.importing import ImportWatch
 from roost.triggerer.kept import Kept
 from roost.triggerer.messages import Blocked
-from roost.triggerer.places import UNSEEN, Call, is_library, place_of
-from roost.triggerer.steps import LONG_S, Executing, Long, count_look, executing, take_long
+from roost.triggerer.places import UNSEEN, calls_of, is_library, place_of
+from roost.triggerer.steps import (
+    LONG_S,
+    LOOK_S,
+    Executing,
+    Long,
+    count_look,
+    executing,
+    take_long,
+)
 
 __all__ = ["Watchdog", "Who"]
 
-LOOK_S = 0.05
 BLOCKED_S = LONG_S
 _ORPHAN_S = 6.0
 
@@ -92,6 +100,7 @@ class Watchdog:
         self._over: list[Long] = []  # have ended, but after the last look
         self._kept = Kept(threading.get_native_id(), LOOK_S)
         self._seen = self._kept.seen
+        self._imports = ImportWatch(self._note_trigger, self._write)
 
     def start(self) -> None:
         """Begin to watch."""
@@ -109,6 +118,7 @@ class Watchdog:
             step = executing()
             if step is not None and time.monotonic() - step[2] >= BLOCKED_S:
                 self._place = step, _where(self._frame())
+            self._imports.look()
             self._look()
             if os.getppid() != self._parent:
                 self._orphaned(self._seen)
@@ -160,7 +170,10 @@ class Watchdog:
         if self._place is not None and self._place[0] is step:
             where = self._place[1]
         where = where or _code_of(step[0]) or UNSEEN
-        return _blocked(step[1], self._name_trigger(step[1]), where, seconds)
+        return self._note_trigger(step[1], where, seconds)
+
+    def _note_trigger(self, trigger_id: int, where: str, seconds: float) -> Blocked:
+        return _blocked(trigger_id, self._name_trigger(trigger_id), where, seconds)
 
     # -- what is not noted ---------------------------------------------------------------------
 
@@ -257,11 +270,7 @@ def _callback(top: FrameType | None) -> CodeType | None:
 
 def _where(top: FrameType | None) -> str:
     """``file:line in function`` of the user's code that blocks; empty when there is none."""
-    calls: list[Call] = []
-    while top is not None:
-        calls.append(Call(top.f_code.co_filename, top.f_lineno, top.f_code.co_name))
-        top = top.f_back
-    return place_of(calls)
+    return place_of(calls_of(top))
 
 
 def _code_of(step: object) -> str:
