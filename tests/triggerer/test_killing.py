@@ -159,7 +159,7 @@ def test_what_goes_wrong_is_in_the_tasks_log_and_cleanup_follows_d10(
 def test_one_whose_class_is_gone_is_over_and_says_so_d10(runner: RunnerProcess) -> None:
     runner.kill(1, "NoSuch")
     assert wait_killed(runner) == (True, True)
-    runner.read_until(lambda: "on_kill() could not be called" in runner.words)
+    runner.read_until(lambda: "ERROR - [trigger 1] on_kill() could not be called" in runner.words)
 
 
 def test_a_seat_in_a_poll_is_given_up_and_its_own_object_asked_d10(
@@ -171,3 +171,4 @@ def test_a_seat_in_a_poll_is_given_up_and_its_own_object_asked_d10(
     runner.kill(1, "Pooled", path=str(path))
     assert wait_killed(runner) == (True, False)
     assert path.read_text() == "killed "
+    assert "[trigger 1] nobody waits any more: a user ended it\n" in runner.words

@@ -29,7 +29,7 @@ class Killing:
     Args:
         epoch: of the claim of the kill.
         timeout_s: bounds the call.
-        say: writes into the log of the trigger's task.
+        say: writes into the log of the trigger's task, at a level.
         done: told when nothing more comes of it.
     """
 
@@ -37,7 +37,7 @@ class Killing:
         self,
         epoch: int,
         timeout_s: float,
-        say: Callable[[Case, str], None],
+        say: Callable[[Case, str, int], None],
         done: Callable[[Killed], None],
     ) -> None:
         self._epoch = epoch
@@ -76,8 +76,10 @@ class Killing:
         self._end(case, f"on_kill() could not be called: {text}")
 
     def _end(self, case: Case, error: str | None) -> None:
-        self._say(case, error or "a user ended the wait: on_kill() was called")
-        if error is not None:
+        if error is None:
+            self._say(case, "a user ended the wait: on_kill() was called", logging.INFO)
+        else:
+            self._say(case, error, logging.ERROR)
             line = error.rstrip().rpartition("\n")[2]
             log.warning("trigger %d (%s): %s", case.trigger_id, case.label, line)
         self._done(Killed(case.trigger_id, self._epoch, called=True, failed=error is not None))

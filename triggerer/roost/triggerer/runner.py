@@ -325,6 +325,8 @@ class Runner(asyncio.Protocol):
                 self._loop.call_later(INSIST_S, self._kill_anyway, case, killing, case.trigger)
                 continue
             if case is not None:  # it shares a poll, is not made yet, or is over
+                if case.seat is not None:
+                    case.killing, case.over = killing, True  # its log tells what was polled last
                 self._cancel(case)
             case = self.cases[spec.trigger_id] = Case(spec, self._labels)
             case.leaving = case.cleaning = case.started = True
