@@ -123,7 +123,7 @@ def test_trigger_that_stops_its_runner_fails_and_its_neighbours_fire(
     """D20: it is in its step that the runner was stopped, again and again."""
     stops, *well = world.defer([{"cls": "Stops"}, *[appears(tmp_path / "file")] * 5])
     triggerer = daemons.start("triggerer")
-    wait_until(lambda: stops in world.events(), 60, "it to be failed")
+    wait_until(lambda: stops in world.events(), 150, "it to be failed")
     error = world.events()[stops]["error"]
     assert "3 times, the last time: the runner was killed because it was stopped for 1 s" in error
     (tmp_path / "file").touch()
