@@ -255,7 +255,7 @@ def test_strike_counts_for_the_claim_in_force_only(world: World, run: Run) -> No
 
     def strike(job_id: int, of_epoch: int, count: int, trouble: str) -> dict[int, int]:
         said = triggers.Strike(number, of_epoch, count, trouble)
-        found: dict[int, int] = run(lambda tx: triggers.strike(tx, job_id, [said], 7))
+        found: dict[int, int] = run(lambda tx: triggers.strike(tx, job_id, [said], 7 + count))
         return found
 
     assert strike(me, epoch, 1, "first") == {number: 1}
@@ -267,6 +267,21 @@ def test_strike_counts_for_the_claim_in_force_only(world: World, run: Run) -> No
     ]
     world.rows("UPDATE trigger SET fired_at = 1")
     assert strike(me, epoch, 1, "too late") == {}
+
+
+def test_a_strike_whose_answer_was_lost_is_written_once(world: World, run: Run) -> None:
+    """D20: the same judgement written again adds nothing; the next one does, for each trigger."""
+    me = join(run)
+    numbers = world.defer([{"cls": "Any"}] * 2)
+    epochs = run(lambda tx: triggers.claim(tx, me, 10))
+    said = [triggers.Strike(one, epochs[one], count + 1, "t") for count, one in enumerate(numbers)]
+    first, second = numbers
+    for moment, expected in ((7, {first: 1, second: 2}), (8, {first: 2, second: 4})):
+        judgement = partial(triggers.strike, job_id=me, strikes=said, now=moment)
+        assert run(judgement) == expected
+        assert run(judgement) == expected  # the answer of the commit was lost
+    found = world.rows("SELECT strikes FROM trigger ORDER BY id")
+    assert [row["strikes"] for row in found] == [2, 4]
 
 
 def test_events_of_cleared_triggers_are_left_out(world: World, run: Run) -> None:

@@ -98,10 +98,12 @@ _LABELS = Sql(
     "JOIN task_instance ti ON ti.id = t.ti_id JOIN dag_run run ON run.id = t.dag_run_id"
 )
 _PRESENT = Sql("SELECT t.id FROM {rows:r | id bigint} JOIN trigger t ON t.id = r.id")
-# Of the claim in force only: what an older one was accused of is its successor's no more.
+# Of the claim in force only: what an older one was accused of is its successor's no more. What has
+# this moment was written before, by a commit whose answer was lost.
 _STRIKE = Sql(
-    "UPDATE trigger SET strikes = trigger.strikes + r.strikes, trouble = r.trouble, "
-    "trouble_at = :now "
+    "UPDATE trigger SET strikes = trigger.strikes + "
+    "CASE WHEN trigger.trouble_at = :now THEN 0 ELSE r.strikes END, "
+    "trouble = r.trouble, trouble_at = :now "
     "FROM {rows:r | id bigint, epoch integer, strikes integer, trouble text} "
     "WHERE trigger.id = r.id AND trigger.epoch = r.epoch AND trigger.job_id = :job_id "
     "AND trigger.fired_at IS NULL RETURNING trigger.id, trigger.strikes"
@@ -249,6 +251,10 @@ def labels(tx: Tx, trigger_ids: Iterable[int]) -> dict[int, str]:
 
 def strike(tx: Tx, job_id: int, strikes: Sequence[Strike], now: int) -> dict[int, int]:
     """Write down what triggers did to their runner (D20); at most one entry for each.
+
+    Args:
+        now: the moment of this judgement, in microseconds. With the same moment once more nothing
+            is added, so the step may be repeated; another judgement needs another moment.
 
     Returns:
         The strikes that each has now; those that fired or are not ours any more are left out.
