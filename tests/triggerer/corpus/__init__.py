@@ -213,6 +213,9 @@ FAMILIES: dict[str, dict[str, Kind]] = {
         "Aborts": struck("SIGABRT"),
         "BecomesAnother": struck("the runner exited with code 0"),
     },
+    "alone ends": {
+        "KillsItself": struck("killed by signal 9"),
+    },
     "ends exits": {
         "OverflowsTheStack": struck("SIGSEGV"),
         "LimitsItsCpu": struck("killed by signal"),
