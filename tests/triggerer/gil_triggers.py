@@ -84,6 +84,6 @@ class Calls(BaseTrigger):
 _CALLS = {
     "regex": lambda: re.match("(x+)+y", "x" * 23),
     "sum": lambda: sum(range(25_000_000)),
-    "power": lambda: 7**1_200_000 % 10,
+    "power": lambda: 7**2_000_000 % 10,
     "sleep": lambda: ctypes.PyDLL(None).usleep(400_000),
 }
