@@ -203,6 +203,24 @@ def test_steps_are_noted(slot: int) -> None:
     assert seen == [7, 7, 7, 7]
 
 
+def test_who_rests_goes_on_resting_while_another_is_tried() -> None:
+    """D20: else of several culprits one comes back at each end, and none is ever alone."""
+    strikes = Strikes()
+    strikes.hold(1, 7, 5.0)
+    strikes.hold(2, 7, 90.0)
+    strikes.hold(3, 7, NEVER)
+    strikes.hold(4, 7, 5.0)
+    strikes.hold_on({1, 2, 3, 9}, 50.0)
+    held = [(one, at) for one in (1, 2, 3, 4, 9) for at in (4.0, 49.0, 51.0, 91.0)]
+    assert [strikes.holds(one, 7, at) for one, at in held] == [
+        *(True, True, False, False),
+        *(True, True, True, False),
+        *(True, True, True, True),
+        *(True, False, False, False),
+        *(False, False, False, False),
+    ]
+
+
 def test_strikes_hold_back() -> None:
     """A trigger is held back until a moment or for ever; another claim begins anew."""
     strikes = Strikes()

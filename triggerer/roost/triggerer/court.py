@@ -26,6 +26,7 @@ from roost.triggerer.strikes import (
     HANG_S,
     HOLD_S,
     NEVER,
+    ROOM_S,
     STRIKES,
     Strikes,
     aside_s,
@@ -196,11 +197,14 @@ class Court:
             hung: that takes a while.
             rests: whom we make room for is held back first.
         """
-        until = time.monotonic() + (HANG_S if hung else HOLD_S) + HOLD_S * rests
+        until = time.monotonic() + (HANG_S if hung else ROOM_S) + HOLD_S * rests
+        others = self._apart - self._suspects.apart
         for ward in self._wards:
             for one, epoch in ward.running.items():
-                if one in self._apart and one not in self._suspects.apart:
+                if one in others:
                     self._strikes.hold(one, epoch, until)
+        # Also who rests: of several culprits there is always one whose time is just over.
+        self._strikes.hold_on(others, until)
 
     # -- what follows ---------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ signal may come from anywhere. Then it is looked for (:mod:`roost.triggerer.susp
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 from roost.support.labels import task_label
 from roost.support.trigger_wire import TriggerReport, TriggerSpec
@@ -24,6 +24,7 @@ __all__ = [
     "HANG_S",
     "HOLD_S",
     "NEVER",
+    "ROOM_S",
     "STRIKES",
     "Strikes",
     "aside_s",
@@ -37,6 +38,9 @@ STRIKES = 3
 # With so many strikes a trigger runs apart from those that have none.
 APART = 2
 HOLD_S = 4.0
+# As long as who is tried alone has, on a busy machine, from the end of a runner: the next one waits
+# up to 1.5 s before it starts, and then it has to be ended again.
+ROOM_S = 8.0
 # As long as a runner takes to start, hang, and be killed for that on a busy machine.
 HANG_S = 15.0
 ASIDE_S = 60.0
@@ -58,6 +62,12 @@ class Strikes:
     def hold(self, trigger_id: int, epoch: int, until: float) -> None:
         """Give this trigger to no runner until then."""
         self._until[trigger_id] = epoch, until
+
+    def hold_on(self, trigger_ids: Set[int], until: float) -> None:
+        """Hold those of these that are, or were, held back until this moment at least."""
+        for trigger_id in trigger_ids & self._until.keys():
+            epoch, before = self._until[trigger_id]
+            self._until[trigger_id] = epoch, max(before, until)
 
     def holds(self, trigger_id: int, epoch: int, now: float) -> bool:
         """Whether a runner must not be given this trigger yet."""
