@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import sys
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -411,3 +413,22 @@ def test_callbacks_are_called() -> None:
         )
     run_dag(dag, stubs={"t": Stub(raises=ValueError("no"))})
     assert sorted(told) == ["failed", "task_failure"]
+
+
+def test_a_simulation_may_be_collected_while_a_loop_runs() -> None:
+    """Who forgets to close it: the collector comes when it likes, in a test of theirs, say."""
+
+    async def collect() -> None:
+        with DAG("d", start_date=START, schedule=None) as dag:
+            EmptyOperator(task_id="t")
+        forgotten: list[Simulation] = [Simulation([dag])]
+        errors: list[object] = []
+        before, sys.unraisablehook = sys.unraisablehook, errors.append
+        try:
+            forgotten.clear()
+            gc.collect()
+        finally:
+            sys.unraisablehook = before
+        assert not errors
+
+    asyncio.run(collect())

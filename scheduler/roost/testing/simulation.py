@@ -12,6 +12,7 @@ import itertools
 import os
 import shutil
 import tempfile
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
@@ -66,7 +67,10 @@ class SimulationStuck(RoostException):
 
 def _clean_up(engine: Engine, folder: str, waiting: list[Waiting]) -> None:
     for one in waiting:
-        one.close()
+        # Who forgets a simulation has it collected at any moment: also while a loop runs here.
+        closing = threading.Thread(target=one.close)
+        closing.start()
+        closing.join()
     engine.dispose()
     shutil.rmtree(folder, ignore_errors=True)
 
