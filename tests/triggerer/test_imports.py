@@ -62,7 +62,9 @@ class Beside:
 
     def see_named(self, pair: list[int], how: str) -> int:
         """The import is told of with one trigger, the number of others, and its line."""
-        told = rf"the import of the code of trigger (\d+) \(waits\.t\d+ run r\) and 1 more {how} "
+        told = (
+            rf"the import of the code of trigger (\d+) \(waits\.t\d+ run r\) and 1 more (?:{how}) "
+        )
         told += rf"for \d.\d\d s at {self.line}"
         wait_until(lambda: re.search(told, self.triggerer.output), timeout=60, what="its name")
         found = re.search(told, self.triggerer.output)
@@ -116,12 +118,18 @@ def beside(database_url: str, roost_home: Path, daemons: Daemons, statsd: Statsd
 
 @pytest.mark.parametrize("database_kind", ["sqlite"])
 def test_a_slow_import_is_named_while_the_others_go_on(beside: Beside, statsd: Statsd) -> None:
-    """D20: one that sleeps, and one that runs; the loop turns meanwhile, and each is counted."""
-    wanted = {}
-    for kind in ("sleeps", "spins"):
+    """D20: one that sleeps, and one that runs; the loop turns meanwhile, and each is counted.
+
+    One that runs and loses its processor while it has the GIL does block the others for so long.
+    """
+    wanted = set()
+    for kind, how in (
+        ("sleeps", "has them wait"),
+        ("spins", "has them wait|blocks every trigger of this runner"),
+    ):
         pair = beside.bad(kind)
-        who = beside.see_named(pair, "has them wait")
-        wanted[f"blocked.waits.t{who:07}"] = 1
+        who = beside.see_named(pair, how)
+        wanted.add(f"blocked.waits.t{who:07}")
         beside.see_trouble(pair)
         beside.see_healthy_fire(HEALTHY // 4)
         assert not set(pair) & set(beside.world.events())
@@ -131,8 +139,8 @@ def test_a_slow_import_is_named_while_the_others_go_on(beside: Beside, statsd: S
         wait_until(lambda: re.search(over, beside.triggerer.output), what="the end")  # noqa: B023
         beside.go.unlink()
     beside.see_nobody_harmed()
-    wait_until(lambda: len(statsd.counts()) == len(wanted), what="the counts")
-    assert statsd.counts() == wanted
+    wait_until(lambda: wanted <= statsd.counts().keys(), what="the counts")
+    assert statsd.counts().keys() - {"blocked_main_thread"} == wanted
 
 
 @pytest.mark.parametrize("database_kind", ["sqlite"])
