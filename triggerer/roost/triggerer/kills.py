@@ -57,9 +57,8 @@ class Kills:
         self._stats = stats
         self._sources = sources
         self._done: dict[int, int] = {}  # epoch by id, to be settled
-        # Epoch, and 1 if it was their doing, by id, of those whose runner has ended.
-        self._lost: dict[int, tuple[int, int]] = {}
-        self._deaths: dict[int, str] = {}  # how, by id, of those whose doing it was
+        # By id of those whose runner has ended: the epoch, and how, if it was their doing.
+        self._lost: dict[int, tuple[int, str | None]] = {}
 
     @property
     def under_way(self) -> int:
@@ -84,9 +83,7 @@ class Kills:
             if trigger_id in self._done:
                 continue
             guilty = death.culprit == trigger_id or (death.culprit is None and alone)
-            self._lost[trigger_id] = epoch, int(guilty)
-            if guilty:
-                self._deaths[trigger_id] = death.how
+            self._lost[trigger_id] = epoch, death.how if guilty else None
 
     async def look(self, seen: int) -> bool:
         """Settle what is done and begin what is to be done; True when more may follow at once.
@@ -133,14 +130,15 @@ class Kills:
     async def _let_go(self) -> None:
         """Have others try what ended with its runner, and tell who ended it."""
         lost, self._lost = self._lost, {}
-        deaths, self._deaths = self._deaths, {}
-        step = partial(kills.let_go, job_id=self._job_id, struck=lost)
+        struck = {key: (epoch, int(how is not None)) for key, (epoch, how) in lost.items()}
+        step = partial(kills.let_go, job_id=self._job_id, struck=struck)
         found, given_up = await self._db.until_done(lambda tx: (step(tx), kills.expire(tx)))
         for one in found:
-            if one.id in deaths:
+            _, how = lost[one.id]
+            if how is not None:
                 log.error(
                     "trigger %d (%s): on_kill() ended its runner, time %d of %d: the runner %s",
-                    one.id, _name_of(one), one.strikes, kills.MOST_STRIKES, deaths[one.id],
+                    one.id, _name_of(one), one.strikes, kills.MOST_STRIKES, how,
                 )  # fmt: skip
         self._tell_given_up(given_up)
 
