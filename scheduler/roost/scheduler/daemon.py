@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Callable
 from functools import partial
 
 import anyio
@@ -147,8 +148,11 @@ class SchedulerDaemon:
             group.start_soon(self._rescue, group, name="rescue")
             group.start_soon(self._report_gauges, name="gauges")
             group.start_soon(self._check_slas, name="slas")
-            group.start_soon(self._prune_events, name="events")
-            group.start_soon(self._prune_asset_events, name="asset events")
+            prune = partial(prune_events, self._engine)
+            group.start_soon(self._repeat, prune, _EVENTS_INTERVAL_S, name="events")
+            keep_us = round(self._config.scheduler.asset_event_retention * SECOND)
+            prune = partial(prune_asset_events, self._engine, keep_us)
+            group.start_soon(self._repeat, prune, _ASSET_EVENTS_INTERVAL_S, name="asset events")
             group.start_soon(self._sync_watchers, name="watchers")
             group.start_soon(feed_watchdog, self._notifier, name="watchdog")
             self._notifier.ready(f"job {job_id}")
@@ -341,16 +345,10 @@ class SchedulerDaemon:
                 self._executor.submit(told)
             await anyio.sleep(_SLA_INTERVAL_S)
 
-    async def _prune_events(self) -> None:
+    async def _repeat(self, step: Callable[[], object], interval_s: float) -> None:
         while True:
-            await self._patience.until_done(partial(prune_events, self._engine))
-            await anyio.sleep(_EVENTS_INTERVAL_S)
-
-    async def _prune_asset_events(self) -> None:
-        keep_us = round(self._config.scheduler.asset_event_retention * SECOND)
-        while True:
-            await self._patience.until_done(partial(prune_asset_events, self._engine, keep_us))
-            await anyio.sleep(_ASSET_EVENTS_INTERVAL_S)
+            await self._patience.until_done(step)
+            await anyio.sleep(interval_s)
 
     async def _sync_watchers(self) -> None:
         while True:
