@@ -500,15 +500,18 @@ class Keeper:
         while True:
             await anyio.sleep(HELD_LOOK_S)
             stall = held.look()
-            # Once a block: the signal ends a sleep in C before its time.
-            if stall is not None and (stall.trigger_id, stall.importing) not in child.told:
-                where = await held.where(stall)
-                note = Blocked(
-                    stall.trigger_id, "", where, int(stall.seconds * 1e6),
-                    importing=stall.importing, held=True,
-                )  # fmt: skip
-                child.blocking, child.told[stall.trigger_id, stall.importing] = note, where
-                await self._on_held(note)
+            if stall is None:
+                continue
+            key = stall.trigger_id, stall.importing
+            if key in child.told:
+                continue  # once a block: the signal ends a sleep in C before its time
+            where = await held.where(stall)
+            note = Blocked(
+                stall.trigger_id, "", where, int(stall.seconds * 1e6),
+                importing=stall.importing, held=True,
+            )  # fmt: skip
+            child.blocking, child.told[key] = note, where
+            await self._on_held(note)
 
     def _growth(self, child: _Child) -> str | None:
         """What is wrong with its memory, in words; None while nothing is."""
