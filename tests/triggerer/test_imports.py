@@ -77,14 +77,17 @@ class Beside:
         rows = self.world.rows("SELECT trouble FROM trigger WHERE id = :id", id=number)
         return str(rows[0]["trouble"]) if rows else ""
 
-    def see_trouble(self, pair: list[int]) -> None:
+    def see_slow(self, pair: list[int]) -> None:
         """Both wait for it, and ``triggers list`` tells so."""
-        trouble = rf"the import of its code (takes|took) \d.\d\d s, at {self.line}"
+        self.see_trouble(pair, rf"the import of its code (takes|took) \d.\d\d s, at {self.line}")
+
+    def see_trouble(self, pair: list[int], trouble: str) -> None:
+        """That is what ``triggers list`` tells of both."""
         for number in pair:
             wait_until(
                 lambda: re.search(trouble, self.trouble(number)),  # noqa: B023
                 timeout=60,
-                what="its trouble",
+                what=trouble,
             )
 
     def see_nobody_harmed(self) -> None:
@@ -130,7 +133,7 @@ def test_a_slow_import_is_named_while_the_others_go_on(beside: Beside, statsd: S
         pair = beside.bad(kind)
         who = beside.see_named(pair, how)
         wanted.append({f"blocked.waits.t{one:07}" for one in pair})
-        beside.see_trouble(pair)
+        beside.see_slow(pair)
         beside.see_healthy_fire(HEALTHY // 4)
         assert not set(pair) & set(beside.world.events())
         beside.go.touch()
@@ -150,7 +153,7 @@ def test_an_import_that_sleeps_with_the_gil_is_named(beside: Beside, statsd: Sta
     """D20: nobody in the runner can say so; it blocks all, and is no strike: it is over."""
     pair = beside.bad("holds")
     who = beside.see_named(pair, "blocks every trigger of this runner")
-    beside.see_trouble(pair)
+    beside.see_slow(pair)
     wait_until(lambda: set(pair) <= set(beside.world.events()), timeout=60, what="both")
     beside.see_healthy_fire()
     beside.see_nobody_harmed()
@@ -166,12 +169,7 @@ def test_an_endless_import_that_holds_the_gil_is_named_before_the_kill(beside: B
     beside.see_named(pair, "blocks every trigger of this runner")
     assert "was killed" not in beside.triggerer.output
     struck = rf"was killed because it was silent for 5 s, at {beside.line}, while its code was"
-    for number in pair:
-        wait_until(
-            lambda: re.search(struck, beside.trouble(number)),  # noqa: B023
-            timeout=60,
-            what="its strike",
-        )
+    beside.see_trouble(pair, struck)
     found = beside.world.rows("SELECT id FROM trigger WHERE strikes > 0")
     assert {row["id"] for row in found} == set(pair)
     beside.see_healthy_fire()
