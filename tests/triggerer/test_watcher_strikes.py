@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from roost.support.clock import now_us
 from tests.support.daemons import Daemons
 from tests.support.waiting import wait_until
-from tests.triggerer.world import HASH, World
+from tests.triggerer.world import World
 
 CODE = """
 import os
@@ -47,20 +46,8 @@ def test_a_watcher_that_ends_its_runner_is_put_aside(
 ) -> None:
     """D13, D20: after its third strike, also by the triggerer that comes next; others go on."""
     world = World(database_url, roost_home / "dags", CODE)
-    log, now = tmp_path / "log", now_us()
-    kwargs = f'{{"log":"{log}"}}'
-    world.rows(
-        "INSERT INTO asset_watcher (dag_id, uri, name, hash, classpath, source, kwargs, code_hash, "
-        "fileloc, queue) VALUES ('waits', 'a', 'w', 'h', 'Ends', :source, :kwargs, :code, "
-        "'waits.py', 'default')",
-        source=f"{world.module}:Ends", kwargs=kwargs, code=HASH,
-    )  # fmt: skip
-    world.rows(
-        "INSERT INTO trigger (id, lane, classpath, source, kwargs, next_kwargs, code_hash, "
-        "fileloc, queue, created_at, watcher_hash) VALUES (1000, 'poll', 'Ends', :source, :kwargs, "
-        "'{}', :code, 'waits.py', 'default', :now, 'h')",
-        source=f"{world.module}:Ends", kwargs=kwargs, code=HASH, now=now,
-    )  # fmt: skip
+    log = tmp_path / "log"
+    world.watch("Ends", f'{{"log":"{log}"}}')
     first = daemons.start("triggerer")
     wait_until(lambda: world.count("strikes = 3"), timeout=90, what="the third strike")
     wait_until(lambda: "is put aside for" in first.output, what="the word of it")

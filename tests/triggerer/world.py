@@ -21,6 +21,7 @@ __all__ = ["HASH", "World", "numbers"]
 
 HASH = "a" * 64
 _FILE = "waits.py"
+_WATCHER = 1_000_000  # the id of its trigger: behind those of tasks, which count from 1
 
 
 def numbers(count: int) -> Iterator[str]:
@@ -102,6 +103,32 @@ class World:
                 db.execute(ti.insert(), instances)
                 db.execute(trigger.insert(), rows)
         return [row["id"] for row in rows]
+
+    def watch(self, cls: str, kwargs: str = "{}") -> int:
+        """Store watcher ``w`` of asset ``a``, with its trigger of this class; gives its id."""
+        columns = {
+            "classpath": cls,
+            "source": f"{self.module}:{cls}",
+            "kwargs": kwargs,
+            "code_hash": HASH,
+            "fileloc": _FILE,
+            "queue": "default",
+        }
+        watcher, trigger = tables.asset_watcher, tables.trigger
+        with self.engine.begin() as db:
+            db.execute(
+                watcher.insert().values(dag_id="waits", uri="a", name="w", hash="h", **columns)
+            )
+            row = trigger.insert().values(
+                id=_WATCHER,
+                lane="poll",
+                next_kwargs="{}",
+                created_at=now_us(),
+                watcher_hash="h",
+                **columns,
+            )
+            db.execute(row)
+        return _WATCHER
 
     def add_file(self, fileloc: str, code: str) -> dict[str, Any]:
         """Store another DAG file, without executing it here.

@@ -23,9 +23,9 @@ The life of a poll trigger, from the row that a deferral left to the event that 
   and given to three runners at most, after the first to the one apart.
 - A timer is no more than its row: one statement turns what is due into events.
 
-``daemon`` is the shell (lease, signals, bells), ``lanes`` the loop, ``outbox`` the way of reports
-into the database, ``keeper`` the runner as a child process, ``strikes`` the count
-of who ended it, ``inquiries`` the answers to what triggers ask; ``runner``, ``case``, ``pooled``,
-``asking``, ``registry``, ``steps`` and ``watchdog`` are that child and import no database.
-Nothing may be imported in this file.
+``daemon`` is the shell (lease, signals, bells), ``lanes`` the loop, ``outbox`` and ``sightings``
+the ways of reports and of what watchers saw into the database, ``keeper`` the runner as a child
+process, ``strikes`` the count of who ended it, ``inquiries`` the answers to what triggers ask;
+``runner``, ``case``, ``pooled``, ``asking``, ``registry``, ``steps`` and ``watchdog`` are that
+child and import no database. Nothing may be imported in this file.
 """

@@ -287,7 +287,7 @@ class Triggerer:
             on_together=lambda told: ward.together(told),
             on_words=self._task_logs.put,
             on_killed=lambda told: lanes().killed(told),
-            on_seen=lambda seen: sightings().put(seen),
+            on_seen=lambda seen: sightings().put(seen.sightings),
             on_death=lambda death: lanes().runner_died(ward, death),
             on_change=lambda: lanes().runner_changed(ward),
         )

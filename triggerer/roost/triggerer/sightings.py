@@ -7,15 +7,12 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import anyio
-from sqlalchemy.exc import DBAPIError
-
 from roost.models.queries import watchers
-from roost.support.service import Wake
 from roost.support.stats import Stats
+from roost.triggerer.buffer import Buffer
 from roost.triggerer.database import Database
 from roost.triggerer.keeper import Keeper, RunnerGone
-from roost.triggerer.messages import Kept, Seen, Sighting
+from roost.triggerer.messages import Kept, Sighting
 
 __all__ = ["Sightings"]
 
@@ -26,7 +23,7 @@ _BATCH = 500
 _Key = tuple[int, int]
 
 
-class Sightings:
+class Sightings(Buffer[Sighting, _Key]):
     """Stores events of watchers in batches, in the order they came, and sends the receipts.
 
     Args:
@@ -43,36 +40,23 @@ class Sightings:
         keepers: Sequence[Keeper],
         on_stored: Callable[[], None],
     ) -> None:
+        super().__init__(_BATCH)
         self._db = database
         self._job_id = job_id
         self._stats = stats
         self._keepers = keepers
         self._on_stored = on_stored
-        self._pending: list[Sighting] = []
-        self._wake = Wake()
-        self._flushing = anyio.Lock()  # the last flush of all comes while another may be at it
 
-    def put(self, seen: Seen) -> None:
-        """Take what watchers saw; it is stored soon."""
-        self._pending += seen.sightings
-        self._wake.set()
+    async def _write(self, batch: list[Sighting]) -> set[_Key]:
+        step = partial(watchers.store, job_id=self._job_id, seen=[_row(one) for one in batch])
+        return await self._db.until_done(step)
 
-    async def run(self) -> None:
-        """Store what comes until cancelled."""
-        while True:
-            await self.flush()
-            await self._wake.wait()
+    async def _refused(self, item: Sighting, why: str) -> set[_Key]:
+        """What the database cannot take is its own watcher's trouble only."""
+        log.warning("an event of trigger %d cannot be stored: %s", item.trigger_id, why)
+        return set()
 
-    async def flush(self) -> None:
-        """Store everything that is pending."""
-        async with self._flushing:
-            while self._pending:
-                await self._flush_some()
-
-    async def _flush_some(self) -> None:
-        batch = self._pending[:_BATCH]
-        stored = await self._store(batch)
-        del self._pending[: len(batch)]
+    async def _settle(self, batch: list[Sighting], stored: set[_Key]) -> None:
         self._count(batch, stored)
         receipts = [
             (one.trigger_id, one.epoch, one.number, (one.trigger_id, one.number) in stored)
@@ -96,19 +80,6 @@ class Sightings:
         if events:
             self._stats.incr("triggers.watcher_events", events)
             self._on_stored()
-
-    async def _store(self, batch: list[Sighting]) -> set[_Key]:
-        """Store a batch; what the database cannot take is its own watcher's trouble only."""
-        step = partial(watchers.store, job_id=self._job_id, seen=[_row(one) for one in batch])
-        try:
-            return await self._db.until_done(step)
-        except (DBAPIError, UnicodeDecodeError) as error:
-            if len(batch) > 1:
-                middle = len(batch) // 2
-                return await self._store(batch[:middle]) | await self._store(batch[middle:])
-            why = str(getattr(error, "orig", error)).partition("\n")[0]
-        log.warning("an event of trigger %d cannot be stored: %s", batch[0].trigger_id, why)
-        return set()
 
 
 def _row(one: Sighting) -> watchers.Sighting:
