@@ -73,9 +73,9 @@ def test_the_log_names_the_task_of_a_trigger_that_failed(
     (label,) = transact(engine, partial(triggers.labels, trigger_ids=numbers[1:])).values()
     engine.dispose()
     assert [one.getMessage() for one in caplog.records if "failed" in one.getMessage()] == [
-        f"trigger {numbers[1]} ({label}) failed: ValueError: no"
+        f"trigger {numbers[1]} ({label.text}) failed: ValueError: no"
     ]
-    assert re.fullmatch(r"\w+\.\w+ run \w+", label)
+    assert re.fullmatch(r"\w+\.\w+ run \w+", label.text)
 
 
 class Slow:

@@ -417,3 +417,14 @@ def test_waits_for_runs_are_found_by_what_is_asked_for(world: World, run: Run) -
     run(check)
     asked = run(lambda tx: awaited.waiting_for(tx, keys[:2], found[2:4]))
     assert sorted(one.id for one in asked) == found[:4]
+
+
+def test_the_log_names_tasks_and_watchers_alike(world: World, run: Run) -> None:
+    """D5, D13: an id tells nobody whose a trigger is; one without a row has no name."""
+    (task,) = world.defer([{"cls": "Waits"}])
+    watcher = world.watch("Waits")
+    found = run(lambda tx: triggers.labels(tx, [task, watcher, watcher + 1]))
+    assert found == {
+        task: (f"waits.t{task:07} run r", "waits", f"t{task:07}"),
+        watcher: ("watcher w of asset a", "", ""),
+    }

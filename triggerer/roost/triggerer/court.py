@@ -82,7 +82,7 @@ class Court:
         self._strikes = Strikes(strike_after)
         self._suspects = Suspects()
         self._accused: list[triggers.Strike] = []
-        self._imports = Imports(database, job_id, specs, on_import)
+        self._imports = Imports(database, job_id, on_import)
         self._ended: set[int] = set()  # accused of more than a block
         self._apart: set[int] = set()  # known to have so many strikes
 
@@ -156,7 +156,7 @@ class Court:
         self._wake.set()
 
     async def label(self, note: Blocked) -> None:
-        """Put the name of its trigger's task into a note, where that is still to be had."""
+        """Put into a note whose its trigger is, where that is still to be had."""
         await self._imports.label(note)
 
     def accuse(self, ward: Ward, death: Death) -> None:

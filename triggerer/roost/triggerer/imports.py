@@ -7,15 +7,12 @@ has ended by itself is none, however long it was: it is over, once in that runne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 
-from roost.models.engine import Tx
 from roost.models.queries import triggers
-from roost.support.trigger_wire import TriggerSpec
 from roost.triggerer.database import Database
 from roost.triggerer.messages import Blocked
-from roost.triggerer.strikes import whose
 
 __all__ = ["Imports"]
 
@@ -25,7 +22,6 @@ class Imports:
 
     Args:
         job_id: of the incarnation whose triggers they are.
-        specs: what triggers of that job are, by their ids.
         on_told: takes each note, with its label, and how many more need that code.
     """
 
@@ -33,12 +29,10 @@ class Imports:
         self,
         database: Database,
         job_id: int,
-        specs: Callable[[Iterable[int], Tx], list[TriggerSpec]],
         on_told: Callable[[Blocked, int], None],
     ) -> None:
         self._db = database
         self._job_id = job_id
-        self._specs = specs
         self._on_told = on_told
         self._notes: list[Blocked] = []
         self._deaths: list[tuple[int, str]] = []
@@ -74,11 +68,12 @@ class Imports:
         return [triggers.Strike(key, epoch, 0, trouble) for key, epoch in needs.items()]
 
     async def label(self, note: Blocked) -> None:
-        """Put the name of its trigger's task into a note, where that is still to be had."""
+        """Put into a note whose its trigger is, where that is still to be had."""
         if note.label or note.trigger_id is None:
             return
-        for spec in await self._db.reading(partial(self._specs, [note.trigger_id])):
-            note.label, note.dag_id, note.task_id = whose(spec), spec.dag_id, spec.task_id
+        labels = partial(triggers.labels, trigger_ids=[note.trigger_id])
+        for label in (await self._db.reading(labels)).values():
+            note.label, note.dag_id, note.task_id = label
 
     async def _needing(self, trigger_id: int) -> dict[int, int]:
         needs = partial(triggers.of_same_code, job_id=self._job_id, trigger_id=trigger_id)

@@ -47,7 +47,7 @@ class Outbox(Buffer[TriggerReport, int]):
         self._stats = stats
         self._on_stored = on_stored
         self._seal = seal
-        self._labels: dict[int, str] = {}  # of those of this batch that have failed
+        self._labels: dict[int, triggers.Label] = {}  # of those of this batch that have failed
 
     def _next_batch(self) -> list[TriggerReport]:
         size = 0
@@ -95,5 +95,5 @@ class Outbox(Buffer[TriggerReport, int]):
             self._stats.incr("triggers.failed")
             line = (report.error or "").rstrip().rpartition("\n")[2]
             label = self._labels.get(report.trigger_id)
-            whose = f" ({label})" if label else ""
+            whose = f" ({label.text})" if label else ""
             log.warning("trigger %d%s failed: %s", report.trigger_id, whose, line)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Set
 
-from roost.support.labels import task_label
+from roost.support.labels import task_label, watcher_label
 from roost.support.trigger_wire import TriggerReport, TriggerSpec
 
 __all__ = [
@@ -31,7 +31,6 @@ __all__ = [
     "failure",
     "longest_aside_s",
     "name_of",
-    "whose",
 ]
 
 STRIKES = 3
@@ -112,13 +111,13 @@ class Strikes:
 
 def name_of(spec: TriggerSpec) -> str:
     """The trigger and its task, for people."""
-    return f"{spec.classpath} of {whose(spec)}"
+    return f"{spec.classpath} of {_whose(spec)}"
 
 
-def whose(spec: TriggerSpec) -> str:
+def _whose(spec: TriggerSpec) -> str:
     """The task or watcher that a trigger belongs to, for people."""
     if spec.watcher:
-        return f"watcher {spec.watcher}"
+        return watcher_label(spec.watcher)
     return task_label(spec.dag_id, spec.task_id, spec.map_index, spec.run_id)
 
 

@@ -20,6 +20,7 @@ from roost.dag.event_trigger import BaseEventTrigger
 from roost.dag.trigger import BaseTaskEndEvent, BaseTrigger, TriggerEvent
 from roost.exceptions import RoostException, ValueNotStorable
 from roost.support import typedjson
+from roost.support.labels import watcher_label
 from roost.support.trigger_wire import TriggerSpec
 from roost.triggerer.case import (
     CLEANUP_S,
@@ -69,7 +70,7 @@ class Watch(Case):
     @property
     def label(self) -> str:
         """Which watcher it is, in words."""
-        return f"watcher {self.watcher}"
+        return watcher_label(self.watcher)
 
     def stop_reading(self) -> None:
         """Its feed has failed: whatever its filter is at ends."""

@@ -9,6 +9,7 @@ import msgspec
 
 from roost.exceptions import DecryptionError
 from roost.models.engine import Sql, Tx
+from roost.models.queries import watchers
 from roost.models.queries.task_specs import TASK_COLUMNS, task_spec
 from roost.models.sql import Row
 from roost.support.crypto import Keyring
@@ -21,9 +22,7 @@ __all__ = ["SourceRow", "sources", "spec_of", "specs", "start_spec"]
 _SPECS = Sql(
     "SELECT t.id AS trigger_id, t.epoch, t.classpath, t.source, t.kwargs, t.code_hash, t.fileloc, "
     "run.dag_id, run.run_id, ti.task_id, ti.map_index, ti.try_number, t.job_id, t.fired_at, "
-    "t.strikes, t.trouble, t.start, CASE WHEN t.watcher_hash IS NOT NULL THEN "
-    "(SELECT min(w.name || ' of asset ' || w.uri) FROM asset_watcher w "
-    "WHERE w.hash = t.watcher_hash) END AS watcher "
+    f"t.strikes, t.trouble, t.start, {watchers.NAME} AS watcher "
     "FROM {rows:r | id bigint} JOIN trigger t ON t.id = r.id "
     "LEFT JOIN task_instance ti ON ti.id = t.ti_id LEFT JOIN dag_run run ON run.id = t.dag_run_id"
 )

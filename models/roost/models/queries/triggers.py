@@ -11,12 +11,14 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from roost.models.engine import Sql, Tx
-from roost.models.queries import jobs
+from roost.models.queries import jobs, watchers
 from roost.models.queries.external import ANY_HEARD, HEARD
 from roost.models.queries.trigger_specs import sources
-from roost.support.labels import task_label
+from roost.models.sql import Row
+from roost.support.labels import task_label, watcher_label
 
 __all__ = [
+    "Label",
     "Look",
     "Place",
     "Strike",
@@ -93,9 +95,9 @@ _HELD = Sql(
     "SELECT id, epoch FROM trigger WHERE lane = 'poll' AND fired_at IS NULL AND job_id = :job_id"
 )
 _LABELS = Sql(
-    "SELECT t.id, run.dag_id, run.run_id, ti.task_id, ti.map_index "
-    "FROM {rows:r | id bigint} JOIN trigger t ON t.id = r.id "
-    "JOIN task_instance ti ON ti.id = t.ti_id JOIN dag_run run ON run.id = t.dag_run_id"
+    "SELECT t.id, run.dag_id, run.run_id, ti.task_id, ti.map_index, "
+    f"{watchers.NAME} AS watcher FROM {{rows:r | id bigint}} JOIN trigger t ON t.id = r.id "
+    "LEFT JOIN task_instance ti ON ti.id = t.ti_id LEFT JOIN dag_run run ON run.id = t.dag_run_id"
 )
 _PRESENT = Sql("SELECT t.id FROM {rows:r | id bigint} JOIN trigger t ON t.id = r.id")
 # Of the claim in force only: what an older one was accused of is its successor's no more. What has
@@ -133,6 +135,19 @@ class Strike(NamedTuple):
     epoch: int
     strikes: int
     trouble: str
+
+
+class Label(NamedTuple):
+    """Whose a trigger is.
+
+    Attributes:
+        text: the task or the watcher, in words for a log.
+        dag_id: of the task; empty for a watcher, as is ``task_id``.
+    """
+
+    text: str
+    dag_id: str
+    task_id: str
 
 
 class Look(NamedTuple):
@@ -240,13 +255,18 @@ def present(tx: Tx, trigger_ids: Iterable[int]) -> set[int]:
     return {row.id for row in tx.all(_PRESENT, rows=rows)}
 
 
-def labels(tx: Tx, trigger_ids: Iterable[int]) -> dict[int, str]:
-    """Which task waits for these triggers, in words for a log; those of watchers have none."""
+def labels(tx: Tx, trigger_ids: Iterable[int]) -> dict[int, Label]:
+    """Which task waits for each of these triggers, or which watcher it is of, by its id."""
     rows = tx.rows([{"id": trigger_id} for trigger_id in trigger_ids])
-    return {
-        row.id: task_label(row.dag_id, row.task_id, row.map_index, row.run_id)
-        for row in tx.all(_LABELS, rows=rows)
-    }
+    found = tx.all(_LABELS, rows=rows)
+    return {row.id: _label(row) for row in found if row.task_id is not None or row.watcher}
+
+
+def _label(row: Row) -> Label:
+    if row.watcher is not None:
+        return Label(watcher_label(row.watcher), "", "")
+    text = task_label(row.dag_id, row.task_id, row.map_index, row.run_id)
+    return Label(text, row.dag_id, row.task_id)
 
 
 def strike(tx: Tx, job_id: int, strikes: Sequence[Strike], now: int) -> dict[int, int]:

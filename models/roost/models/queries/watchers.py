@@ -16,6 +16,7 @@ from roost.models.queries import jobs
 from roost.models.sql import Row
 
 __all__ = [
+    "NAME",
     "Sighting",
     "WatcherRow",
     "rows",
@@ -24,6 +25,12 @@ __all__ = [
     "sync",
 ]
 
+# Which watcher a row ``t`` of ``trigger`` is of; NULL: it is a task's.
+NAME = (
+    "CASE WHEN t.watcher_hash IS NOT NULL THEN "
+    "(SELECT min(w.name || ' of asset ' || w.uri) FROM asset_watcher w "
+    "WHERE w.hash = t.watcher_hash) END"
+)
 # Behind every task: their ranks are weights of 32 bits (D16).
 RANK = 1 << 40
 
