@@ -106,7 +106,8 @@ class Registry:
         if found is None:
             loaded = self._loaded.get(case.code_hash)
             found = None if loaded is None else loaded.triggers.get(case.source)
-        if found is not None:
+        # While some still wake from waiting for it, who comes now is behind them (D16).
+        if found is not None and (case.code_hash, case.source) not in self._finding:
             return found
         cls: type[BaseTrigger] = await self._import(case, case.source, self._get)
         return cls

@@ -179,6 +179,8 @@ def claim(
 ) -> list[Kill]:
     """Take what this triggerer is to kill, and what nobody who lives is, as far as it is due.
 
+    Oldest first.
+
     Args:
         tx: the transaction.
         job_id: the claiming triggerer; without its lease nothing is claimed.
@@ -207,6 +209,7 @@ def claim(
     starts = {}
     if starting := [row.id for row in rows if row.start is not None]:
         starts = {row.id: row for row in tx.all(_STARTS, rows=_ids(tx, starting))}
+    rows = sorted(rows, key=lambda row: row.id)  # what an UPDATE returns is in no order
     return [Kill(_spec(row, starts, keys), row.attempts, row.strikes) for row in rows]
 
 

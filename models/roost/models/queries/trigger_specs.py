@@ -55,13 +55,15 @@ class SourceRow(NamedTuple):
 def specs(
     tx: Tx, job_id: int, trigger_ids: Iterable[int], keys: Keyring | None = None
 ) -> list[TriggerSpec]:
-    """What a runner needs to run these triggers; those not owned any more are left out.
+    """What a runner needs to run these triggers, in their order; those not owned any more are left
+    out.
 
     What ``keys`` do not decrypt has its ``error`` set (D22); None: nothing is encrypted.
     """
-    rows = tx.rows([{"id": trigger_id} for trigger_id in trigger_ids])
-    found = tx.all(_SPECS, rows=rows)
+    places = {trigger_id: place for place, trigger_id in enumerate(trigger_ids)}
+    found = tx.all(_SPECS, rows=tx.rows([{"id": trigger_id} for trigger_id in places]))
     ours = [row for row in found if row.job_id == job_id and row.fired_at is None]
+    ours.sort(key=lambda row: places[row.trigger_id])  # a join keeps no order
     starts = _starts(tx, {row.trigger_id: row.start for row in ours if row.start is not None})
     return [_spec(row, starts.get(row.trigger_id), keys) for row in ours]
 

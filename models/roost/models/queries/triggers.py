@@ -70,7 +70,7 @@ _CLAIM = (
     "SELECT id FROM trigger WHERE lane = 'poll' AND fired_at IS NULL AND {owner} {queues}"
     "ORDER BY job_id, rank, id LIMIT :batch {{skip_locked}}) "
     "UPDATE trigger SET job_id = :job_id, epoch = epoch + 1 "
-    "WHERE id IN (SELECT id FROM pick) RETURNING id, epoch"
+    "WHERE id IN (SELECT id FROM pick) RETURNING id, epoch, rank"
 )
 _QUEUES = "AND queue IN (SELECT q.queue FROM {{rows:q = queues | queue text}}) "
 _CLAIM_FREE = Sql(_CLAIM.format(owner="job_id IS NULL", queues=""))
@@ -92,7 +92,8 @@ _DISOWN = Sql(
     "UPDATE trigger SET job_id = NULL WHERE lane = 'poll' AND fired_at IS NULL AND job_id = :job_id"
 )
 _HELD = Sql(
-    "SELECT id, epoch FROM trigger WHERE lane = 'poll' AND fired_at IS NULL AND job_id = :job_id"
+    "SELECT id, epoch FROM trigger WHERE lane = 'poll' AND fired_at IS NULL AND job_id = :job_id "
+    "ORDER BY rank, id"
 )
 _LABELS = Sql(
     "SELECT t.id, run.dag_id, run.run_id, ti.task_id, ti.map_index, "
@@ -232,7 +233,7 @@ def claim(tx: Tx, job_id: int, batch: int, queues: Sequence[str] = ()) -> dict[i
         queues: only triggers of these queues; empty: of every queue.
 
     Returns:
-        The epoch of each claim by trigger id.
+        The epoch of each claim by trigger id, in this order.
     """
     if not jobs.owns_lease(tx, job_id):
         return {}
@@ -241,11 +242,13 @@ def claim(tx: Tx, job_id: int, batch: int, queues: Sequence[str] = ()) -> dict[i
         rows = tx.all(_CLAIM_FREE_QUEUES, job_id=job_id, batch=batch, queues=wanted)
     else:
         rows = tx.all(_CLAIM_FREE, job_id=job_id, batch=batch)
+    # What an UPDATE returns is in no order, whichever its rows were picked in.
+    rows = sorted(rows, key=lambda row: (row.rank, row.id))
     return {row.id: row.epoch for row in rows}
 
 
 def held(tx: Tx, job_id: int) -> dict[int, int]:
-    """Epoch by id of every trigger that a job owns and that has not fired."""
+    """Epoch by id of every trigger that a job owns and that has not fired, heaviest first (D16)."""
     return {row.id: row.epoch for row in tx.all(_HELD, job_id=job_id)}
 
 
