@@ -13,7 +13,7 @@ from roost.support.frames import MAX_FRAME
 from roost.support.trigger_wire import TriggerSpec
 from roost.triggerer.case import Case
 from roost.triggerer.journal import Journal
-from roost.triggerer.keeper import NO_MESSAGE
+from roost.triggerer.line import NO_MESSAGE
 from roost.triggerer.messages import Beat, Said, Start, Together, decode_from_runner
 from roost.triggerer.runner import Runner
 from roost.triggerer.ward import Ward

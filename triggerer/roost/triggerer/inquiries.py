@@ -15,7 +15,8 @@ from roost.support.frames import FrameTooLarge
 from roost.support.service import Wake
 from roost.support.task_requests import Reply, XComPull
 from roost.triggerer.database import Database
-from roost.triggerer.keeper import Keeper, RunnerGone
+from roost.triggerer.keeper import Keeper
+from roost.triggerer.line import RunnerGone
 from roost.triggerer.messages import Answer, Ask
 
 __all__ = ["Inquiries"]

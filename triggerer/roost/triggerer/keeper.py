@@ -9,28 +9,21 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import mmap
-import os
 import signal
-import socket
-import subprocess
-import sys
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import NamedTuple
 
 import anyio
-import msgspec
 from anyio.abc import TaskGroup
 
-from roost.support.frames import FrameBuffer, FrameTooLarge, pack
 from roost.support.osproc import describe_exit
+from roost.triggerer.child import Child
 from roost.triggerer.held import LOOK_S as HELD_LOOK_S
 from roost.triggerer.held import Held
+from roost.triggerer.line import NO_MESSAGE, RunnerGone
 from roost.triggerer.messages import (
-    SHARED_BYTES,
-    SLOT_BYTES,
     Ask,
     Beat,
     Blocked,
@@ -43,12 +36,11 @@ from roost.triggerer.messages import (
     Together,
     ToRunner,
     Words,
-    decode_from_runner,
 )
 from roost.triggerer.places import UNSEEN
 from roost.triggerer.pulse import LOOK_S, Pulse, memory_mb, sample
 
-__all__ = ["NO_MESSAGE", "Death", "Keeper", "RunnerGone"]
+__all__ = ["Death", "Keeper"]
 
 log = logging.getLogger(__name__)
 
@@ -58,21 +50,10 @@ _BACKOFF_S = (0.0, 0.1, 0.5, 1.5)
 # each costs half a second of a CPU.
 _UNREADY_BACKOFF_S = (0.0, 0.1, 0.5, 1.5, 3.0, 6.0, 12.0, 30.0)
 _SETTLED_S = 30.0
-# More than that which a runner has not read keeps those who write to it waiting.
-_MOST_UNREAD = 8 << 20
 # So many short-lived runners in a row may be killed from outside before triggers are suspected.
 _OUTSIDE = 4
-_CHUNK = 1 << 18
 # A runner that has closed its line ends in this time, or will not by itself.
 _LAST_BREATH_S = 1.0
-# Nothing that a watchdog tells is longer.
-_LONGEST_NOTE = 1 << 16
-# What reading one raises that is none.
-NO_MESSAGE = (FrameTooLarge, msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-
-
-class RunnerGone(Exception):
-    """The runner ended while it was written to; a new one is on its way."""
 
 
 class Death(NamedTuple):
@@ -98,42 +79,12 @@ class Death(NamedTuple):
     outside: bool = False
 
 
-class _Child:
-    """One runner process, its line and the pipe of its watchdog."""
+class _Child(Child):
+    """One runner process, and what is seen of it."""
 
     def __init__(self, env: dict[str, str]) -> None:
-        self.line, theirs = socket.socketpair()
-        self.notes, their_notes = os.pipe()
-        self.shared = slot = os.memfd_create("roost-runner")
-        os.ftruncate(slot, SHARED_BYTES)
-        self.slot = mmap.mmap(slot, SHARED_BYTES, prot=mmap.PROT_READ)
-        try:
-            self.process = subprocess.Popen(  # from the main thread; takes some milliseconds
-                [
-                    sys.executable, "-P", "-m", "roost.triggerer.runner",
-                    str(theirs.fileno()), str(their_notes), str(slot),
-                ],
-                env=env,
-                stdin=subprocess.DEVNULL,
-                stdout=sys.stderr.fileno(),  # what triggers print is log, wherever we log
-                pass_fds=(theirs.fileno(), their_notes, slot),
-                start_new_session=True,
-            )  # fmt: skip
-        except BaseException:
-            self.close()
-            raise
-        finally:
-            theirs.close()
-            os.close(their_notes)
-        self.line.setblocking(False)
-        os.set_blocking(self.notes, False)
-        self.started = time.monotonic()
-        self.unread: deque[memoryview] = deque()
-        self.unread_bytes = 0
-        self.more = anyio.Event()  # there is something to write
-        self.less = anyio.Event()  # something was written, or never will be
-        self.frames = FrameBuffer()
         self.pulse = Pulse()
+        super().__init__(env, self.pulse.heard)
         self.fate = ""  # why we killed it
         self.empty_mb = 0.0  # its memory before it had a trigger, as soon as it has told it
         self.swollen = False  # killed for its memory: whose step it is in says nothing
@@ -142,17 +93,11 @@ class _Child:
         # whether they do so in the import of their code.
         self.told: dict[tuple[int | None, bool], str] = {}
 
-    def close(self) -> None:
-        self.line.close()
-        os.close(self.notes)
-        os.close(self.shared)
-        self.slot.close()
-
     def culprit(self) -> tuple[int, bool]:
         """Whose step, or else whose import, was executing when the runner ended; 0: nobody's."""
         if self.swollen:
             return 0, False
-        step, importing = memoryview(self.slot[:SLOT_BYTES]).cast("q")
+        step, importing = self.at_work()
         blocking = 0 if self.blocking is None else self.blocking.trigger_id or 0
         in_import = self.blocking is not None and self.blocking.importing
         if self.fate and in_import and blocking == importing:
@@ -162,13 +107,6 @@ class _Child:
         if self.fate and self.blocking is not None and (step or importing) == blocking != 0:
             self.fate += f", at {self.blocking.where}"
         return step or importing, not step and importing != 0
-
-    def kill(self) -> None:
-        """SIGKILL to the runner and to what its triggers started in its session."""
-        try:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            self.process.kill()
 
 
 class Keeper:
@@ -232,7 +170,7 @@ class Keeper:
     @property
     def pid(self) -> int | None:
         """Of the runner; None while there is none."""
-        return None if self._child is None else self._child.process.pid
+        return None if self._child is None else self._child.pid
 
     def want(self) -> None:
         """Have a runner from now on."""
@@ -256,36 +194,9 @@ class Keeper:
             RunnerGone: there is no runner, or it ended meanwhile.
             FrameTooLarge: the message is.
         """
-        child = self._child
-        while child is not None and child.unread_bytes > _MOST_UNREAD:
-            await child.less.wait()
-            if self._child is not child:
-                child = None
-        if child is None:
+        if self._child is None:
             raise RunnerGone
-        data = memoryview(pack(message))
-        child.unread.append(data)
-        child.unread_bytes += len(data)
-        child.more.set()
-
-    async def _write_line(self, child: _Child) -> None:
-        while True:
-            await child.more.wait()
-            child.more = anyio.Event()
-            while child.unread:
-                try:
-                    sent = child.line.send(child.unread[0])
-                except BlockingIOError:
-                    await anyio.wait_writable(child.line)
-                    continue
-                except OSError:
-                    return  # it has ended, as whoever reads its line sees
-                child.unread_bytes -= sent
-                child.unread[0] = child.unread[0][sent:]
-                if not child.unread[0]:
-                    child.unread.popleft()
-                child.less.set()
-                child.less = anyio.Event()
+        await self._child.line.send(message)
 
     async def run(self) -> None:
         """Start, serve and replace runners for ever; cancel it to kill the last one."""
@@ -308,14 +219,14 @@ class Keeper:
     async def _serve(self, child: _Child) -> None:
         self._child = child
         self.generation += 1
-        log.info("trigger runner %d started", child.process.pid)
+        log.info("trigger runner %d started", child.pid)
         try:
             await self.send(self._setup)
         except RunnerGone:
             return
         self._on_change()
         async with anyio.create_task_group() as group:
-            group.start_soon(self._write_line, child)
+            group.start_soon(child.line.write)
             group.start_soon(self._read_notes, child)
             group.start_soon(self._watch, child)
             group.start_soon(self._watch_held, child)
@@ -326,9 +237,7 @@ class Keeper:
     def _end(self, child: _Child, by_itself: bool) -> None:
         self._child = None
         asked_to_go = not self._wanted.is_set()
-        child.kill()
-        status = child.process.wait()
-        child.less.set()  # whoever waits to write to it is told, not forgotten
+        status = child.reap()
         culprit, importing = child.culprit()
         child.close()
         ready = child.pulse.ready
@@ -339,7 +248,7 @@ class Keeper:
         if not asked_to_go:
             what = child.fate or describe_exit(-status if status < 0 else status << 8)
             early = "" if ready else ", before it was ready"
-            log.error("trigger runner %d %s%s; %s", child.process.pid, what, early, self._next())
+            log.error("trigger runner %d %s%s; %s", child.pid, what, early, self._next())
             if by_itself:
                 # SIGKILL comes from outside as a rule, for a full memory or by hand, and SIGSTOP.
                 killed = status == -signal.SIGKILL and (not child.fate or child.pulse.stopped)
@@ -377,66 +286,42 @@ class Keeper:
     async def _read_line(self, child: _Child) -> None:
         """Take what the runner says until the line is closed, or carries what is no message."""
         while True:
-            await anyio.wait_readable(child.line)
+            await child.line.readable()
             if not self._take_all(child):
                 break
         if not child.fate:
             with anyio.move_on_after(_LAST_BREATH_S):
-                await self._exited(child)
+                await child.exited()
                 return
             child.fate = "closed the line to its supervisor"
 
     def _take_all(self, child: _Child) -> bool:
         """Take what is there to read; False when nothing more will come that can be read."""
-        while True:
-            try:
-                data = child.line.recv(_CHUNK)
-            except BlockingIOError:
-                return True
-            except OSError:
-                return False
-            if not data:
-                return False
-            child.pulse.heard()
-            try:
-                for body in child.frames.feed(data):
-                    self._take(child, decode_from_runner(body))
-            except NO_MESSAGE as error:
-                log.error("trigger runner %d sent what is no message: %s", child.process.pid, error)
-                child.fate = "sent what is no message, as if a trigger wrote to its line"
-                return False
+        try:
+            return child.line.read(partial(self._take, child))
+        except NO_MESSAGE as error:
+            log.error("trigger runner %d sent what is no message: %s", child.pid, error)
+            child.fate = "sent what is no message, as if a trigger wrote to its line"
+            return False
 
     async def _watch_exit(self, child: _Child, group: TaskGroup) -> None:
         """See the runner end also where a process that a trigger forked holds its line open."""
-        await self._exited(child)
+        await child.exited()
         self._take_all(child)
         group.cancel_scope.cancel()
 
-    async def _exited(self, child: _Child) -> None:
-        pidfd = os.pidfd_open(child.process.pid)
-        try:
-            await anyio.wait_readable(pidfd)
-        finally:
-            anyio.notify_closing(pidfd)
-            os.close(pidfd)
-
     async def _read_notes(self, child: _Child) -> None:
-        frames = FrameBuffer(_LONGEST_NOTE)
-        while True:
-            await anyio.wait_readable(child.notes)
-            data = os.read(child.notes, _CHUNK)
-            if not data:
-                return
+        there = True
+        while there:
+            await child.noted()
             try:
-                for body in frames.feed(data):
-                    self._take(child, decode_from_runner(body))
+                there = child.read_notes(partial(self._take, child))
             except NO_MESSAGE as error:
                 # Who it blocks is heard of again from the next note on.
-                frames = FrameBuffer(_LONGEST_NOTE)
                 log.warning(
                     "what trigger runner %d tells of who blocks it is no message, as if a trigger "
                     "wrote to a descriptor that is not its own: %s",
-                    child.process.pid, error,
+                    child.pid, error,
                 )  # fmt: skip
 
     def _take(self, child: _Child, message: FromRunner) -> None:
@@ -488,7 +373,7 @@ class Keeper:
         """
         while True:
             await anyio.sleep(LOOK_S)
-            trouble = child.pulse.look(sample(child.process.pid)) or self._growth(child)
+            trouble = child.pulse.look(sample(child.pid)) or self._growth(child)
             if trouble is not None:
                 child.fate = f"was killed because {trouble}"
                 child.kill()
@@ -496,7 +381,7 @@ class Keeper:
 
     async def _watch_held(self, child: _Child) -> None:
         """Tell who holds the interpreter, which the runner's own watchdog cannot say (D20)."""
-        held = Held(child.process.pid, child.shared, child.slot)
+        held = Held(child.pid, child.file, child.shared)
         while True:
             await anyio.sleep(HELD_LOOK_S)
             stall = held.look()
@@ -517,7 +402,7 @@ class Keeper:
         """What is wrong with its memory, in words; None while nothing is."""
         if not child.empty_mb or not self._memory_mb:
             return None
-        used = memory_mb(child.process.pid)
+        used = memory_mb(child.pid)
         if used - child.empty_mb <= self._memory_mb:
             return None
         child.swollen = True

@@ -12,7 +12,8 @@ from collections.abc import Collection, Sequence
 
 from roost.support.service import Wake
 from roost.support.trigger_wire import TriggerReport
-from roost.triggerer.keeper import Keeper, RunnerGone
+from roost.triggerer.keeper import Keeper
+from roost.triggerer.line import RunnerGone
 from roost.triggerer.messages import Stored
 
 __all__ = ["Receipts"]

@@ -11,7 +11,8 @@ from roost.models.queries import watchers
 from roost.support.stats import Stats
 from roost.triggerer.buffer import Buffer
 from roost.triggerer.database import Database
-from roost.triggerer.keeper import Keeper, RunnerGone
+from roost.triggerer.keeper import Keeper
+from roost.triggerer.line import RunnerGone
 from roost.triggerer.messages import Kept, Sighting
 
 __all__ = ["Sightings"]

@@ -8,7 +8,8 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Iterator
 
 from roost.support.trigger_wire import TriggerSpec
-from roost.triggerer.keeper import Keeper, RunnerGone
+from roost.triggerer.keeper import Keeper
+from roost.triggerer.line import RunnerGone
 from roost.triggerer.messages import Cancel, Forget, Kill, Source, Start, Together
 
 __all__ = ["SourcesFn", "Ward"]
