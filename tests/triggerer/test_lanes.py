@@ -9,7 +9,7 @@ import anyio
 
 from roost.models.queries.triggers import Strike, present
 from roost.support.trigger_wire import TriggerReport
-from roost.triggerer.keeper import Death
+from roost.triggerer.death import Death
 from roost.triggerer.lanes import Lanes
 from roost.triggerer.ward import Ward
 

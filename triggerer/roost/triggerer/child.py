@@ -14,6 +14,7 @@ from collections.abc import Callable
 import anyio
 
 from roost.support.frames import FrameBuffer
+from roost.triggerer.health import Health
 from roost.triggerer.line import NO_MESSAGE, Line
 from roost.triggerer.messages import SHARED_BYTES, SLOT_BYTES, FromRunner, decode_from_runner
 
@@ -29,7 +30,7 @@ class Child:
 
     Args:
         env: its environment.
-        heard: called when it has said something.
+        health: what is to be seen of it.
 
     Attributes:
         file: descriptor of the memory shared with it.
@@ -40,9 +41,10 @@ class Child:
         OSError: it could not be started.
     """
 
-    def __init__(self, env: dict[str, str], heard: Callable[[], None]) -> None:
+    def __init__(self, env: dict[str, str], health: Health) -> None:
+        self.health = health
         ours, theirs = socket.socketpair()
-        self.line = Line(ours, heard)
+        self.line = Line(ours, health.pulse.heard)
         self._notes, their_notes = os.pipe()
         self.file = slot = os.memfd_create("roost-runner")
         os.ftruncate(slot, SHARED_BYTES)

@@ -18,8 +18,8 @@ from roost.support.clock import now_us
 from roost.support.service import Wake
 from roost.support.trigger_wire import TriggerReport, TriggerSpec
 from roost.triggerer.database import Database
+from roost.triggerer.death import Death
 from roost.triggerer.imports import Imports
-from roost.triggerer.keeper import Death
 from roost.triggerer.messages import Blocked
 from roost.triggerer.strikes import (
     APART,

@@ -12,7 +12,7 @@ from roost.support.labels import task_label
 from roost.support.stats import Stats
 from roost.support.trigger_wire import TriggerSpec
 from roost.triggerer.database import Database
-from roost.triggerer.keeper import Death
+from roost.triggerer.death import Death
 from roost.triggerer.messages import Killed
 from roost.triggerer.strikes import name_of
 from roost.triggerer.ward import SourcesFn, Ward

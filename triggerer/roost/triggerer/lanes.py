@@ -25,7 +25,7 @@ from roost.support.slices import Slices
 from roost.support.trigger_wire import TriggerReport, TriggerSpec
 from roost.triggerer.court import Court
 from roost.triggerer.database import Database
-from roost.triggerer.keeper import Death
+from roost.triggerer.death import Death
 from roost.triggerer.kills import Kills
 from roost.triggerer.messages import Blocked, Killed, Source
 from roost.triggerer.peers import Peers
