@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import tracemalloc
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -175,6 +177,49 @@ def test_a_broker_that_was_gone_is_found_again(server: RabbitServer) -> None:
             await held.aclose()
 
     asyncio.run(main())
+
+
+def test_a_queue_that_was_deleted_is_waited_for_until_it_is_there_again(
+    server: RabbitServer,
+) -> None:
+    """The broker cancels its consumers."""
+
+    async def main() -> None:
+        async with broker(server, "gone") as jobs:
+            them = [AmqpTrigger("mq", "gone") for _ in range(3)]
+            events = [asyncio.create_task(event_of(one, stored=True)) for one in them]
+            await jobs.until(consumers=3)
+            await jobs.channel.queue_delete("gone")
+            await jobs.channel.declare_queue("gone", durable=True)
+            await jobs.until(consumers=3)
+            for number in range(4):
+                await jobs.send(str(number))
+            assert sorted([(await event)["body"] for event in events]) == ["0", "1", "2"]
+            await jobs.until(ready=1, consumers=0)
+
+    asyncio.run(main())
+
+
+def test_a_waiting_trigger_weighs_little(server: RabbitServer) -> None:
+    """What it allocates, itself and at the client library, is the same each time, whatever else
+    the machine does; `make bench` measures what that is in a runner."""
+    number = 200
+
+    async def main() -> float:
+        async with broker(server, "jobs") as jobs, waiting(AmqpTrigger("mq", "jobs")):
+            await jobs.until(consumers=1)
+            them = [AmqpTrigger("mq", "jobs") for _ in range(number)]
+            gc.collect()
+            tracemalloc.start()
+            try:
+                async with waiting(*them):
+                    await jobs.until(consumers=number + 1)
+                    gc.collect()
+                    return tracemalloc.get_traced_memory()[0] / number
+            finally:
+                tracemalloc.stop()
+
+    assert asyncio.run(main()) < 2_800
 
 
 @pytest.mark.parametrize(

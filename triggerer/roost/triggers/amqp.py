@@ -9,7 +9,7 @@ from roost.dag.trigger import BaseTrigger, TriggerEvent
 from roost.exceptions import RoostException
 
 if TYPE_CHECKING:
-    from roost.triggers.amqp_consumers import Taken
+    from roost.triggers.amqp_consumers import Consumer
 
 __all__ = ["AmqpTrigger"]
 
@@ -39,7 +39,7 @@ class AmqpTrigger(BaseTrigger):
                 raise RoostException(f"AmqpTrigger needs a {name}, not {given!r}")
         self.conn_id = conn_id
         self.queue = queue
-        self._taken: Taken | None = None
+        self._taken: Consumer | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Its arguments; the connection by its id only."""
