@@ -39,3 +39,16 @@ def test_after_a_pause_the_first_is_small_again() -> None:
         (False, 8, False),
         (True, 2, False),
     ]
+
+
+def test_a_slice_that_was_cut_is_not_the_last() -> None:
+    slices = Slices(2, 8)
+    counts = ((2, False), (1, True), (4, True), (3, True), (3, False))
+    assert [(slices.size, slices.took(*count)) for count in counts] == [
+        (2, True),
+        (4, True),
+        (4, True),
+        (8, True),
+        (8, False),
+    ]
+    assert slices.at_first

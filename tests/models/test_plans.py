@@ -164,7 +164,7 @@ STEPS: dict[str, Callable[[Tx], object]] = {
     "reread": lambda tx: runs.reread(tx, 2),
     "release": runs.release_runs_of_ended_schedulers,
     "outcomes": lambda tx: inbox.take_ended_dispatches(tx, 1, 1000),
-    "events": lambda tx: inbox.fired_triggers(tx, 1, 1000),
+    "events": lambda tx: inbox.fired_triggers(tx, 1, 1000, 1 << 24),
     "awaited by key": lambda tx: awaited.waiting_for(tx, ["roost:run/d"], [_ROWS]),
     "awaited": lambda tx: awaited.waiting_after(tx, 0, 1000),
     "awaited runs": lambda tx: awaited.runs_of(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from roost.models.queries import inbox
 from roost.support.clock import SECOND
 from tests.scheduler.hands import OutcomeOf, World, dag, deferred, failed, task
 from tests.support.statements import watching
@@ -168,12 +170,51 @@ def test_time_outs_are_taken_in_slices_and_other_work_goes_on_between_them(
     assert sum(handed for _, handed, _ in turns[:2]) == 20  # the tasks of the new run
 
 
+def test_large_events_are_taken_in_several_turns(
+    wide: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """D3: a turn has a bound in bytes, too, but always takes one; oldest first, and at once."""
+    monkeypatch.setattr("roost.scheduler.steps.deferral._MOST_BYTES", 10_000)
+    wide.end_all({id_: deferred() for id_ in begin(wide, "d", 12)})
+    wide.turns()
+    sizes = (1, 1, 25_000, 3_000, 3_000, 3_000, 3_000, 1, 1, 1, 1, 1)
+    waiting = sorted(wide.pending_triggers())
+    for trigger_id, size in zip(waiting, sizes, strict=True):
+        wide.fire_id(trigger_id, "ä" * (size // 2))
+    stored = "SELECT trigger_id FROM trigger_event ORDER BY trigger_id"
+    left = []
+    while wide.turn().more:
+        left.append([row.trigger_id for row in wide.fetch(stored)])
+    assert left == [waiting[3:], waiting[7:]]
+    assert wide.fetch(stored) == []
+    assert set(wide.states().values()) == {"queued"}
+
+
+def test_events_that_are_not_taken_are_not_read(wide: World) -> None:
+    """Of 48 MiB of events a scheduler has no more in memory than a turn is to take."""
+    wide.end_all({id_: deferred() for id_ in begin(wide, "d", 48)})
+    wide.turns()
+    for trigger_id in sorted(wide.pending_triggers()):
+        wide.fire_id(trigger_id, "x" * (1 << 20))
+    (job_id,) = {row.job_id for row in wide.fetch("SELECT job_id FROM dag_run")}
+    tracemalloc.start()
+    try:
+        fired, cut = wide.transact(lambda tx: inbox.fired_triggers(tx, job_id, 1_000, 4 << 20))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (len(fired), cut) == (4, True)
+    assert most < 16 << 20
+
+
 def test_waits_whose_event_is_stored_do_not_hold_up_time_outs(
     wide: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More of them than a slice have their event, which no turn can read yet."""
     monkeypatch.setattr("roost.scheduler.steps.alarms._MOST", 4)
-    monkeypatch.setattr("roost.scheduler.steps.deferral.inbox.fired_triggers", lambda *_: [])
+    monkeypatch.setattr(
+        "roost.scheduler.steps.deferral.inbox.fired_triggers", lambda *_: ([], False)
+    )
     dispatches = begin(wide, "d", 10)
     wide.end_all({id_: waits(0) for id_ in dispatches})
     wide.turns()

@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -139,6 +139,14 @@ class Tx:
         try:
             found = cursor.fetchall()
             return list(map(_type_of(cursor), found)) if found else []
+        finally:
+            cursor.close()
+
+    def each(self, sql: Sql, **params: Any) -> Generator[Row]:
+        """The rows of a query one by one: SQLite reads none that is not asked for."""
+        cursor = self._execute(sql, params)
+        try:
+            yield from map(_type_of(cursor), cursor)
         finally:
             cursor.close()
 

@@ -27,8 +27,16 @@ class Slices:
         """Whether the next slice is a first one: there was a pause, or nothing yet."""
         return self.size == self._first
 
-    def took(self, count: int) -> bool:
-        """Note that the slice held ``count`` rows; True when there may be more."""
+    def took(self, count: int, cut: bool = False) -> bool:
+        """Note that the slice held ``count`` rows; True when there may be more.
+
+        Args:
+            count: how many it held.
+            cut: it ended before its size, as what it held was large; the next one is no larger.
+        """
         full = count >= self.size
-        self.size = min(2 * self.size, self._most) if full else self._first
-        return full
+        if full:
+            self.size = min(2 * self.size, self._most)
+        elif not cut:
+            self.size = self._first
+        return full or cut

@@ -6,6 +6,7 @@ the moves that they cause, so nothing is lost by a crash and nothing is settled 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -44,7 +45,8 @@ class EndedDispatch(NamedTuple):
 
 class FiredTrigger(NamedTuple):
     """A trigger with an event: ``fired`` with a payload, ``failed`` or ``timeout`` with a text, or
-    ``end_…`` with how its task ends (D11); ``xcoms`` is a list of ``XComWrite`` as JSON."""
+    ``end_…`` with how its task ends (D11); ``xcoms`` is a list of ``XComWrite`` as JSON; ``size``
+    is the bytes of all its texts."""
 
     id: int
     ti_id: int
@@ -55,6 +57,7 @@ class FiredTrigger(NamedTuple):
     next_method: str | None
     next_kwargs: str
     xcoms: str | None = None
+    size: int = 0
 
 
 class NewTrigger(NamedTuple):
@@ -99,13 +102,29 @@ _END_UNCLAIMED = Sql(
     "WHERE d.wish IS NOT NULL AND d.ended_at IS NULL AND r.job_id = :me) "
     "AND job_id IS NULL AND ended_at IS NULL"
 )
-_FIRED = Sql(
+_FIRED = (
     "SELECT t.id, t.ti_id, t.dag_run_id, e.kind, e.payload, e.error, t.next_method, t.next_kwargs, "
-    "e.xcoms "
+    "e.xcoms, {size} AS size{more} "
     "FROM trigger_event e JOIN trigger t ON t.id = e.trigger_id "
     "JOIN dag_run r ON r.id = t.dag_run_id WHERE r.job_id = :me AND NOT r.changed "
     "ORDER BY e.id LIMIT :limit"
 )
+
+
+def _size(length: str) -> str:
+    texts = ("e.payload", "e.error", "t.next_kwargs", "e.xcoms")
+    return " + ".join(f"COALESCE({length.format(text)}, 0)" for text in texts)
+
+
+# PostgreSQL sends all that it finds, so it must find no more than is wanted. It knows how long a
+# large text is without reading it.
+_FIRED_POSTGRES = Sql(
+    f"SELECT {', '.join(FiredTrigger._fields)} FROM (SELECT f.*, "
+    "sum(size) OVER (ORDER BY event_id ROWS UNBOUNDED PRECEDING) - size AS before FROM ("
+    + _FIRED.format(size=_size("octet_length({})"), more=", e.id AS event_id")
+    + ") f) g WHERE before < :most_bytes ORDER BY event_id"
+)
+_FIRED_SQLITE = Sql(_FIRED.format(size=_size("length(CAST({} AS BLOB))"), more=""))
 _COLUMNS = (
     "ti_id, dag_run_id, dispatch_id, lane, classpath, source, kwargs, next_method, next_kwargs, "
     "code_hash, fileloc, queue, due_at, timeout_at, external_key, on_timeout, rank, start"
@@ -141,9 +160,35 @@ def take_ended_dispatches(tx: Tx, job_id: int, limit: int) -> list[EndedDispatch
     return sorted((EndedDispatch._make(row) for row in taken), key=lambda one: one.id)
 
 
-def fired_triggers(tx: Tx, job_id: int, limit: int) -> list[FiredTrigger]:
-    """Events of triggers in the runs of this scheduler, oldest first."""
-    return [FiredTrigger._make(row) for row in tx.all(_FIRED, me=job_id, limit=limit)]
+def fired_triggers(
+    tx: Tx, job_id: int, limit: int, most_bytes: int
+) -> tuple[list[FiredTrigger], bool]:
+    """Events of triggers in the runs of this scheduler, oldest first.
+
+    Args:
+        tx: the transaction.
+        job_id: the scheduler.
+        limit: at most this many.
+        most_bytes: of these texts: the event that reaches it is the last one. So there is always
+            one, however large.
+
+    Returns:
+        The events, and whether they have so many bytes that there may be more.
+    """
+    params = {"me": job_id, "limit": limit}
+    if tx.dialect == "postgresql":
+        rows = tx.each(_FIRED_POSTGRES, **params, most_bytes=most_bytes)
+    else:
+        rows = tx.each(_FIRED_SQLITE, **params)
+    found: list[FiredTrigger] = []
+    size = 0
+    with contextlib.closing(rows):
+        for row in rows:
+            found.append(FiredTrigger._make(row))
+            size += row.size
+            if size >= most_bytes:
+                break
+    return found, size >= most_bytes
 
 
 def create_triggers(tx: Tx, triggers: Sequence[NewTrigger]) -> dict[int, int]:

@@ -19,6 +19,8 @@ __all__ = ["NOT_SOON_US", "defer", "kill_deferrals", "settle_events"]
 
 # Twice as long as a triggerer sleeps when nobody wakes it.
 NOT_SOON_US = 10 * SECOND
+# Of events that a turn takes: each may have a MiB, and tens of them with what its task leaves.
+_MOST_BYTES = 16 << 20
 
 
 def defer(turn: Turn, items: Sequence[Ended]) -> None:
@@ -104,8 +106,8 @@ def _trigger_row(turn: Turn, item: Ended) -> NewTrigger:
 def settle_events(turn: Turn) -> None:
     """Resume what a trigger fired for; fail or retry where it failed, without a slot (D3, D5)."""
     slices = turn.memory.slices
-    fired = inbox.fired_triggers(turn.tx, turn.job_id, slices.size)
-    turn.events_left = slices.took(len(fired))
+    fired, cut = inbox.fired_triggers(turn.tx, turn.job_id, slices.size, _MOST_BYTES)
+    turn.events_left = slices.took(len(fired), cut)
     turn.more |= turn.events_left
     done = []
     over = WaitsOver(turn)
