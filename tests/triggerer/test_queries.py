@@ -23,6 +23,7 @@ from roost.models.queries import (
     trigger_events,
     trigger_specs,
     triggers,
+    watchers,
 )
 from roost.support import typedjson
 from roost.support.clock import SECOND, now_us, to_us
@@ -282,6 +283,23 @@ def test_a_strike_whose_answer_was_lost_is_written_once(world: World, run: Run) 
         assert run(judgement) == expected  # the answer of the commit was lost
     found = world.rows("SELECT strikes FROM trigger ORDER BY id")
     assert [row["strikes"] for row in found] == [2, 4]
+
+
+def test_what_a_watcher_says_meanwhile_does_not_strike_it_twice(world: World, run: Run) -> None:
+    """D13, D20: its trouble is stored between a judgement and its repetition, and is shown."""
+    me = join(run)
+    number = world.watch("Any", "{}")
+    epoch = run(lambda tx: triggers.claim(tx, me, 10))[number]
+    judgement = partial(
+        triggers.strike, job_id=me, strikes=[triggers.Strike(number, epoch, 1, "it ended")], now=7
+    )
+    assert run(judgement) == {number: 1}
+    trouble = watchers.Sighting(number, epoch, 1, trouble="the broker is closed")
+    assert run(lambda tx: watchers.store(tx, me, [trouble])) == {(number, 1)}
+    (told,) = world.rows("SELECT strikes, trouble, trouble_at FROM trigger")
+    assert (told["strikes"], told["trouble"]) == (1, "the broker is closed")
+    assert told["trouble_at"] > 7
+    assert run(judgement) == {number: 1}  # the answer of the commit was lost
 
 
 def test_events_of_cleared_triggers_are_left_out(world: World, run: Run) -> None:

@@ -126,6 +126,7 @@ def _upgrade_triggers() -> None:
     )
     op.add_column("trigger", sa.Column("trouble", sa.Text()))
     op.add_column("trigger", sa.Column("trouble_at", sa.BigInteger()))
+    op.add_column("trigger", sa.Column("judged_at", sa.BigInteger()))
     op.drop_index("ix_trigger_poll", "trigger")
     op.create_index("ix_trigger_poll", "trigger", ["job_id", "rank", "id"], **_where(_POLL))
     op.drop_index("ix_trigger_external_key", "trigger")
@@ -240,7 +241,7 @@ def downgrade() -> None:
     op.create_index("ix_trigger_external_key", "trigger", ["external_key"], **_where(_WITH_KEY))
     op.drop_index("ix_trigger_poll", "trigger")
     op.create_index("ix_trigger_poll", "trigger", ["job_id", "id"], **_where(_POLL))
-    for column in ("trouble_at", "trouble", "strikes", "start", "rank"):
+    for column in ("judged_at", "trouble_at", "trouble", "strikes", "start", "rank"):
         op.drop_column("trigger", column)
     op.drop_index("uq_trigger_watcher_hash", "trigger")
     with op.batch_alter_table("trigger", table_kwargs={"sqlite_autoincrement": True}) as batch:

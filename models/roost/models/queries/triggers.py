@@ -101,12 +101,12 @@ _LABELS = Sql(
     "LEFT JOIN task_instance ti ON ti.id = t.ti_id LEFT JOIN dag_run run ON run.id = t.dag_run_id"
 )
 _PRESENT = Sql("SELECT t.id FROM {rows:r | id bigint} JOIN trigger t ON t.id = r.id")
-# Of the claim in force only: what an older one was accused of is its successor's no more. What has
-# this moment was written before, by a commit whose answer was lost.
+# Of the claim in force only: what an older one was accused of is its successor's no more. What was
+# judged at this moment was written before, by a commit whose answer was lost.
 _STRIKE = Sql(
     "UPDATE trigger SET strikes = trigger.strikes + "
-    "CASE WHEN trigger.trouble_at = :now THEN 0 ELSE r.strikes END, "
-    "trouble = r.trouble, trouble_at = :now "
+    "CASE WHEN trigger.judged_at = :now THEN 0 ELSE r.strikes END, "
+    "trouble = r.trouble, trouble_at = :now, judged_at = :now "
     "FROM {rows:r | id bigint, epoch integer, strikes integer, trouble text} "
     "WHERE trigger.id = r.id AND trigger.epoch = r.epoch AND trigger.job_id = :job_id "
     "AND trigger.fired_at IS NULL RETURNING trigger.id, trigger.strikes"

@@ -53,6 +53,7 @@ trigger = Table(
     Column("strikes", SmallInteger, nullable=False, server_default="0"),
     Column("trouble", Text),  # how it last blocked or ended its runner
     Column("trouble_at", BigInteger),
+    Column("judged_at", BigInteger),  # when it was last struck: whoever repeats that adds nothing
     Column("watcher_hash", String(64)),  # of equal watchers, which share it (D13)
     UniqueConstraint("ti_id"),  # S6: one trigger per deferred task instance
     CheckConstraint("lane IN ('timer', 'external', 'poll')", name="lane"),
