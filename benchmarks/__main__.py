@@ -13,7 +13,7 @@ import click
 
 from benchmarks.cases import CASES
 from benchmarks.harness import Bench
-from benchmarks.report import Results, table
+from benchmarks.report import Results, doubts, table
 from benchmarks.site import Server
 
 _RESULTS = Path(__file__).parent / "results"
@@ -52,6 +52,8 @@ def main(
         server.close()
     click.echo(table(results.close()))
     click.echo(f"{runs} runs; records in {results.path}")
+    for doubt in doubts(results.records):
+        click.echo(f"in doubt: {doubt}")
     if scale != 1:
         click.echo(f"sizes scaled by {scale:g}: these are not the figures that the table means")
     if failed:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from benchmarks.machine import Span
+from benchmarks.machine import Span, creation_us
 from benchmarks.site import Server, Site
 
 __all__ = ["Bench", "Case", "Record", "percentile", "spread"]
@@ -20,8 +20,10 @@ class Record(msgspec.Struct, kw_only=True):
 
     Attributes:
         figures: what was measured, by the keys of :data:`benchmarks.peers.FIGURES` and others.
-        cpu_s: CPU seconds of each daemon's tree and of the database during the timed part.
+        cpu_s: CPU seconds of each daemon's tree and of the database during the timed part;
+            ``worker/below`` is what of the worker's was not its own: its tasks' processes.
         other_cores: CPU, in cores, that others used meanwhile.
+        creation_us: what a file in a new folder cost, see :func:`benchmarks.machine.creation_us`.
     """
 
     case: str
@@ -31,6 +33,7 @@ class Record(msgspec.Struct, kw_only=True):
     figures: dict[str, float]
     cpu_s: dict[str, float] = {}
     other_cores: float = 0.0
+    creation_us: float = 0.0
 
 
 class Bench:
@@ -72,6 +75,7 @@ class Bench:
             figures=found,
             cpu_s={name: round(value, 2) for name, value in cpu.items()},
             other_cores=round(other, 2),
+            creation_us=round(creation_us(span.home), 1) if span else 0.0,
         )
 
 

@@ -10,7 +10,10 @@ import msgspec
 from benchmarks.harness import Record, spread
 from benchmarks.peers import FIGURES, Figure
 
-__all__ = ["Results", "Summary", "summarize", "table"]
+__all__ = ["Results", "Summary", "doubts", "summarize", "table"]
+
+_MUCH_CREATION_US = 200
+_MANY_OTHER_CORES = 0.2
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -118,3 +121,18 @@ def table(summaries: Sequence[Summary]) -> str:
     widths = [max(len(line[index]) for line in lines) for index in range(len(head))]
     padded = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in lines]
     return "\n".join(line.rstrip() for line in padded)
+
+
+def doubts(records: Sequence[Record]) -> list[str]:
+    """What speaks against comparing these records with others, a line each."""
+    found = []
+    other = max((record.other_cores for record in records), default=0.0)
+    if other > _MANY_OTHER_CORES:
+        found.append(f"others used up to {other:g} cores meanwhile: compare cpu_s at most")
+    cost = max((record.creation_us for record in records), default=0.0)
+    if cost > _MUCH_CREATION_US:
+        found.append(
+            f"a new log file cost up to {cost:.0f} us, some 50 are usual: many files were deleted "
+            "near by in the last minutes; wait six, or measure in another folder"
+        )
+    return found

@@ -48,12 +48,20 @@ _STATEMENTS = (
     "WHERE datname = %(name)s) FROM pg_stat_statements s JOIN pg_database d ON d.oid = s.dbid "
     "WHERE d.datname = %(name)s"
 )
+_SITES = Path(__file__).parent / "sites"
 
 
 class Server:
-    """The PostgreSQL server of a session: durable as in production, and it counts statements."""
+    """The PostgreSQL server of a session: durable as in production, and it counts statements.
+
+    Attributes:
+        homes: where sites have their homes. All are removed at the end of the session, and they
+            are apart from the system's temporary files: see :func:`benchmarks.machine.creation_us`.
+    """
 
     def __init__(self) -> None:
+        _SITES.mkdir(exist_ok=True)
+        self.homes = Path(tempfile.mkdtemp(prefix="session-", dir=_SITES))
         options = ("shared_preload_libraries=pg_stat_statements", "pg_stat_statements.max=5000")
         self._server = PostgresServer(durable=True, options=options)
         self._info: ServerInfo | None = None
@@ -90,8 +98,9 @@ class Server:
         return int(row[0]), int(row[1])
 
     def close(self) -> None:
-        """Stop it, if it was started."""
+        """Stop it, if it was started, and remove all homes."""
         self._server.stop()
+        shutil.rmtree(self.homes, ignore_errors=True)
 
 
 class Site:
@@ -107,7 +116,7 @@ class Site:
         self, kind: str, server: Server, settings: Mapping[str, Any] | None = None
     ) -> None:
         self.kind = kind
-        self.home = Path(tempfile.mkdtemp(prefix="roost-bench-"))
+        self.home = Path(tempfile.mkdtemp(dir=server.homes))
         self.witness = self.home / "witness.txt"
         self.server = server
         self._settings = dict(settings or {})
@@ -147,7 +156,6 @@ class Site:
             self.engine.dispose()
             if self._database is not None:
                 self._database.__exit__(None, None, None)
-            shutil.rmtree(self.home, ignore_errors=True)
 
     def _configure(self) -> None:
         values = {"core.dags_folder": str(self.home / "dags"), "database.url": self.url}
@@ -213,7 +221,7 @@ class Site:
         groups = {name: daemon.pid for name, daemon in self.running.items()}
         if self.kind == "postgresql":
             groups["postgres"] = self.server.info.server_pid
-        return Span(groups)
+        return Span(groups, self.home)
 
     def memory_mb(self, *names: str) -> dict[str, float]:
         """Proportional memory of each daemon with all its children."""

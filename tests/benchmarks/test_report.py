@@ -10,7 +10,7 @@ import pytest
 from benchmarks import dags
 from benchmarks.harness import Record, percentile
 from benchmarks.peers import FIGURES
-from benchmarks.report import Results, summarize, table
+from benchmarks.report import Results, doubts, summarize, table
 
 
 def record(run: int, other: float = 0.0, **figures: float) -> Record:
@@ -37,6 +37,15 @@ def test_the_table_says_what_was_met_and_how_many_times_better() -> None:
     assert "MISSED" in fan
     assert "20x" in fan
     assert "idle" not in shown
+
+
+def test_what_spoils_a_comparison_is_said() -> None:
+    """Other load, and a file system that searches past the inodes of files just deleted."""
+    quiet, busy = record(0, 0.1), record(1, 0.9)
+    slow = Record(case="c", db="sqlite", run=2, when="", figures={}, creation_us=700.0)
+    assert doubts([quiet]) == []
+    assert ["0.9 cores" in line for line in doubts([quiet, busy])] == [True]
+    assert ["700 us" in line for line in doubts([quiet, slow])] == [True]
 
 
 def test_results_are_on_disk_at_once(tmp_path: Path) -> None:
