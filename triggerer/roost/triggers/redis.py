@@ -180,7 +180,13 @@ class RedisStreamTrigger(BaseTrigger):
 
         hub = join(Streams, self.conn_id)
         try:
-            while (entry := await hub.first(self)) is None:  # noqa: ASYNC110 - a server's news
+            while True:
+                # Here, not behind three calls: of thousands that begin at once, what they hold
+                # while they wait for their turn is not given back afterwards.
+                async with hub.asking:
+                    entry = await hub.first(self)
+                if entry is not None:
+                    break
                 await asyncio.sleep(self.poke_interval)
             self._taken = entry["id"]
             yield TriggerEvent(entry)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["Streams"]
 
 _CONNECTIONS = 4
+_ASKING = 8  # enough to keep those busy
 _LAST_ANSWERS_S = 5.0
 
 
@@ -27,6 +28,8 @@ class Streams(Hub):
         self._patience = Patience(conn_id)
         self._opening = asyncio.Lock()
         self._turns = asyncio.Semaphore(_CONNECTIONS)
+        #: Held while a trigger looks.
+        self.asking = asyncio.Semaphore(_ASKING)
         self._sent: set[asyncio.Task[Any]] = set()
         self._groups: set[tuple[str, str]] = set()
 
