@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["chain", "count_waits", "defer", "fan", "mapped", "moments", "timeouts", "traced_chain"]
+__all__ = [
+    "chain",
+    "count_waits",
+    "defer",
+    "fan",
+    "mapped",
+    "moments",
+    "timeouts",
+    "traced_chain",
+    "waits",
+]
 
 _HEAD = """\
 from roost.dag import DAG, task
@@ -131,6 +141,37 @@ with DAG("{dag_id}", schedule=None):
     WaitForever(task_id="wait", do_xcom_push=False)
 """
 
+_WAITS = """\
+import asyncio
+
+from roost.dag import DAG
+from roost.operators import BaseOperator
+from roost.triggers import (
+    AmqpTrigger, BaseTrigger, FileTrigger, ProcessTrigger, RedisStreamTrigger, TriggerEvent,
+)
+
+
+class Sleeps(BaseTrigger):
+    def serialize(self):
+        return ("{dag_id}.Sleeps", {{}})
+
+    async def run(self):
+        await asyncio.sleep(86_400)
+        yield TriggerEvent()
+
+
+class WaitInVain(BaseOperator):
+    def execute(self, context):
+        self.defer(trigger={trigger}, method_name="resume")
+
+    def resume(self, context, event=None):
+        return None
+
+
+with DAG("{dag_id}", schedule=None):
+    WaitInVain(task_id="wait", do_xcom_push=False)
+"""
+
 # Each kind's event says when it happened; the task that it wakes writes that beside its own clock.
 _MOMENTS = """\
 import asyncio
@@ -244,6 +285,11 @@ def defer(dag_id: str, size: int, witness: Path) -> str:
 def count_waits(dag_id: str, witness: Path) -> str:
     """One task that waits for ever in the poll lane; each start of its trigger writes a byte."""
     return _COUNT.format(dag_id=dag_id, witness=str(witness))
+
+
+def waits(dag_id: str, trigger: str) -> str:
+    """One task that defers to ``trigger``, an expression; ``Sleeps()`` is a sleep for a day."""
+    return _WAITS.format(dag_id=dag_id, trigger=trigger)
 
 
 def moments(dag_id: str, size: int, witness: Path) -> str:

@@ -51,6 +51,13 @@ FIGURES: dict[str, Figure] = {
     "capacity_taken_s": Figure("10,000 poll triggers picked up", "s", "lower", 3, None, 45),
     "capacity_kb_each": Figure("memory per poll trigger, 10,000", "KB", "lower", 4, None, 27),
     "capacity_waiting_cpu_pct": Figure("CPU while 10,000 wait, of one core", "%", "lower", 5, None),
+    "weights_sleep_kb_each": Figure(
+        "in the runner, each of 10,000: a sleep", "KB", "lower", 4, None
+    ),
+    "weights_process_kb_each": Figure("the same: ProcessTrigger", "KB", "lower", 4, None),
+    "weights_file_kb_each": Figure("the same: FileTrigger", "KB", "lower", 4, None),
+    "weights_redis_stream_kb_each": Figure("the same: RedisStreamTrigger", "KB", "lower", 4, None),
+    "weights_amqp_kb_each": Figure("the same: AmqpTrigger", "KB", "lower", 4, None),
     "external_resumed_p50_ms": Figure(
         "event sent -> start of execute_complete, p50", "ms", "lower", 20, None
     ),

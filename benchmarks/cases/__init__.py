@@ -16,6 +16,7 @@ from benchmarks.cases import (
     sched,
     start,
     timers,
+    weights,
 )
 from benchmarks.harness import Case
 
@@ -31,6 +32,7 @@ CASES: dict[str, Case] = {
     "mapped": mapped.measure,
     "defer": defer.measure,
     "capacity": capacity.measure,
+    "weights": weights.measure,
     "events": events.measure,
     "timers": timers.measure,
     "failover": failover.measure,

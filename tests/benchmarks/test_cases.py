@@ -12,10 +12,16 @@ from benchmarks.cases.timers import Sample, lateness
 from benchmarks.harness import Bench
 from benchmarks.peers import FIGURES
 from benchmarks.site import Server
+from tests.support.rabbitmq import MISSING
 
 _EXPECTED = {
     "timers": {name for name in FIGURES if name.startswith("timers_")},
     "events": {name for name in FIGURES if "_resumed_p" in name},
+    "weights": {
+        name
+        for name in FIGURES
+        if name.startswith("weights_") and not (MISSING and name == "weights_amqp_kb_each")
+    },
     "failover": {name for name in FIGURES if name.startswith(("failover_", "timeouts_"))},
 }
 
@@ -34,6 +40,7 @@ def server() -> Iterator[Server]:
     [
         ("timers", "sqlite"),
         ("timers", "postgresql"),
+        ("weights", "sqlite"),
         ("events", "sqlite"),
         ("failover", "postgresql"),
     ],
