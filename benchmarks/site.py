@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -55,13 +56,12 @@ class Server:
     """The PostgreSQL server of a session: durable as in production, and it counts statements.
 
     Attributes:
-        homes: where sites have their homes. All are removed at the end of the session, and they
-            are apart from the system's temporary files: see :func:`benchmarks.machine.creation_us`.
+        homes: of the sites of the session, removed when it ends; not before, and apart from the
+            system's temporary files: see :func:`benchmarks.machine.creation_us`.
     """
 
     def __init__(self) -> None:
-        _SITES.mkdir(exist_ok=True)
-        self.homes = Path(tempfile.mkdtemp(prefix="session-", dir=_SITES))
+        self.homes: list[Path] = []
         options = ("shared_preload_libraries=pg_stat_statements", "pg_stat_statements.max=5000")
         self._server = PostgresServer(durable=True, options=options)
         self._info: ServerInfo | None = None
@@ -97,10 +97,21 @@ class Server:
         assert row is not None  # noqa: S101 - an aggregate has a row
         return int(row[0]), int(row[1])
 
+    def new_home(self) -> Path:
+        """A folder for an installation."""
+        if not _SITES.exists():
+            _SITES.mkdir(exist_ok=True)
+            # On ext4: folders in it are far from each other, and from what was deleted in others.
+            with suppress(OSError):
+                subprocess.run(["chattr", "+T", str(_SITES)], capture_output=True, check=False)
+        self.homes.append(Path(tempfile.mkdtemp(dir=_SITES)))
+        return self.homes[-1]
+
     def close(self) -> None:
         """Stop it, if it was started, and remove all homes."""
         self._server.stop()
-        shutil.rmtree(self.homes, ignore_errors=True)
+        for home in self.homes:
+            shutil.rmtree(home, ignore_errors=True)
 
 
 class Site:
@@ -116,7 +127,7 @@ class Site:
         self, kind: str, server: Server, settings: Mapping[str, Any] | None = None
     ) -> None:
         self.kind = kind
-        self.home = Path(tempfile.mkdtemp(dir=server.homes))
+        self.home = server.new_home()
         self.witness = self.home / "witness.txt"
         self.server = server
         self._settings = dict(settings or {})
