@@ -12,10 +12,10 @@ import pytest
 from roost.support.frames import MAX_FRAME
 from roost.support.trigger_wire import TriggerSpec
 from roost.triggerer.case import Case
+from roost.triggerer.host import Host
 from roost.triggerer.journal import Journal
 from roost.triggerer.line import NO_MESSAGE
 from roost.triggerer.messages import Beat, Said, Start, Together, decode_from_runner
-from roost.triggerer.runner import Runner
 from roost.triggerer.ward import Ward
 from tests.triggerer.runner_process import RunnerProcess
 
@@ -69,15 +69,15 @@ def test_names_of_runs_are_forgotten() -> None:
     """Triggers share what their names have in common; every run has a name of its own."""
 
     async def run() -> int:
-        runner = Runner(asyncio.get_running_loop())
-        runner._group, runner._registry = MagicMock(), MagicMock()
-        runner._ways = (MagicMock(),) * 6
-        runner._spawn = MagicMock()  # type: ignore[method-assign]
-        runner._live = MagicMock()  # type: ignore[method-assign]
+        host = Host(asyncio.get_running_loop())
+        host._group, host._registry = MagicMock(), MagicMock()
+        host._ways = (MagicMock(),) * 6
+        host._spawn = MagicMock()  # type: ignore[method-assign]
+        host._live = MagicMock()  # type: ignore[method-assign]
         for number in range(MANY):
-            runner._start(Start([_spec(number)]))
-            runner.cases.pop(number - 1, None)
-        return len(runner._labels)
+            host._start(Start([_spec(number)]))
+            host.cases.pop(number - 1, None)
+        return len(host._labels)
 
     assert asyncio.run(run()) < FEW
 

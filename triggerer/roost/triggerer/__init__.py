@@ -26,6 +26,7 @@ The life of a poll trigger, from the row that a deferral left to the event that 
 ``daemon`` is the shell (lease, signals, bells), ``lanes`` the loop, ``outbox`` and ``sightings``
 the ways of reports and of what watchers saw into the database, ``keeper`` the runner as a child
 process, ``strikes`` the count of who ended it, ``inquiries`` the answers to what triggers ask;
-``runner``, ``case``, ``pooled``, ``asking``, ``registry``, ``steps`` and ``watchdog`` are that
-child and import no database. Nothing may be imported in this file.
+``runner`` is that child, with ``host`` for the triggers in it, ``uplink`` for its end of the line,
+``case``, ``pooled``, ``asking``, ``registry``, ``steps`` and ``watchdog``; these import no
+database. Nothing may be imported in this file.
 """
