@@ -13,10 +13,9 @@ from sqlalchemy import (
     Table,
     Text,
     false,
-    text,
 )
 
-from roost.models.tables.base import ID, KEY, metadata
+from roost.models.tables.base import ID, KEY, metadata, partial_index
 
 __all__ = ["asset_event", "asset_listener", "asset_pending", "asset_use", "asset_watcher"]
 
@@ -36,12 +35,7 @@ asset_event = Table(
     Column("ref", Text),  # what names it for good, so that it is stored once
     Index("ix_asset_event_uri", "uri", "id"),
     Index("uq_asset_event_ref", "ref", "uri", unique=True),
-    Index(
-        "ix_asset_event_inbox",
-        "id",
-        sqlite_where=text("NOT settled"),
-        postgresql_where=text("NOT settled"),
-    ),
+    partial_index("ix_asset_event_inbox", "id", where="NOT settled"),
     sqlite_autoincrement=True,  # an id is never given twice
 )
 

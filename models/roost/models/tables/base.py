@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, CheckConstraint, Integer, MetaData, String
+from sqlalchemy import BigInteger, CheckConstraint, Index, Integer, MetaData, String, text
+from sqlalchemy.sql.expression import TextClause
 
 from roost.models.states import RunState, State
 
-__all__ = ["ID", "KEY", "metadata", "one_of"]
+__all__ = ["ID", "KEY", "metadata", "one_of", "partial_index"]
 
 metadata = MetaData(
     naming_convention={
@@ -27,3 +28,9 @@ def one_of(column: str, values: type[State] | type[RunState]) -> CheckConstraint
     """The CHECK that a column holds a member of an enumeration."""
     listed = ", ".join(f"'{value}'" for value in values)
     return CheckConstraint(f"{column} IN ({listed})", name=column)
+
+
+def partial_index(name: str, *columns: str | TextClause, where: str, unique: bool = False) -> Index:
+    """An index of the rows that meet a condition, on both databases."""
+    condition = text(where)
+    return Index(name, *columns, unique=unique, sqlite_where=condition, postgresql_where=condition)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Index, Integer, String, Table, Text, text
+from sqlalchemy import BigInteger, Column, Integer, String, Table, Text
 
-from roost.models.tables.base import KEY, metadata
+from roost.models.tables.base import KEY, metadata, partial_index
 
 __all__ = ["id_block", "job"]
 
@@ -23,12 +23,7 @@ job = Table(
     Column("lease_until", BigInteger, nullable=False),
     Column("ended_at", BigInteger),
     Column("detail", Text, nullable=False, server_default="{}"),
-    Index(
-        "ix_job_live",
-        "kind",
-        sqlite_where=text("ended_at IS NULL"),
-        postgresql_where=text("ended_at IS NULL"),
-    ),
+    partial_index("ix_job_live", "kind", where="ended_at IS NULL"),
     sqlite_autoincrement=True,  # an id is never given twice
 )
 

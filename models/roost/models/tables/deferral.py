@@ -14,10 +14,9 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    text,
 )
 
-from roost.models.tables.base import ID, KEY, metadata
+from roost.models.tables.base import ID, KEY, metadata, partial_index
 
 __all__ = ["external_event", "trigger", "trigger_code", "trigger_event", "trigger_kill"]
 
@@ -63,44 +62,23 @@ trigger = Table(
         "AND dispatch_id IS NOT NULL)",
         name="whose",
     ),
-    Index(
-        "uq_trigger_watcher_hash",
-        "watcher_hash",
-        unique=True,
-        sqlite_where=text("watcher_hash IS NOT NULL"),
-        postgresql_where=text("watcher_hash IS NOT NULL"),
+    partial_index(
+        "uq_trigger_watcher_hash", "watcher_hash", unique=True, where="watcher_hash IS NOT NULL"
     ),
-    Index(
-        "ix_trigger_timer",
-        "due_at",
-        sqlite_where=text("lane = 'timer' AND fired_at IS NULL"),
-        postgresql_where=text("lane = 'timer' AND fired_at IS NULL"),
+    partial_index("ix_trigger_timer", "due_at", where="lane = 'timer' AND fired_at IS NULL"),
+    partial_index(
+        "ix_trigger_poll", "job_id", "rank", "id", where="lane = 'poll' AND fired_at IS NULL"
     ),
-    Index(
-        "ix_trigger_poll",
-        "job_id",
-        "rank",
-        "id",
-        sqlite_where=text("lane = 'poll' AND fired_at IS NULL"),
-        postgresql_where=text("lane = 'poll' AND fired_at IS NULL"),
+    partial_index(
+        "ix_trigger_timeout", "timeout_at", where="timeout_at IS NOT NULL AND fired_at IS NULL"
     ),
-    Index(
-        "ix_trigger_timeout",
-        "timeout_at",
-        sqlite_where=text("timeout_at IS NOT NULL AND fired_at IS NULL"),
-        postgresql_where=text("timeout_at IS NOT NULL AND fired_at IS NULL"),
-    ),
-    Index(
+    partial_index(
         "ix_trigger_external_key",
         "external_key",
-        sqlite_where=text("external_key IS NOT NULL AND fired_at IS NULL"),
-        postgresql_where=text("external_key IS NOT NULL AND fired_at IS NULL"),
+        where="external_key IS NOT NULL AND fired_at IS NULL",
     ),
-    Index(  # those that the scheduler fires itself, among any number that wait for events
-        "ix_trigger_awaited",
-        "id",
-        sqlite_where=text(_AWAITED),
-        postgresql_where=text(_AWAITED),
+    partial_index(  # those that the scheduler fires itself, among any number that wait for events
+        "ix_trigger_awaited", "id", where=_AWAITED
     ),
     sqlite_autoincrement=True,  # an id is never given twice
 )
@@ -137,13 +115,7 @@ external_event = Table(  # somebody's word, on its way to the triggers that wait
     Column("expires_at", BigInteger, nullable=False),
     Column("taken_at", BigInteger),  # it woke somebody
     Column("woken", Integer, nullable=False, server_default="0"),
-    Index(
-        "ix_external_event_open",
-        "external_key",
-        "id",
-        sqlite_where=text("taken_at IS NULL"),
-        postgresql_where=text("taken_at IS NULL"),
-    ),
+    partial_index("ix_external_event_open", "external_key", "id", where="taken_at IS NULL"),
     Index("ix_external_event_expires_at", "expires_at"),
     sqlite_autoincrement=True,  # an id is never given twice
 )

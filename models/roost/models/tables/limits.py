@@ -7,14 +7,12 @@ from sqlalchemy import (
     Boolean,
     Column,
     ForeignKey,
-    Index,
     Integer,
     Table,
     false,
-    text,
 )
 
-from roost.models.tables.base import ID, KEY, metadata
+from roost.models.tables.base import ID, KEY, metadata, partial_index
 
 __all__ = ["deadline", "sla_miss"]
 
@@ -37,10 +35,5 @@ deadline = Table(  # H22
     Column("due_at", BigInteger, nullable=False),
     Column("missed_at", BigInteger),
     Column("met_at", BigInteger),  # the run ended in time
-    Index(
-        "ix_deadline_due",
-        "due_at",
-        sqlite_where=text("missed_at IS NULL"),
-        postgresql_where=text("missed_at IS NULL"),
-    ),
+    partial_index("ix_deadline_due", "due_at", where="missed_at IS NULL"),
 )

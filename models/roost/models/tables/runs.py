@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 
 from roost.models.states import RunState, State
-from roost.models.tables.base import ID, KEY, metadata, one_of
+from roost.models.tables.base import ID, KEY, metadata, one_of, partial_index
 
 __all__ = ["dag_run", "dispatch", "event_log", "task_instance"]
 
@@ -52,33 +52,20 @@ dag_run = Table(
     CheckConstraint(
         "(end_date IS NULL) = (state IN ('queued', 'running'))", name="finished_has_end"
     ),
-    Index(
+    partial_index(
         "uq_dag_run_interval",
         "dag_id",
         "interval_start",
         unique=True,
-        sqlite_where=text("run_type IN ('scheduled', 'backfill')"),
-        postgresql_where=text("run_type IN ('scheduled', 'backfill')"),
+        where="run_type IN ('scheduled', 'backfill')",
     ),
-    Index(  # a scheduler's next runs to take, or to read again
-        "ix_dag_run_unclaimed",
-        "id",
-        sqlite_where=text("end_date IS NULL AND (job_id IS NULL OR changed)"),
-        postgresql_where=text("end_date IS NULL AND (job_id IS NULL OR changed)"),
+    partial_index(  # a scheduler's next runs to take, or to read again
+        "ix_dag_run_unclaimed", "id", where="end_date IS NULL AND (job_id IS NULL OR changed)"
     ),
-    Index(
-        "ix_dag_run_unfinished",
-        "job_id",
-        sqlite_where=text("end_date IS NULL"),
-        postgresql_where=text("end_date IS NULL"),
-    ),
+    partial_index("ix_dag_run_unfinished", "job_id", where="end_date IS NULL"),
     Index("ix_dag_run_logical_date", "dag_id", "logical_date"),
-    Index(
-        "ix_dag_run_backfill_id",
-        "backfill_id",
-        "state",
-        sqlite_where=text("backfill_id IS NOT NULL"),
-        postgresql_where=text("backfill_id IS NOT NULL"),
+    partial_index(
+        "ix_dag_run_backfill_id", "backfill_id", "state", where="backfill_id IS NOT NULL"
     ),
     sqlite_autoincrement=True,  # an id is never given twice
 )
@@ -114,12 +101,7 @@ task_instance = Table(
     Column("map_name", Text),  # what its map_index_template calls an instance
     UniqueConstraint("dag_run_id", "task_id", "map_index"),
     one_of("state", State),
-    Index(
-        "ix_task_instance_retry",
-        "retry_at",
-        sqlite_where=text("state = 'up_for_retry'"),
-        postgresql_where=text("state = 'up_for_retry'"),
-    ),
+    partial_index("ix_task_instance_retry", "retry_at", where="state = 'up_for_retry'"),
     postgresql_with={"fillfactor": 70},
     sqlite_autoincrement=True,  # an id is never given twice
 )
@@ -147,37 +129,19 @@ dispatch = Table(
     CheckConstraint("ended_at IS NOT NULL OR NOT settled", name="settled_is_ended"),
     CheckConstraint("(ti_id IS NULL) = (callback IS NOT NULL)", name="task_or_callback"),
     CheckConstraint("wish IN ('clear', 'success', 'failed', 'skipped')", name="wish"),
-    Index(  # S1: one live dispatch per task instance
-        "uq_dispatch_live",
-        "ti_id",
-        unique=True,
-        sqlite_where=text("ended_at IS NULL"),
-        postgresql_where=text("ended_at IS NULL"),
+    partial_index(  # S1: one live dispatch per task instance
+        "uq_dispatch_live", "ti_id", unique=True, where="ended_at IS NULL"
     ),
-    Index(
+    partial_index(
         "ix_dispatch_waiting",
         text("priority DESC"),
         "id",
-        sqlite_where=text("job_id IS NULL AND ended_at IS NULL"),
-        postgresql_where=text("job_id IS NULL AND ended_at IS NULL"),
+        where="job_id IS NULL AND ended_at IS NULL",
     ),
-    Index(
-        "ix_dispatch_held",
-        "job_id",
-        sqlite_where=text("job_id IS NOT NULL AND ended_at IS NULL"),
-        postgresql_where=text("job_id IS NOT NULL AND ended_at IS NULL"),
-    ),
-    Index(
-        "ix_dispatch_inbox",
-        "id",
-        sqlite_where=text("ended_at IS NOT NULL AND NOT settled"),
-        postgresql_where=text("ended_at IS NOT NULL AND NOT settled"),
-    ),
-    Index(  # a scheduler looks here for what users want
-        "ix_dispatch_wish",
-        "id",
-        sqlite_where=text("wish IS NOT NULL AND ended_at IS NULL"),
-        postgresql_where=text("wish IS NOT NULL AND ended_at IS NULL"),
+    partial_index("ix_dispatch_held", "job_id", where="job_id IS NOT NULL AND ended_at IS NULL"),
+    partial_index("ix_dispatch_inbox", "id", where="ended_at IS NOT NULL AND NOT settled"),
+    partial_index(  # a scheduler looks here for what users want
+        "ix_dispatch_wish", "id", where="wish IS NOT NULL AND ended_at IS NULL"
     ),
     Index("ix_dispatch_ti_id", "ti_id"),
     postgresql_with={"fillfactor": 70},
