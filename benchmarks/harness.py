@@ -44,14 +44,24 @@ class Bench:
         kind: ``sqlite`` or ``postgresql``.
         runs: how often the timed part is to run.
         scale: 1 for the sizes that the figures mean; smaller for a quick look.
+        settings: of every site, ``section.key`` to value.
     """
 
-    def __init__(self, case: str, kind: str, runs: int, scale: float, server: Server) -> None:
+    def __init__(
+        self,
+        case: str,
+        kind: str,
+        runs: int,
+        scale: float,
+        server: Server,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
         self.case = case
         self.kind = kind
         self.runs = runs
         self.scale = scale
         self._server = server
+        self._settings = dict(settings or {})
 
     def size(self, full: int) -> int:
         """A number of tasks or runs, scaled."""
@@ -59,7 +69,7 @@ class Bench:
 
     def site(self, settings: Mapping[str, Any] | None = None) -> Site:
         """A fresh installation on this kind of database."""
-        return Site(self.kind, self._server, settings)
+        return Site(self.kind, self._server, {**self._settings, **(settings or {})})
 
     def record(self, run: int, figures: Mapping[str, float], span: Span | None = None) -> Record:
         """What one run gave; ends ``span``."""

@@ -212,6 +212,14 @@ class Worker(_Section, frozen=True):
     slots: Annotated[
         int, Meta(ge=1, description="Most task processes of one worker at the same time.")
     ] = 32
+    isolation: Annotated[
+        Literal["process", "reuse"],
+        Meta(
+            description="`process`: each task has a process of its own. `reuse`: one process runs "
+            "up to 100 tasks of the same version of a DAG file, one after the other; quicker, but "
+            "what a task changes in modules the next one sees."
+        ),
+    ] = "process"
     queues: Annotated[
         tuple[str, ...], Meta(description="Queues whose tasks a worker takes without `-q`.")
     ] = ("default",)

@@ -232,9 +232,15 @@ class CallbackUrl(msgspec.Struct, tag="callback_url"):
 
 
 class Finished(msgspec.Struct, tag="finished"):
-    """The last message of a task process; not answered."""
+    """The last message of a task; not answered.
+
+    Attributes:
+        outcome: how it ended.
+        stays: its process may be given another task, and ends when its line is closed instead.
+    """
 
     outcome: Outcome
+    stays: bool = False
 
 
 class Reply(msgspec.Struct, omit_defaults=True):

@@ -17,6 +17,7 @@ from roost.support.frames import MAX_FRAME, FrameBuffer, FrameTooLarge, pack
 from roost.support.osproc import boot_us, describe_exit
 from roost.support.task_requests import Finished, Reply, Request, TaskMessage
 from roost.support.wire import Outcome, TaskSpec
+from roost.worker.protocol import NextTask
 from roost.worker.reactor import Timer
 
 __all__ = ["Asked", "Attendant", "Ended", "Why"]
@@ -56,9 +57,11 @@ class Attendant:
         line: the supervisor's end of the task's line; None once it is closed.
         log_path: of its log file.
         template: number of the template it is forked from.
+        process_id: the dispatch that its process was forked for, mostly its own.
         pid: of the task process, once it is known.
         why: set when the supervisor has asked the task to end.
         outcome: what the task sent as its last message.
+        stays: its process may be given another task.
         settled: True once an outcome has been handed on for storing.
         timer: the next step against a task that does not end by itself.
         at_end: the task has closed its side, or does not speak our language.
@@ -67,11 +70,13 @@ class Attendant:
     """
 
     __slots__ = (
+        "_heard",
         "_incoming",
         "_outgoing",
         "_owes",
         "_started_at",
         "_started_boot",
+        "_unread",
         "at_end",
         "blocked",
         "fault",
@@ -79,17 +84,27 @@ class Attendant:
         "log_path",
         "outcome",
         "pid",
+        "process_id",
         "settled",
         "spec",
+        "stays",
         "template",
         "timer",
         "why",
     )
 
     def __init__(
-        self, spec: TaskSpec, line: socket.socket, log_path: str, max_frame: int = MAX_FRAME
+        self,
+        spec: TaskSpec,
+        line: socket.socket,
+        log_path: str,
+        max_frame: int = MAX_FRAME,
+        *,
+        process_id: int | None = None,
     ) -> None:
         self.spec = spec
+        self.process_id = spec.dispatch_id if process_id is None else process_id
+        self.stays = False
         self.fault = ""
         self.log_path = log_path
         self.line: socket.socket | None = line
@@ -102,8 +117,11 @@ class Attendant:
         self.at_end = False
         self.blocked = False
         self._incoming = FrameBuffer(max_frame)
-        self._outgoing = pack(spec)
+        # A new process has its log file already.
+        self._outgoing = pack(spec if process_id is None else NextTask(spec, log_path))
         self._owes = False
+        self._heard = False
+        self._unread = False
         self._started_at = 0
         self._started_boot = 0
         self.flush()
@@ -151,16 +169,20 @@ class Attendant:
                 data = self.line.recv(_CHUNK)
             except BlockingIOError:
                 break
-            except OSError:
+            except OSError as error:
                 data = b""
+                # That is how a unix socket says that its other side ended and left some unread.
+                self._unread = isinstance(error, ConnectionResetError)
             self.at_end = not data
             try:
                 for body in self._incoming.feed(data):
+                    self._heard = True
                     message = _decode(body)
                     if not isinstance(message, Finished):
                         self._owe(message, asked)
                     elif self.outcome is None:
                         self.outcome = message.outcome
+                        self.stays = message.stays
             except FrameTooLarge as error:
                 self._refuse(f"{error}; store large values elsewhere")
             except (msgspec.MsgspecError, RecursionError) as error:
@@ -181,6 +203,11 @@ class Attendant:
         """Hear no more of a task that does not speak our language."""
         self.at_end = True
         self.fault = f"; its worker was sent {what[:_FAULT_CHARS]}"
+
+    def may_stay(self) -> bool:
+        """Whether its process may be given another task: it offers to, and nobody has ended it."""
+        quiet = self.why is None and not self.fault and not self.at_end and not self.blocked
+        return self.stays and quiet
 
     def early_outcome(self) -> Outcome | None:
         """The outcome, if it may be stored before the process has ended.
@@ -204,6 +231,8 @@ class Attendant:
             return self.outcome
         if asked_to_end:
             return self._made("lost", asked_to_end, status)
+        if self._never_taken():
+            return self._made("lost", "its process had ended before it took the task", status)
         if status is None:
             return self._made("lost", what, status)
         ended = describe_exit(status)
@@ -214,6 +243,10 @@ class Attendant:
             limit = (self.spec.execution_timeout_us or 0) / 1e6
             ended = f"execution_timeout of {limit:g} s is over; the task was {ended}"
         return self._made("failed", ended, status)
+
+    def _never_taken(self) -> bool:
+        """Whether a process that had rested ended before it read what to do next."""
+        return self.process_id != self.spec.dispatch_id and self._unread and not self._heard
 
     def refusal(self, error: str) -> Outcome:
         """The outcome of a dispatch that never had a process, by its own code's fault."""

@@ -39,6 +39,7 @@ from roost.worker.hub import Hub, HubSettings
 from roost.worker.ledger import Ledger, Start
 from roost.worker.leftovers import kill_leftovers
 from roost.worker.mail import Inquiries, Outbox
+from roost.worker.stay import MOST_TASKS
 
 __all__ = ["run_worker"]
 
@@ -130,6 +131,7 @@ class WorkerDaemon:
                 log_folder=str(config.log_folder),
                 max_templates=config.worker.max_templates,
                 template_idle_us=int(config.worker.template_idle * SECOND),
+                most_tasks=MOST_TASKS if config.worker.isolation == "reuse" else 1,
                 max_frame=2 * config.core.max_xcom_size + _FRAME_REST,
                 load_timeout_us=int(config.scheduler.parse_timeout * SECOND),
             ),

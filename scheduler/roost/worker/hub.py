@@ -31,6 +31,8 @@ from roost.worker.keeper import Keeper
 from roost.worker.leftovers import kill_leftovers
 from roost.worker.nursery import Nursery, Version, task_environ
 from roost.worker.reactor import Reactor
+from roost.worker.resting import Process, Resting
+from roost.worker.stay import may_share
 from roost.worker.tasklog import task_log_path
 
 __all__ = ["Hub", "HubSettings"]
@@ -53,6 +55,8 @@ class HubSettings(NamedTuple):
         template_idle_us: after this long without a task a template is dropped.
         max_templates: beyond this number the template that has been idle longest is dropped.
         max_frame: most bytes of one message of a task.
+        most_tasks: that one process runs; 1: each task has a process of its own.
+        rest_us: after this long without a task a process that may run another ends.
     """
 
     dags_folder: str
@@ -64,6 +68,8 @@ class HubSettings(NamedTuple):
     template_idle_us: int = 60 * _SECOND
     max_templates: int = 128
     max_frame: int = MAX_FRAME
+    most_tasks: int = 1
+    rest_us: int = 10 * _SECOND
 
 
 class Hub:
@@ -81,7 +87,7 @@ class Hub:
         self._settings = settings
         self._token = token
         self._reactor = Reactor()
-        setup = protocol.Setup(settings.dags_folder, settings.log_level)
+        setup = protocol.Setup(settings.dags_folder, settings.log_level, settings.most_tasks)
         self._keeper = Keeper(
             Nursery(setup, task_environ(environ, token)),
             self._reactor,
@@ -91,6 +97,10 @@ class Hub:
             max_templates=settings.max_templates,
         )
         self._attendants: dict[int, Attendant] = {}
+        self._resting = Resting(self._reactor, settings.rest_us)
+        # Processes that stayed after their first dispatch, and what those run that do not rest.
+        self._stayed: dict[int, Process] = {}
+        self._at_work: dict[int, int] = {}
 
     # ------------------------------------------------------------------ for the driver
 
@@ -125,16 +135,20 @@ class Hub:
         Returns:
             False when this host cannot start processes now; the dispatch is lost.
         """
+        version = Version(spec.fileloc, spec.code_hash)
+        log_path = task_log_path(self._settings.log_folder, spec)
+        if may_share(spec) and (process := self._resting.take(version)) is not None:
+            self._give(process, spec, log_path)
+            return True
         near, far = socket.socketpair()
         near.setblocking(False)
-        log_path = task_log_path(self._settings.log_folder, spec)
         attendant = Attendant(spec, near, log_path, self._settings.max_frame)
         self._attendants[spec.dispatch_id] = attendant
         self._reactor.watch(near, functools.partial(self._hear_task, attendant))
         if attendant.blocked:
             self._reactor.want_writable(near, True)
         try:
-            self._keeper.order(attendant, far, Version(spec.fileloc, spec.code_hash), source)
+            self._keeper.order(attendant, far, version, source)
         except OSError as error:
             far.close()
             self.lost([spec.dispatch_id], f"the worker cannot start processes: {error}")
@@ -177,7 +191,9 @@ class Hub:
         """End every process below this hub at once and close all descriptors."""
         self._keeper.stop()
         kill_leftovers(self._token)
-        self.lost(list(self._attendants), "the worker was stopped")
+        processes = [attendant.process_id for attendant in self._attendants.values()]
+        self.lost(processes, "the worker was stopped")
+        self._resting.close()
         self._reactor.close()
 
     # ------------------------------------------------------------------ told by the keeper
@@ -188,49 +204,101 @@ class Hub:
             attendant = self._attendants.get(dispatch_id)
             if attendant is None:
                 continue
-            attendant.forked(pid)
-            if attendant.why is not None:
-                self._signal(attendant)
-            elif attendant.fault:
-                self._arm(attendant, 0, self._kill)
-            elif (limit := attendant.spec.execution_timeout_us) is not None:
-                left = max(0, limit - attendant.spec.run_us) + self._settings.timeout_slack_us
-                self._arm(attendant, left, self._time_out)
+            self._begin(attendant, pid)
         for dispatch_id, error in report.failed:
             self.lost([dispatch_id], error)
-        for dispatch_id, status in report.exited:
-            attendant = self._attendants.get(dispatch_id)
-            if attendant is not None:
-                self._hear_task(attendant)  # what it said last may still be in its line
-                self._finish(attendant, attendant.final_outcome(status))
+        for process_id, status in report.exited:
+            attendant = self._attendant_of(process_id)
+            if attendant is None:  # it rested, or was let go
+                self._forget_process(process_id)
+                continue
+            self._hear_task(attendant, ended=True)  # what it said last may still be in its line
+            self._finish(attendant, attendant.final_outcome(status))
 
-    def refused(self, dispatch_ids: Collection[int], error: str) -> None:
+    def _begin(self, attendant: Attendant, pid: int) -> None:
+        """The process of a dispatch is known, and it may run for so long."""
+        attendant.forked(pid)
+        if attendant.why is not None:
+            self._signal(attendant)
+        elif attendant.fault:
+            self._arm(attendant, 0, self._kill)
+        elif (limit := attendant.spec.execution_timeout_us) is not None:
+            left = max(0, limit - attendant.spec.run_us) + self._settings.timeout_slack_us
+            self._arm(attendant, left, self._time_out)
+        if attendant.stays:  # it was quicker than the news of it
+            self._hear_task(attendant)
+
+    def refused(self, process_ids: Collection[int], error: str) -> None:
         """Their DAG file cannot be imported."""
-        for attendant in self._of(dispatch_ids):
+        for attendant in self._of(process_ids):
             self._finish(attendant, attendant.refusal(error))
 
-    def lost(self, dispatch_ids: Collection[int], what: str) -> None:
+    def lost(self, process_ids: Collection[int], what: str) -> None:
         """Their processes are gone and nobody saw them end."""
-        attendants = self._of(dispatch_ids)
+        attendants = self._of(process_ids)
         # PDEATHSIG has ended the tasks, not what they had started.
         if any(attendant.pid is not None for attendant in attendants) and not self._keeper.alive:
             kill_leftovers(self._token)
         for attendant in attendants:
-            self._hear_task(attendant)
+            self._hear_task(attendant, ended=True)
             self._finish(attendant, attendant.final_outcome(None, what))
+        for process_id in process_ids:
+            self._forget_process(process_id)
 
-    def _of(self, dispatch_ids: Collection[int]) -> list[Attendant]:
-        found = [self._attendants.get(dispatch_id) for dispatch_id in dispatch_ids]
+    def _of(self, process_ids: Collection[int]) -> list[Attendant]:
+        found = [self._attendant_of(process_id) for process_id in process_ids]
         return [attendant for attendant in found if attendant is not None]
+
+    def _attendant_of(self, process_id: int) -> Attendant | None:
+        """Of what runs in a process, which has the id of its first dispatch."""
+        return self._attendants.get(self._at_work.get(process_id, process_id))
+
+    def _forget_process(self, process_id: int) -> None:
+        """A process that stayed has ended."""
+        self._at_work.pop(process_id, None)
+        process = self._stayed.pop(process_id, None)
+        if process is not None:
+            self._keeper.discharge(process.template, process_id)
+
+    # ------------------------------------------------------------------ processes that stay
+
+    def _give(self, process: Process, spec: TaskSpec, log_path: str) -> None:
+        """Have a process that rests run another dispatch."""
+        limit, process_id = self._settings.max_frame, process.process_id
+        attendant = Attendant(spec, process.line, log_path, limit, process_id=process_id)
+        attendant.template = process.template
+        self._attendants[spec.dispatch_id] = attendant
+        self._at_work[process_id] = spec.dispatch_id
+        self._reactor.rewatch(process.line, functools.partial(self._hear_task, attendant))
+        self._reactor.want_writable(process.line, attendant.blocked)
+        self._begin(attendant, process.pid)
+
+    def _rest(self, attendant: Attendant, pid: int, line: socket.socket) -> None:
+        """A dispatch has ended, and its process waits for the next one."""
+        attendant.line = None
+        self._take_out(attendant)
+        version = Version(attendant.spec.fileloc, attendant.spec.code_hash)
+        process = Process(attendant.process_id, attendant.template, version, pid, line)
+        self._at_work.pop(process.process_id, None)
+        self._stayed[process.process_id] = process
+        self._resting.put(process)
 
     # ------------------------------------------------------------------ tasks
 
-    def _hear_task(self, attendant: Attendant) -> None:
+    def _hear_task(self, attendant: Attendant, *, ended: bool = False) -> None:
+        """Take what a task sent; ``ended``: its process is known to be gone."""
         line = attendant.line
         if line is None:
             return
         for request in attendant.receive():
             self.asked.append(Asked(attendant.spec, request))
+        outcome = attendant.early_outcome()
+        if outcome is not None:
+            self._settle(attendant, outcome)
+            if attendant.may_stay() and not ended:
+                if attendant.pid is not None:  # else its template says so in a moment
+                    self._rest(attendant, attendant.pid, line)
+                return
         if attendant.at_end or attendant.outcome is not None:
             attendant.line = None
             self._reactor.close_socket(line)
@@ -238,15 +306,14 @@ class Hub:
             attendant.flush()
             if not attendant.blocked:
                 self._reactor.want_writable(line, False)
-        if attendant.outcome is None:
-            if attendant.fault:  # nobody hears it any more, so nobody waits for it
-                self._arm(attendant, 0, self._kill)
-            return
-        # It has said its last word and must end now.
-        self._arm(attendant, self._settings.kill_grace_us, self._kill)
-        outcome = attendant.early_outcome()
-        if outcome is not None:
-            self._settle(attendant, outcome)
+        self._wait_for_end(attendant)
+
+    def _wait_for_end(self, attendant: Attendant) -> None:
+        """See to it that a task ends that has said its last word, or is not heard any more."""
+        if attendant.outcome is not None:
+            self._arm(attendant, self._settings.kill_grace_us, self._kill)
+        elif attendant.fault:
+            self._arm(attendant, 0, self._kill)
 
     def _arm(self, attendant: Attendant, delay_us: int, step: Callable[[int], None]) -> None:
         """Set the one timer of a task: what happens to it if it does not end by itself."""
@@ -267,13 +334,19 @@ class Hub:
     def _finish(self, attendant: Attendant, outcome: Outcome) -> None:
         """The process of a dispatch is gone, or never was."""
         self._settle(attendant, outcome)
-        if attendant.timer is not None:
-            self._reactor.cancel(attendant.timer)
         if attendant.line is not None:
             self._reactor.close_socket(attendant.line)
             attendant.line = None
+        self._take_out(attendant)
+        self._at_work.pop(attendant.process_id, None)
+        self._stayed.pop(attendant.process_id, None)
+        self._keeper.discharge(attendant.template, attendant.process_id)
+
+    def _take_out(self, attendant: Attendant) -> None:
+        """Nothing is to be done for a dispatch any more."""
+        if attendant.timer is not None:
+            self._reactor.cancel(attendant.timer)
         del self._attendants[attendant.spec.dispatch_id]
-        self._keeper.discharge(attendant)
 
     def _signal(self, attendant: Attendant) -> None:
         """SIGTERM for the task alone: its ``on_kill`` knows best how to end its children."""

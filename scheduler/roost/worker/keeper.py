@@ -22,15 +22,15 @@ _SECOND = 1_000_000
 
 
 class Listener(Protocol):
-    """Who is told what becomes of dispatches. All by dispatch id."""
+    """Who is told what becomes of processes. All by the dispatch that a process was forked for."""
 
     def reported(self, report: protocol.Report) -> None:
         """Processes were forked, or have ended, or could not be forked."""
 
-    def refused(self, dispatch_ids: Collection[int], error: str) -> None:
+    def refused(self, process_ids: Collection[int], error: str) -> None:
         """Their DAG file cannot be imported: they have no process and never will."""
 
-    def lost(self, dispatch_ids: Collection[int], what: str) -> None:
+    def lost(self, process_ids: Collection[int], what: str) -> None:
         """Their processes are gone and nobody saw them end."""
 
 
@@ -94,11 +94,16 @@ class Keeper:
         template = self._nursery.templates.get(attendant.template)
         return template is not None and template.take_back(attendant)
 
-    def discharge(self, attendant: Attendant) -> None:
-        """The task has ended; its template may rest."""
-        template = self._nursery.templates.get(attendant.template)
+    def discharge(self, number: int, process_id: int) -> None:
+        """A task process has ended; its template may rest.
+
+        Args:
+            number: of the template.
+            process_id: the dispatch that the process was forked for.
+        """
+        template = self._nursery.templates.get(number)
         if template is not None:
-            template.tasks.discard(attendant.spec.dispatch_id)
+            template.tasks.discard(process_id)
             self._rest(template)
 
     def kill_template_of(self, attendant: Attendant) -> None:

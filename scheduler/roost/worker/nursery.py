@@ -30,7 +30,7 @@ class Template:
 
     Attributes:
         waiting: attendants whose fork order has not been sent.
-        tasks: dispatches ordered from it that have not ended.
+        tasks: dispatches ordered from it whose processes have not ended.
         idle: the timer that will drop it, while it has none.
     """
 

@@ -14,17 +14,21 @@ import socket
 
 import msgspec
 
+from roost.support.wire import TaskSpec
+
 __all__ = [
     "MAX_PACKET",
     "DropTemplate",
     "Fork",
     "Loaded",
     "NewTemplate",
+    "NextTask",
     "Report",
     "Setup",
     "TemplateGone",
     "decode_fork",
     "decode_from_template",
+    "decode_next_task",
     "decode_setup",
     "decode_template_gone",
     "decode_to_zygote",
@@ -42,10 +46,12 @@ class Setup(msgspec.Struct, array_like=True):
     Attributes:
         dags_folder: absolute; on ``sys.path`` of every template.
         log_level: of the tasks' root logger.
+        most_tasks: that one process runs (``worker.isolation``).
     """
 
     dags_folder: str
     log_level: str
+    most_tasks: int = 1
 
 
 class NewTemplate(msgspec.Struct, array_like=True, tag=1):
@@ -81,6 +87,17 @@ class Fork(msgspec.Struct, array_like=True):
     log_path: str
 
 
+class NextTask(msgspec.Struct, array_like=True):
+    """Another task for a process that stays, over its line.
+
+    Attributes:
+        log_path: absolute; made with its folders if it does not exist.
+    """
+
+    spec: TaskSpec
+    log_path: str
+
+
 class Loaded(msgspec.Struct, array_like=True, tag=1):
     """The DAG file has been executed; ``error`` is the traceback when it could not be."""
 
@@ -113,4 +130,5 @@ decode_setup = msgspec.json.Decoder(Setup).decode
 decode_to_zygote = msgspec.json.Decoder(NewTemplate | DropTemplate).decode
 decode_template_gone = msgspec.json.Decoder(TemplateGone).decode
 decode_fork = msgspec.json.Decoder(Fork).decode
+decode_next_task = msgspec.json.Decoder(NextTask).decode
 decode_from_template = msgspec.json.Decoder(Loaded | Report).decode

@@ -52,6 +52,10 @@ class Reactor:
         self._handlers[sock.fileno()] = handler
         self._epoll.register(sock, select.EPOLLIN)
 
+    def rewatch(self, sock: socket.socket, handler: Callable[[], object]) -> None:
+        """Call another handler of a socket that is watched already."""
+        self._handlers[sock.fileno()] = handler
+
     def want_writable(self, sock: socket.socket, wanted: bool) -> None:
         """Also call the handler when the socket takes more, or no longer."""
         self._epoll.modify(sock, select.EPOLLIN | (select.EPOLLOUT if wanted else 0))

@@ -1,5 +1,7 @@
 """The task process: forked from a template for one dispatch, gone when it has said how it ended.
 
+Where ``worker.isolation`` lets processes be reused it may stay, and wait for another dispatch.
+
 It has its own session and process group, its log file as stdout and stderr, and one line to the
 supervisor: the spec comes in on it, requests and the outcome go out. What happens between fork
 and exit is the hot path of the whole worker, so it does nothing twice and nothing in vain.
@@ -24,10 +26,13 @@ from roost.dag.run import run_task
 from roost.exceptions import RoostException
 from roost.support.clock import now_us
 from roost.support.frames import pack
+from roost.support.logfile import open_log
 from roost.support.osproc import die_with_parent
 from roost.support.task_requests import Finished, Reply, Request
 from roost.support.wire import Outcome, TaskSpec
+from roost.worker import protocol
 from roost.worker.identity import become
+from roost.worker.stay import Stay
 from roost.worker.tasklog import release_streams
 
 __all__ = ["Line", "kill_group", "main", "work"]
@@ -84,14 +89,15 @@ class Line:
         return data
 
 
-def main(handle: int, parent: int, log: int, loaded: LoadedFile) -> NoReturn:
-    """Run one dispatch and exit; never returns.
+def main(handle: int, parent: int, log: int, loaded: LoadedFile, most: int = 1) -> NoReturn:
+    """Run one dispatch, or several one after the other, and exit; never returns.
 
     Args:
         handle: descriptor of this task's line; its spec is the first frame on it.
         parent: pid of the template.
         log: descriptor of the log file; -1: there is none, output goes to the worker's log.
         loaded: the executed DAG file.
+        most: dispatches that it may run.
     """
     die_with_parent(parent)
     os.setsid()
@@ -106,26 +112,40 @@ def main(handle: int, parent: int, log: int, loaded: LoadedFile) -> NoReturn:
         os.close(log)
     _reseed()
     gc.enable()
+    line = Line(handle)
+    stay = Stay(most) if most > 1 else None
     try:
-        work(Line(handle), loaded, parent)
+        stays = work(line, loaded, parent, stay)
+        while stays:
+            # It ends here, where its supervisor closes the line.
+            order = protocol.decode_next_task(line.read())
+            _log_to(order.log_path)
+            stays = _work(order.spec, line, loaded, parent, stay)
     except OSError:
         os._exit(1)
     # Once the outcome is sent the process may be killed at any moment: nothing comes after it.
     os._exit(0)
 
 
-def work(line: Line, loaded: LoadedFile, parent: int = 0) -> None:
+def work(line: Line, loaded: LoadedFile, parent: int = 0, stay: Stay | None = None) -> bool:
     """Take the spec from the line, run the task and send its outcome.
 
     Args:
         line: to the supervisor.
         loaded: the executed DAG file.
         parent: pid of the template.
+        stay: decides whether this process may run another; None: it may not.
+
+    Returns:
+        Whether it may.
 
     Raises:
         OSError: nobody takes the outcome.
     """
-    spec = _decode_spec(line.read())
+    return _work(_decode_spec(line.read()), line, loaded, parent, stay)
+
+
+def _work(spec: TaskSpec, line: Line, loaded: LoadedFile, parent: int, stay: Stay | None) -> bool:
     outcome = None if spec.run_as_user is None else _become(spec, parent)
     if outcome is None:
         outcome = run_task(spec, loaded, line)
@@ -135,7 +155,22 @@ def work(line: Line, loaded: LoadedFile, parent: int = 0) -> None:
     except (OSError, ValueError):  # the task may have closed them
         pass
     release_streams()
-    line.write(Finished(outcome))
+    stays = stay is not None and stay.allows(spec, outcome)
+    line.write(Finished(outcome, stays))
+    return stays
+
+
+def _log_to(path: str) -> None:
+    """Have standard output and error go to the log file of the next task."""
+    try:
+        handle = open_log(path)
+    except OSError as error:
+        # As in a template: a full disk must not fail the task. The log of the last one is not its.
+        handle = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        log.error("cannot log to %s (%s): the output of the next task is lost", path, error)
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+    os.close(handle)
 
 
 def _become(spec: TaskSpec, parent: int) -> Outcome | None:

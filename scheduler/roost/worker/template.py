@@ -165,7 +165,8 @@ class _Template:
             os.close(self._line.detach())
             os.close(self._woken)
             os.close(self._wake)
-            taskproc.main(handle, self._pid, log_file, self._loaded)
+            most = self._context.setup.most_tasks
+            taskproc.main(handle, self._pid, log_file, self._loaded, most)
         finally:
             os._exit(1)
 
