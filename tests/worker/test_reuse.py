@@ -93,6 +93,13 @@ def test_a_task_that_defers_or_skips_leaves_its_process_to_others(reusing: Drive
         "subprocess.Popen(['sleep', '60'])",
         "dag.held = bytearray(os.urandom(80 << 20))",
         "os.nice(1)",
+        "import resource as r; r.setrlimit(r.RLIMIT_NOFILE, (256, r.getrlimit(7)[1]))",
+        pytest.param(
+            "os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])",
+            marks=pytest.mark.skipif(len(os.sched_getaffinity(0)) == 1, reason="one processor"),
+        ),
+        "signal.setitimer(signal.ITIMER_PROF, 60)",
+        "import tempfile\nwith tempfile.TemporaryDirectory() as gone:\n    os.chdir(gone)",
     ],
 )
 def test_a_process_that_is_not_as_it_was_ends(reusing: Driver, body: str) -> None:

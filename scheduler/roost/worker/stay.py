@@ -51,18 +51,23 @@ class Stay:
             and outcome.kind in ("success", "deferred", "skipped")
             and not children()
             and _pages() - self._pages <= _MOST_GROWTH_PAGES
+            and self._state is not None
             and _state() == self._state
         )
 
 
 def _pages() -> int:
     """Resident memory, in pages."""
-    with open("/proc/self/statm", "rb", buffering=0) as statm:
-        return int(statm.read(128).split()[1])
+    return int(_read("/proc/self/statm").split()[1])
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        return file.read(8192)
 
 
 def _state() -> tuple[Any, ...] | None:
-    """What a task may leave behind beside memory; None, which equals nothing: it cannot be seen."""
+    """What a task may leave behind beside memory; None: that cannot be seen."""
     try:
         mask = os.umask(0o077)
         os.umask(mask)
@@ -75,10 +80,12 @@ def _state() -> tuple[Any, ...] | None:
             # That of the listing itself is in it as well, always the lowest that is free.
             sorted(os.listdir("/proc/self/fd")),
             [_signal.getsignal(number) for number in _SIGNALS],
+            [_signal.getitimer(which) for which in (signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)],
             list(sys.path),
             (id(sys.stdin), id(sys.stdout), id(sys.stderr)),
             (root.level, logging.root.manager.disable, [id(one) for one in root.handlers]),
-            (os.getuid(), os.getgid(), os.getpriority(os.PRIO_PROCESS, 0)),
+            (os.getuid(), os.getgid(), os.getpgrp(), os.getpriority(os.PRIO_PROCESS, 0)),
+            (_read("/proc/self/limits"), os.sched_getaffinity(0)),
         )
     except OSError:
         return None
