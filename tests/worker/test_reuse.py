@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 from collections.abc import Callable
 
 import msgspec
 import pytest
 
+from roost.worker import resting
 from roost.worker.stay import may_share
 from tests.worker.driving import Driver, make_spec
 
@@ -161,6 +163,22 @@ def test_one_that_is_stopped_and_killed_with_a_task_unread_loses_it(reusing: Dri
         "its process had ended before it took the task",
     )
     assert pid_of(reusing) != first
+
+
+def test_one_that_ends_as_it_is_given_a_task_loses_it(
+    reusing: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same, where it was still there a moment before: the look at its line comes too early."""
+    reusing.tasks(PID)
+    first = pid_of(reusing)
+    os.kill(first, signal.SIGKILL)
+    assert select.select([reusing.hub], [], [], 30)[0], "the end of its line"
+    monkeypatch.setattr(resting, "_is_quiet", lambda _line: True)
+    outcome = reusing.outcome(reusing.start())
+    assert (outcome.kind, outcome.error) == (
+        "lost",
+        "its process had ended before it took the task",
+    )
 
 
 def test_one_that_is_killed_in_a_task_fails_it(reusing: Driver) -> None:

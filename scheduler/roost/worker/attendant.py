@@ -154,6 +154,7 @@ class Attendant:
                 sent = 0
             except OSError:  # the task is gone: how, its template will say
                 sent = len(self._outgoing)
+                self._unread = True
             self._outgoing = self._outgoing[sent:]
         self.blocked = bool(self._outgoing)
 
@@ -172,7 +173,7 @@ class Attendant:
             except OSError as error:
                 data = b""
                 # That is how a unix socket says that its other side ended and left some unread.
-                self._unread = isinstance(error, ConnectionResetError)
+                self._unread = self._unread or isinstance(error, ConnectionResetError)
             self.at_end = not data
             try:
                 for body in self._incoming.feed(data):
