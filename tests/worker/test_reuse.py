@@ -201,6 +201,20 @@ def test_the_templates_death_takes_those_that_rest_with_it(reusing: Driver) -> N
     assert pid_of(reusing) != first
 
 
+def test_one_whose_line_is_still_open_when_its_end_is_known_gets_no_task(
+    reusing: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that is killed lets go of its line a moment after its memory."""
+    monkeypatch.setattr(resting.Resting, "_hear", lambda _self, _process: None)
+    monkeypatch.setattr(resting, "_is_quiet", lambda _line: True)
+    reusing.tasks(PID)
+    first = pid_of(reusing)
+    os.kill(min(reusing.processes()), signal.SIGKILL)
+    reusing.until(lambda: reusing.processes() == [], "the end of all")
+    assert reusing.run().kind in ("lost", "success")
+    assert pid_of(reusing) != first
+
+
 def test_those_that_rest_too_long_end_and_then_their_template(make_driver: Make) -> None:
     driver = make_driver(most_tasks=4, rest_us=50_000, template_idle_us=50_000)
     driver.tasks(PID)

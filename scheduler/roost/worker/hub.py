@@ -258,6 +258,7 @@ class Hub:
         self._at_work.pop(process_id, None)
         process = self._stayed.pop(process_id, None)
         if process is not None:
+            self._resting.drop(process)
             self._keeper.discharge(process.template, process_id)
 
     # ------------------------------------------------------------------ processes that stay

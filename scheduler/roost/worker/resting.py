@@ -60,6 +60,11 @@ class Resting:
             self._reactor.close_socket(process.line)  # it has just ended
         return None
 
+    def drop(self, process: Process) -> None:
+        """It has ended, whether its line shows that already or not; it may not be here."""
+        if process.process_id in self._of.get(process.version, {}):
+            self._let_go(process)
+
     def close(self) -> None:
         """Let all go."""
         for processes in list(self._of.values()):

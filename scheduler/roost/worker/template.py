@@ -17,6 +17,7 @@ import socket
 import sys
 import threading
 import traceback
+from contextlib import suppress
 from typing import NamedTuple, NoReturn
 
 from roost.dag.loader import LoadedFile, load_dag_file
@@ -195,5 +196,6 @@ class _Template:
     def _tell(self) -> None:
         report = self._report
         if report.forked or report.exited or report.failed:
-            self._line.send(protocol.encode(report))
+            with suppress(OSError):  # the supervisor has left meanwhile: the next poll says so
+                self._line.send(protocol.encode(report))
             self._report = protocol.Report([], [], [])
