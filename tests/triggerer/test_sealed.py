@@ -74,6 +74,22 @@ def test_a_trigger_under_a_lost_key_fails_alone(
     wait_until(lambda: late in world.events(), what="the next event")
 
 
+def test_a_watcher_under_a_lost_key_is_named_and_others_go_on(
+    world: World, daemons: Daemons
+) -> None:
+    """D13, D22: no task can fail for it, so the log says why nothing comes of it; once."""
+    lost = world.watch("Says", "gAAAAx")
+    (good,) = world.defer([says("good")])
+    triggerer = daemons.start("triggerer")
+    wait_until(lambda: good in world.events(), what="the event of another")
+    said = f"trigger {lost} (Says of watcher w of asset a) does not run: the arguments of trigger"
+    wait_until(lambda: said in triggerer.output, what="the word of it")
+    (late,) = world.defer([says("late")])
+    wait_until(lambda: late in world.events(), what="the next event")
+    assert triggerer.output.count(said) == 1
+    assert world.count("fired_at IS NULL") == 1
+
+
 def test_d22_an_event_of_a_mebibyte_is_encrypted_and_whole(
     world: World, daemons: Daemons, keys: Keyring
 ) -> None:

@@ -123,6 +123,11 @@ class Court:
     def _admits(self, spec: TriggerSpec) -> bool:
         if spec.error is not None:
             self._strikes.hold(spec.trigger_id, spec.epoch, NEVER)
+            if spec.watcher:  # no task can fail for it
+                log.error(
+                    "trigger %d (%s) does not run: %s", spec.trigger_id, name_of(spec), spec.error
+                )
+                return False
             self._on_failed(TriggerReport(spec.trigger_id, spec.epoch, "failed", error=spec.error))
             return False
         if spec.strikes >= APART:
