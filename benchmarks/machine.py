@@ -45,22 +45,14 @@ def cpu_ns(pid: int) -> int:
     return total
 
 
-def _cpu_s(pids: set[int]) -> float:
-    """CPU seconds of processes and of the children that they have reaped."""
+def _cpu_s(pids: set[int], *, reaped: bool = True) -> float:
+    """CPU seconds of processes, and of the children that they have reaped."""
     total = 0
     for pid in pids:
         with contextlib.suppress(OSError):
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            total += sum(map(int, fields[11:15]))
+            total += sum(map(int, fields[11 : 15 if reaped else 13]))
     return total / _TICK
-
-
-def _own_s(pid: int) -> float:
-    """CPU seconds of one process alone."""
-    with contextlib.suppress(OSError):
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return sum(map(int, fields[11:13])) / _TICK
-    return 0.0
 
 
 def _machine_s() -> float:
@@ -106,7 +98,7 @@ class Span:
         used = {}
         for name, pid in self._groups.items():
             used[name] = _cpu_s(tree(pid))
-            used[f"{name}/below"] = used[name] - _own_s(pid)
+            used[f"{name}/below"] = used[name] - _cpu_s({pid}, reaped=False)
         return used
 
     def done(self) -> tuple[float, dict[str, float], float]:
