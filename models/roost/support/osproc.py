@@ -10,6 +10,7 @@ import ctypes
 import os
 import signal
 import time
+from contextlib import suppress
 
 __all__ = [
     "adopt_orphans",
@@ -19,6 +20,7 @@ __all__ = [
     "die_with_parent",
     "environ_address",
     "hide_memory",
+    "kill_group",
     "mark_environ",
     "read_environ",
     "rename",
@@ -94,6 +96,12 @@ def describe_exit(status: int) -> str:
     except ValueError:
         return f"killed by signal {-code}"
     return f"killed by signal {-code} ({name})"
+
+
+def kill_group(pid: int) -> None:
+    """SIGKILL the process group that ``pid`` leads, if there still is one."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
 
 
 def children() -> list[int] | None:

@@ -23,6 +23,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from roost.support.frames import MAX_FRAME
+from roost.support.osproc import kill_group
 from roost.support.task_requests import Reply
 from roost.support.wire import Outcome, TaskSpec
 from roost.worker import protocol
@@ -253,13 +254,15 @@ class Hub:
         """Of what runs in a process, which has the id of its first dispatch."""
         return self._attendants.get(self._at_work.get(process_id, process_id))
 
-    def _forget_process(self, process_id: int) -> None:
-        """A process that stayed has ended."""
+    def _forget_process(self, process_id: int, template: int | None = None) -> None:
+        """A process has ended; of one that stayed its template is known here."""
         self._at_work.pop(process_id, None)
         process = self._stayed.pop(process_id, None)
         if process is not None:
             self._resting.drop(process)
-            self._keeper.discharge(process.template, process_id)
+            template = process.template
+        if template is not None:
+            self._keeper.discharge(template, process_id)
 
     # ------------------------------------------------------------------ processes that stay
 
@@ -339,9 +342,7 @@ class Hub:
             self._reactor.close_socket(attendant.line)
             attendant.line = None
         self._take_out(attendant)
-        self._at_work.pop(attendant.process_id, None)
-        self._stayed.pop(attendant.process_id, None)
-        self._keeper.discharge(attendant.template, attendant.process_id)
+        self._forget_process(attendant.process_id, attendant.template)
 
     def _take_out(self, attendant: Attendant) -> None:
         """Nothing is to be done for a dispatch any more."""
@@ -360,8 +361,7 @@ class Hub:
         """SIGKILL for the whole group; its template kills what has left the group."""
         attendant = self._attendants.get(dispatch_id)
         if attendant is not None and attendant.pid is not None:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(attendant.pid, signal.SIGKILL)
+            kill_group(attendant.pid)
             with suppress(ProcessLookupError):
                 os.kill(attendant.pid, signal.SIGKILL)
             self._arm(attendant, self._settings.kill_grace_us, self._kill_template)

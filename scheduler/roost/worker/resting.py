@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import functools
-import os
-import signal
 import socket
-from contextlib import suppress
 from typing import NamedTuple
 
+from roost.support.osproc import kill_group
 from roost.worker.nursery import Version
 from roost.worker.reactor import Reactor, Timer
 
@@ -90,8 +88,7 @@ class Resting:
             said = False
         self._let_go(process)
         if said:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
+            kill_group(process.pid)
 
 
 def _is_quiet(line: socket.socket) -> bool:

@@ -13,10 +13,8 @@ import _signal  # type: ignore[import-not-found]  # the C half of signal
 import gc
 import logging
 import os
-import signal
 import sys
 import threading
-from contextlib import suppress
 from typing import NoReturn
 
 import msgspec
@@ -35,17 +33,11 @@ from roost.worker.identity import become
 from roost.worker.stay import Stay
 from roost.worker.tasklog import release_streams
 
-__all__ = ["Line", "kill_group", "main", "work"]
+__all__ = ["Line", "main", "work"]
 
 log = logging.getLogger("roost.task")
 _decode_spec = msgspec.json.Decoder(TaskSpec).decode
 _decode_reply = msgspec.json.Decoder(Reply).decode
-
-
-def kill_group(pid: int) -> None:
-    """SIGKILL the process group that ``pid`` leads, if there still is one."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
 
 
 class Line:
@@ -107,9 +99,7 @@ def main(handle: int, parent: int, log: int, loaded: LoadedFile, most: int = 1) 
     _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
     _signal.signal(_signal.SIGINT, _signal.default_int_handler)
     if log >= 0:
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        os.close(log)
+        _write_to(log)
     _reseed()
     gc.enable()
     line = Line(handle)
@@ -168,6 +158,11 @@ def _log_to(path: str) -> None:
         # As in a template: a full disk must not fail the task. The log of the last one is not its.
         handle = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         log.error("cannot log to %s (%s): the output of the next task is lost", path, error)
+    _write_to(handle)
+
+
+def _write_to(handle: int) -> None:
+    """Have standard output and error go to what is open here, which is not needed any more."""
     os.dup2(handle, 1)
     os.dup2(handle, 2)
     os.close(handle)

@@ -24,7 +24,7 @@ from roost.dag.loader import LoadedFile, load_dag_file
 from roost.dag.template import prewarm
 from roost.support.logfile import open_log
 from roost.support.masking import mask
-from roost.support.osproc import adopt_orphans, mark_environ
+from roost.support.osproc import adopt_orphans, kill_group, mark_environ
 from roost.worker import orphans, protocol, taskproc
 from roost.worker.marks import MARK, NO_TASK, task_mark
 
@@ -178,7 +178,7 @@ class _Template:
                 break
             if ended.si_pid in self._running:
                 # While its leader is not reaped the group's number cannot belong to others.
-                taskproc.kill_group(ended.si_pid)
+                kill_group(ended.si_pid)
             pid, status = os.waitpid(ended.si_pid, 0)
             dispatch_id = self._running.pop(pid, None)
             if dispatch_id is not None:
